@@ -1,0 +1,1 @@
+"""PETRI: one embedding space from unpaired imaging and transcriptomics screens."""
