@@ -1,1 +1,9 @@
 """PETRI: one embedding space from unpaired imaging and transcriptomics screens."""
+
+from importlib.metadata import version
+
+from petri_scvi import datasets, pp
+from petri_scvi._model import PETRI, Reconstruction
+
+__all__ = ["PETRI", "Reconstruction", "datasets", "pp"]
+__version__ = version("petri-scvi")

@@ -1,0 +1,56 @@
+# `make demo` and `make test` need only git, make and Python 3.11 or newer.
+#   PYTHON=python3.12        interpreter that makes the environment
+#   DATA=real                screen the demo runs on: synthetic or real
+#   CONSTRAINTS=, VENV=      other pinned versions, another place for the environment
+PYTHON ?= python3
+DATA ?= synthetic
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+export MPLBACKEND ?= Agg
+
+.PHONY: help demo test lint docs clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/"
+	@echo "make test               run the default test suite"
+	@echo "make lint               ruff and mypy"
+	@echo "make docs               build docs/_build/html"
+	@echo "make clean              remove the environment and everything built"
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m petri_scvi.demo --data $(DATA) --out petri_demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build -W --keep-going --fresh-env docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist docs/_build docs/generated petri_demo .mypy_cache .pytest_cache .ruff_cache
+
+# The stamp is written last, so an interrupted installation is taken up again by the next `make`.
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	@rm -f $@
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing into $(VENV); the first time takes some minutes."
+	$(INSTALL) torch
+	$(INSTALL) --editable ".[dev,real,test,zarr]"
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	@rm -f $@
+	$(INSTALL) --editable ".[doc]"
+	@touch $@
+
+check_python = { $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || \
+	{ echo "$(PYTHON) is missing or older than Python 3.11. Choose another: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }; }

@@ -1,0 +1,140 @@
+"""Preconditions that we check more than once. Each raises with the call that fixes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mudata import MuData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+
+def check_is_mudata(mdata: object) -> None:
+    """Require a MuData."""
+    if not isinstance(mdata, MuData):
+        raise TypeError(
+            f"expected a MuData, found {type(mdata).__name__}. Put the modalities together first: "
+            "mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
+        )
+
+
+def check_modality(mdata: MuData, modality: str, argument: str) -> None:
+    """Require that a modality exists."""
+    if modality not in mdata.mod:
+        raise KeyError(
+            f"modality {modality!r} is not in mdata.mod, which has {list(mdata.mod)}. Name the modality to use, for "
+            f"example modalities={{{argument!r}: {next(iter(mdata.mod), modality)!r}}}, or {{{argument!r}: None}} to "
+            "go without it."
+        )
+
+
+def check_context(mdata: MuData, modality: str, context_key: Sequence[str]) -> None:
+    """Require one context per cell of a modality."""
+    obs = mdata.mod[modality].obs
+    for key in context_key:
+        if key not in obs:
+            raise KeyError(
+                f"context_key={key!r} is not a column of mdata[{modality!r}].obs; it has {list(obs.columns)}. "
+                "Name the column that says which perturbation each cell received."
+            )
+        n_missing = int(obs[key].isna().sum())
+        if n_missing:
+            raise ValueError(
+                f"mdata[{modality!r}].obs[{key!r}] is missing for {n_missing} of {len(obs)} cells. "
+                "Drop these cells or name their context, for example 'non-targeting'."
+            )
+
+
+def check_obs_names(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Require that no two modalities name a cell alike."""
+    seen: dict[str, str] = {}
+    for modality in modalities:
+        names = mdata.mod[modality].obs_names
+        if not names.is_unique:
+            raise ValueError(
+                f"mdata[{modality!r}].obs_names are not unique. Call mdata[{modality!r}].obs_names_make_unique() first."
+            )
+        shared = [name for name in names if name in seen]
+        if shared:
+            raise ValueError(
+                f"{len(shared)} cells of mdata[{modality!r}] and mdata[{seen[shared[0]]!r}] have the same name, for "
+                f"example {shared[0]!r}. MuData takes cells of one name for one cell. If they are different cells, "
+                "rename them: mdata = petri_scvi.pp.build_mudata(**mdata.mod). If they are the same cells, pass "
+                "is_paired=True."
+            )
+        seen.update(dict.fromkeys(names, modality))
+
+
+def check_images(images: Any, where: str) -> None:
+    """Require non-empty numeric crops of shape (n, C, H, W)."""
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4:
+        raise ValueError(
+            f"{where} has shape {shape}; expected four axes, (n_cells, C, H, W). "
+            "Add the channel axis to single-channel crops with images[:, None]."
+        )
+    if 0 in shape:
+        raise ValueError(
+            f"{where} is empty: its shape is {shape}. Every axis of (n_cells, C, H, W) must be at least 1."
+        )
+    kind = np.dtype(images.dtype).kind
+    if kind not in "uif":
+        raise ValueError(
+            f"{where} has dtype {images.dtype}; expected integers as captured (uint8, uint16) or floats. "
+            "Convert with images.astype('uint8')."
+        )
+
+
+def check_finite_images(chunks: Iterable[NDArray[Any]], where: str) -> None:
+    """Require finite pixels."""
+    n_bad = n_cells = 0
+    for chunk in chunks:
+        n_cells += len(chunk)
+        n_bad += int((~np.isfinite(chunk)).any(axis=(1, 2, 3)).sum())
+    if n_bad:
+        raise ValueError(
+            f"{where} has NaN or infinite pixels in {n_bad} of {n_cells} cells. Drop these cells, or replace the "
+            "pixels with numpy.nan_to_num(images)."
+        )
+
+
+def check_expression(chunks: Iterable[NDArray[Any]], where: str) -> None:
+    """Require finite, non-negative expression and no empty cells."""
+    n_nan = n_negative = n_empty = n_cells = 0
+    for chunk in chunks:
+        n_cells += len(chunk)
+        n_nan += int((~np.isfinite(chunk)).sum())
+        n_negative += int((chunk < 0).sum())
+        n_empty += int((chunk == 0).all(axis=1).sum())
+    if n_nan:
+        raise ValueError(
+            f"{where} has {n_nan} NaN or infinite values. Replace them, for example with 0, or drop the genes."
+        )
+    if n_negative:
+        raise ValueError(
+            f"{where} has {n_negative} negative values; expected counts, or log-normalised values, which are never "
+            "negative. Name the layer that holds them with rna_layer=..., for example rna_layer='counts'."
+        )
+    if n_empty:
+        raise ValueError(
+            f"{where} has {n_empty} of {n_cells} cells without any count. "
+            "Drop them first: scanpy.pp.filter_cells(mdata['rna'], min_counts=1)."
+        )
+
+
+def check_integers(chunks: Iterable[NDArray[Any]], where: str) -> None:
+    """Require whole numbers."""
+    for chunk in chunks:
+        is_fraction = chunk != np.round(chunk)
+        if is_fraction.any():
+            raise ValueError(
+                f"{where} has values that are not whole numbers, for example {chunk[is_fraction][0]:.4g}; "
+                "expression_likelihood='nb' models counts. Register the counts with "
+                "PETRI.setup_mudata(mdata, rna_layer='counts'), or pass expression_likelihood='normal' for "
+                "log-normalised values."
+            )

@@ -1,0 +1,203 @@
+"""Does a document's context help to rebuild its cells?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import wilcoxon
+
+from petri_scvi._documents import fuse_cells, random_mask
+from petri_scvi.dataloaders import DocumentRows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from petri_scvi._module import PETRIModule
+    from petri_scvi.dataloaders import RowReader
+
+    RowsOf = Mapping[str, dict[int, NDArray[np.integer]]]
+
+
+def masked_losses(
+    module: PETRIModule,
+    readers: Mapping[str, RowReader],
+    modality: str,
+    targets: NDArray[np.integer],
+    documents: Sequence[tuple[DocumentRows, NDArray[np.integer]]],
+    *,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Loss of the masked tokens of each target, given its document; shape ``(n,)``."""
+    network = module.modalities[modality]
+    mask = random_mask(len(targets), network.n_tokens, module.mask_ratio, seed)
+    losses = np.empty(len(targets), dtype=np.float32)
+    fused = fuse_cells(
+        module,
+        readers,
+        modality,
+        targets,
+        documents,
+        target_mask=mask,
+        companion_mask_ratio=module.mask_ratio,
+        seed=seed + 1,
+    )
+    with torch.inference_mode():
+        for placed, latents in fused:
+            inputs = network.prepare(torch.from_numpy(readers[modality].read(targets[placed])).to(module.device))
+            hidden = torch.from_numpy(mask[placed]).to(module.device)
+            losses[placed] = network.loss(network.decode(latents, inputs), inputs, hidden).cpu().numpy()
+    return losses
+
+
+def gain_of_context(
+    module: PETRIModule,
+    readers: Mapping[str, RowReader],
+    codes: Mapping[str, NDArray[np.integer]],
+    targets: Mapping[str, NDArray[np.integer]],
+    pool: RowsOf,
+    *,
+    n_cells_per_context: int,
+    n_documents: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Loss of each target among companions of its own context against companions of another.
+
+    Parameters
+    ----------
+    module
+        The module, in evaluation mode.
+    readers, codes
+        Cells and context codes of each modality.
+    targets
+        Rows to rebuild, per modality.
+    pool
+        Modality to context code to rows that may be companions.
+    n_cells_per_context
+        Companions of each modality (S).
+    n_documents
+        Documents of each kind that a target is rebuilt in; its losses are averaged.
+    seed
+        Seed of masks, companions and other contexts.
+
+    Returns
+    -------
+    One row per target cell and source: ``modality``, ``source``, ``row``, ``loss_own``, ``loss_other``.
+    """
+    tables = []
+    for modality, rows in targets.items():
+        sources = {name: (name,) for name in pool}
+        if len(pool) > 1:
+            sources["all"] = tuple(pool)
+        for source, names in sources.items():
+            usable, other = _other_contexts(rows, codes[modality], pool, names, np.random.default_rng([seed, 0]))
+            losses = {"own": np.zeros(len(usable)), "other": np.zeros(len(usable))}
+            for repeat in range(n_documents):
+                for kind in losses:
+                    # One stream for both kinds: masks and, where contexts coincide, companions are the same.
+                    rng = np.random.default_rng([seed, 1, repeat])
+                    contexts = codes[modality][usable] if kind == "own" else other
+                    documents = _documents(usable, modality, contexts, pool, names, n_cells_per_context, rng)
+                    losses[kind] += masked_losses(
+                        module, readers, modality, usable, documents, seed=seed + 1000 * repeat
+                    )
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "modality": modality,
+                        "source": source,
+                        "row": usable,
+                        "loss_own": losses["own"] / n_documents,
+                        "loss_other": losses["other"] / n_documents,
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
+    """Paired statistics of :func:`gain_of_context`, one row per modality and source.
+
+    Parameters
+    ----------
+    per_cell
+        Losses of each cell.
+
+    Returns
+    -------
+    ``n_cells``; mean ``loss_own`` and ``loss_other``; ``gain``, their difference, with its 95 % interval ``gain_low``
+    and ``gain_high`` (normal approximation); ``relative_gain`` to ``loss_other``; ``effect_size``, Cohen's d of the
+    paired differences; ``share_of_cells`` that gain; ``p_value`` of the two-sided Wilcoxon signed-rank test.
+    """
+    rows = []
+    for (modality, source), cells in per_cell.groupby(["modality", "source"], sort=False):
+        difference = (cells["loss_other"] - cells["loss_own"]).to_numpy()
+        mean, spread = difference.mean(), difference.std(ddof=1)
+        half_width = 1.96 * spread / np.sqrt(len(difference))
+        rows.append(
+            {
+                "modality": modality,
+                "source": source,
+                "n_cells": len(difference),
+                "loss_own": cells["loss_own"].mean(),
+                "loss_other": cells["loss_other"].mean(),
+                "gain": mean,
+                "gain_low": mean - half_width,
+                "gain_high": mean + half_width,
+                "relative_gain": mean / cells["loss_other"].mean(),
+                "effect_size": mean / spread if spread > 0 else 0.0,
+                "share_of_cells": (difference > 0).mean(),
+                "p_value": wilcoxon(difference).pvalue if spread > 0 else 1.0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _other_contexts(
+    rows: NDArray[np.integer],
+    codes: NDArray[np.integer],
+    pool: RowsOf,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Targets whose context has companions in the source modalities, and another such context for each."""
+    measured = np.array(
+        sorted(set.intersection(*({c for c, cells in pool[name].items() if len(cells) > 1} for name in names))),
+        dtype=int,
+    )
+    if len(measured) < 2:
+        raise ValueError(
+            f"{len(measured)} contexts have two or more cells in {list(names)}; comparing a context with another needs "
+            "at least two."
+        )
+    usable = rows[np.isin(codes[rows], measured)]
+    own = np.searchsorted(measured, codes[usable])
+    shift = rng.integers(1, len(measured), size=len(usable))
+    return usable, measured[(own + shift) % len(measured)]
+
+
+def _documents(
+    targets: NDArray[np.integer],
+    modality: str,
+    contexts: NDArray[np.integer],
+    pool: RowsOf,
+    names: Sequence[str],
+    n_cells_per_context: int,
+    rng: np.random.Generator,
+) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+    """One document per target: the target first, and S companions of ``contexts`` from each source modality."""
+    documents = []
+    for position, (target, context) in enumerate(zip(targets.tolist(), contexts.tolist(), strict=True)):
+        rows = {modality: np.array([[target]])}
+        for name in names:
+            candidates = pool[name][context]
+            if name == modality:  # a cell that is its own companion would show what its mask hides
+                candidates = candidates[candidates != target]
+            drawn = rng.choice(candidates, size=n_cells_per_context)[None]
+            rows[name] = np.concatenate([rows[name], drawn], axis=1) if name == modality else drawn
+        documents.append((DocumentRows(np.array([context]), rows), np.array([position])))
+    return documents

@@ -1,0 +1,139 @@
+"""Use of a trained module: encode cells, and fuse given cells with companions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from petri_scvi._module import PETRIModule
+    from petri_scvi.dataloaders import DocumentRows, RowReader
+
+    Documents = Sequence[tuple[DocumentRows, NDArray[np.integer]]]
+    """Documents (G = 1) and, of each, the positions of the targets that are its first cells."""
+
+DOCUMENTS_PER_CHUNK = 64
+
+
+def random_mask(n_cells: int, n_tokens: int, mask_ratio: float, seed: int) -> NDArray[np.bool_]:
+    """Masks that do not depend on the device; shape ``(n_cells, n_tokens)``, True where hidden."""
+    noise = np.random.default_rng(seed).random((n_cells, n_tokens), dtype=np.float32)
+    rank = noise.argsort(axis=1).argsort(axis=1)
+    return rank >= n_tokens - int(n_tokens * mask_ratio)
+
+
+@torch.inference_mode()
+def encode_cells(
+    module: PETRIModule,
+    modality: str,
+    reader: RowReader,
+    rows: NDArray[np.integer],
+    *,
+    batch_size: int,
+    mask: NDArray[np.bool_] | None = None,
+) -> Iterator[Tensor]:
+    """Latents of cells in batches, shape ``(batch, L, D)``, on the module's device."""
+    for start in range(0, len(rows), batch_size):
+        stop = start + batch_size
+        cells = torch.from_numpy(reader.read(rows[start:stop])).to(module.device)
+        hidden = None if mask is None else torch.from_numpy(mask[start:stop]).to(module.device)
+        yield module.encode(modality, cells, hidden)
+
+
+@torch.inference_mode()
+def fuse_cells(
+    module: PETRIModule,
+    readers: Mapping[str, RowReader],
+    modality: str,
+    targets: NDArray[np.integer],
+    documents: Documents,
+    *,
+    target_mask: NDArray[np.bool_] | None,
+    companion_mask_ratio: float | None,
+    seed: int,
+) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+    """Latents of given cells after the set transformer.
+
+    Parameters
+    ----------
+    module
+        The module, in evaluation mode.
+    readers
+        Modality to its cells.
+    modality
+        Modality of the targets.
+    targets
+        Rows of ``modality``, shape ``(n,)``.
+    documents
+        Documents, and which targets are their first cells of ``modality``.
+    target_mask
+        What of each target is hidden, shape ``(n, T)``.
+    companion_mask_ratio
+        Fraction of the companions' tokens to hide; ``None`` hides nothing.
+    seed
+        Seed of the companions' masks.
+
+    Yields
+    ------
+    Positions in ``targets``, and their fused latents, shape ``(len(positions), L, D)``, on the module's device.
+    """
+    for chunk in _chunks_of_one_kind(documents):
+        placed = np.concatenate([positions for _, positions in chunk])
+        n_targets = np.array([len(positions) for _, positions in chunk])
+        latents = {}
+        for name in chunk[0][0].rows:
+            rows = np.concatenate([document.rows[name] for document, _ in chunk])  # (G, S)
+            is_target = np.zeros(rows.shape, dtype=bool)
+            if name == modality:
+                is_target = np.arange(rows.shape[1]) < n_targets[:, None]
+            cells = _encode_companions(module, name, readers[name], rows, is_target, companion_mask_ratio, seed)
+            if name == modality:
+                hidden = None if target_mask is None else target_mask[placed]
+                encoded = encode_cells(module, name, readers[name], targets[placed], batch_size=512, mask=hidden)
+                cells[torch.from_numpy(is_target).to(module.device)] = torch.cat(list(encoded))
+                target_places = torch.from_numpy(is_target).to(module.device)
+            latents[name] = cells
+        yield placed, module.set_transformer(latents)[modality][target_places]
+
+
+def _encode_companions(
+    module: PETRIModule,
+    name: str,
+    reader: RowReader,
+    rows: NDArray[np.integer],
+    is_target: NDArray[np.bool_],
+    mask_ratio: float | None,
+    seed: int,
+) -> Tensor:
+    """Latents of all companions ``(G, S, L, D)``; each distinct cell is read and encoded once."""
+    set_rows = np.where(is_target, -1, rows)
+    distinct, inverse = np.unique(set_rows, return_inverse=True)
+    inverse = inverse.reshape(rows.shape)
+    n_skipped = int(len(distinct) > 0 and distinct[0] == -1)
+    companions = distinct[n_skipped:]
+    modality: Any = module.modalities[name]
+    mask = None if mask_ratio is None else random_mask(len(companions), modality.n_tokens, mask_ratio, seed)
+    encoded = list(encode_cells(module, name, reader, companions, batch_size=512, mask=mask))
+    n_latent_tokens, embed_dim = module.latent_shape
+    table = torch.zeros(len(distinct), n_latent_tokens, embed_dim, device=module.device)
+    if encoded:
+        table[n_skipped:] = torch.cat(encoded)
+    return table[torch.from_numpy(inverse).to(module.device)]
+
+
+def _chunks_of_one_kind(documents: Documents) -> Iterator[Documents]:
+    """Chunks of documents that hold the same modalities and as many cells of each."""
+    kinds: dict[tuple[tuple[str, int], ...], list[Any]] = {}
+    for document in documents:
+        kind = tuple((name, rows.shape[1]) for name, rows in document[0].rows.items())
+        kinds.setdefault(kind, []).append(document)
+    for members in kinds.values():
+        for start in range(0, len(members), DOCUMENTS_PER_CHUNK):
+            yield members[start : start + DOCUMENTS_PER_CHUNK]

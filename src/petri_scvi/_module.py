@@ -1,0 +1,162 @@
+"""PETRI as a scvi-tools module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import nn
+
+from petri_scvi.nn import random_masking
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Generator, Tensor
+
+    from petri_scvi.nn import Modality, SetTransformer
+
+
+class PETRIModule(BaseModuleClass):
+    """Encode each cell, fuse each document, decode what was masked :cite:p:`PETRI2026`.
+
+    Parameters
+    ----------
+    modalities
+        Name to encoder, decoder and loss. One entry makes a unimodal PETRI.
+    set_transformer
+        Attends over the latent tokens of a document.
+    mask_ratio
+        Fraction of each cell's tokens that is masked in training.
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, Modality], set_transformer: SetTransformer, mask_ratio: float = 0.75
+    ) -> None:
+        super().__init__()
+        self.modalities = nn.ModuleDict(modalities)
+        self.set_transformer = set_transformer
+        self.mask_ratio = mask_ratio
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Latent tokens per cell and their width, ``(L, D)``."""
+        return next(iter(self.modalities.values())).latent_shape
+
+    def _get_inference_input(self, tensors: dict) -> dict:
+        return {"cells": tensors["cells"], "n_documents": len(tensors["context"])}
+
+    @auto_move_data
+    def inference(
+        self,
+        cells: dict[str, Tensor],
+        n_documents: int,
+        *,
+        is_augmented: bool = False,
+        generator: Generator | None = None,
+    ) -> dict[str, dict[str, Tensor]]:
+        """Mask and encode every cell, then fuse each document.
+
+        Parameters
+        ----------
+        cells
+            Raw cells per modality, document by document, shape ``(G * S, ...)``.
+        n_documents
+            Number of documents (G).
+        is_augmented
+            Whether to augment the cells first.
+        generator
+            Source of the masks; torch's global one if ``None``.
+
+        Returns
+        -------
+        Per modality: ``inputs`` as prepared, ``mask`` ``(G * S, T)``, and ``latents`` before and ``fused`` after the
+        set transformer, both ``(G * S, L, D)``.
+        """
+        inputs, mask, latents = {}, {}, {}
+        for name, raw in cells.items():
+            modality = self.modalities[name]
+            inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
+            visible, mask[name] = random_masking(
+                len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
+            )
+            latents[name] = modality.encode(inputs[name], visible)
+        documents = {name: cell_latents.unflatten(0, (n_documents, -1)) for name, cell_latents in latents.items()}
+        fused = {name: document.flatten(0, 1) for name, document in self.set_transformer(documents).items()}
+        return {"inputs": inputs, "mask": mask, "latents": latents, "fused": fused}
+
+    def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
+        return {"fused": inference_outputs["fused"], "inputs": inference_outputs["inputs"]}
+
+    @auto_move_data
+    def generative(self, fused: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Decode each modality from its fused latents; returns one prediction of all tokens per modality."""
+        return {name: self.modalities[name].decode(latents, inputs[name]) for name, latents in fused.items()}
+
+    def loss(
+        self,
+        tensors: dict,
+        inference_outputs: dict[str, dict[str, Tensor]],
+        generative_outputs: dict[str, Tensor],
+        loss_weights: Mapping[str, float] | None = None,
+    ) -> LossOutput:
+        """Weighted sum over modalities of the mean loss of the masked tokens.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch.
+        inference_outputs, generative_outputs
+            What :meth:`inference` and :meth:`generative` returned.
+        loss_weights
+            Weight per modality; 1 where not given.
+
+        Returns
+        -------
+        ``loss``, a scalar, and ``reconstruction_loss`` with the unweighted loss of each cell ``(G * S,)`` per modality.
+        """
+        per_cell = {
+            name: self.modalities[name].loss(
+                prediction, inference_outputs["inputs"][name], inference_outputs["mask"][name]
+            )
+            for name, prediction in generative_outputs.items()
+        }
+        weights = loss_weights or {}
+        loss = sum(weights.get(name, 1.0) * losses.mean() for name, losses in per_cell.items())
+        return LossOutput(loss=loss, reconstruction_loss=per_cell, n_obs_minibatch=len(tensors["context"]))
+
+    @auto_move_data
+    def encode(self, modality: str, cells: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Latents of raw cells, outside training.
+
+        Parameters
+        ----------
+        modality
+            Name of the modality.
+        cells
+            Raw cells, shape ``(B, ...)``.
+        mask
+            True where a token is hidden, shape ``(B, T)``; rows may hide different numbers. ``None`` hides nothing.
+
+        Returns
+        -------
+        Latents, shape ``(B, L, D)``.
+        """
+        network = self.modalities[modality]
+        inputs = network.prepare(cells)
+        if mask is None:
+            return network.encode(inputs)
+        latents = None
+        n_visible = (~mask).sum(dim=1)
+        for n in n_visible.unique():  # cells with equally many visible tokens form a dense tensor
+            rows = (n_visible == n).nonzero().squeeze(1)
+            visible = (~mask[rows]).nonzero()[:, 1].reshape(len(rows), -1)
+            encoded = network.encode(inputs[rows], visible)
+            if latents is None:
+                latents = encoded.new_empty(len(cells), *encoded.shape[1:])
+            latents[rows] = encoded
+        return latents
+
+    def sample(self, *args, **kwargs) -> None:
+        """Not available: PETRI has no generative distribution over cells to draw from."""
+        raise NotImplementedError("PETRI reconstructs masked tokens; it does not generate cells.")

@@ -1,0 +1,116 @@
+"""Build the module from the registry and the arguments of the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from petri_scvi._module import PETRIModule
+from petri_scvi.nn import (
+    ExpressionDecoder,
+    ExpressionEncoder,
+    ExpressionModality,
+    ImageDecoder,
+    ImageEncoder,
+    ImageModality,
+    SetTransformer,
+)
+
+if TYPE_CHECKING:
+    from petri_scvi.nn import Modality
+
+
+def build_module(
+    states: dict[str, tuple[str, dict[str, Any]]],
+    *,
+    n_latent_tokens: int,
+    embed_dim: int,
+    n_heads: int,
+    patch_size: int,
+    mask_ratio: float,
+    image_encoder_depth: int,
+    image_decoder_depth: int,
+    image_decoder_dim: int,
+    is_flipped: bool,
+    intensity_jitter: float,
+    expression_encoder_depth: int,
+    expression_decoder_dim: int,
+    expression_likelihood: Literal["nb", "normal"],
+    set_transformer_depth: int,
+) -> PETRIModule:
+    """One entry per registered modality, and the set transformer that joins them.
+
+    Parameters
+    ----------
+    states
+        Modality to the name of its field, ``"images"`` or ``"X"``, and what that field recorded. The rest are the
+        arguments of :class:`petri_scvi.PETRI`.
+
+    Returns
+    -------
+    The module, untrained.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range or does not fit the data.
+    """
+    _check_sizes(
+        n_latent_tokens=n_latent_tokens,
+        embed_dim=embed_dim,
+        n_heads=n_heads,
+        patch_size=patch_size,
+        image_encoder_depth=image_encoder_depth,
+        image_decoder_depth=image_decoder_depth,
+        image_decoder_dim=image_decoder_dim,
+        expression_encoder_depth=expression_encoder_depth,
+        expression_decoder_dim=expression_decoder_dim,
+    )
+    for name, width in [("embed_dim", embed_dim), ("image_decoder_dim", image_decoder_dim)]:
+        if width % n_heads or width % 4:
+            raise ValueError(f"{name}={width} must be a multiple of n_heads={n_heads} and of 4.")
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio={mask_ratio}; it must lie in [0, 1).")
+    if intensity_jitter < 0:
+        raise ValueError(f"intensity_jitter={intensity_jitter}; a standard deviation is not negative.")
+    if set_transformer_depth < 0:
+        raise ValueError(f"set_transformer_depth={set_transformer_depth}; it must be at least 0.")
+    if expression_likelihood not in ("nb", "normal"):
+        raise ValueError(f"expression_likelihood={expression_likelihood!r}; expected 'nb' or 'normal'.")
+
+    modalities: dict[str, Modality] = {}
+    for name, (field, state) in states.items():
+        if field == "images":
+            shape = (len(state["channels"]), state["height"], state["width"])
+            _check_patch_size(shape, patch_size)
+            modalities[name] = ImageModality(
+                ImageEncoder(shape, patch_size, n_latent_tokens, embed_dim, image_encoder_depth, n_heads),
+                ImageDecoder(shape, patch_size, embed_dim, image_decoder_dim, image_decoder_depth, n_heads),
+                shape,
+                is_flipped=is_flipped,
+                intensity_jitter=intensity_jitter,
+            )
+        else:
+            n_genes = state["n_vars"]
+            modalities[name] = ExpressionModality(
+                ExpressionEncoder(n_genes, n_latent_tokens, embed_dim, expression_encoder_depth, n_heads),
+                ExpressionDecoder(n_genes, embed_dim, expression_decoder_dim),
+                n_genes,
+                expression_likelihood,
+            )
+    return PETRIModule(modalities, SetTransformer(list(states), embed_dim, set_transformer_depth, n_heads), mask_ratio)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}; it must be at least 1.")
+
+
+def _check_patch_size(shape: tuple[int, int, int], patch_size: int) -> None:
+    _, height, width = shape
+    if height % patch_size or width % patch_size:
+        fitting = [p for p in range(2, min(height, width)) if height % p == 0 and width % p == 0]
+        raise ValueError(
+            f"crops of {height} x {width} pixels cannot be cut into patches of {patch_size} x {patch_size}. "
+            f"Pass a patch_size that divides both, here {fitting or 'none above 1: crop or pad the images first'}."
+        )

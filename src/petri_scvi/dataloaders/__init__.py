@@ -1,0 +1,19 @@
+"""From a registered MuData to minibatches of documents."""
+
+from petri_scvi.dataloaders._datamodule import DocumentDataModule, split_cells
+from petri_scvi.dataloaders._dataset import DocumentDataset
+from petri_scvi.dataloaders._readers import ChannelReader, RowReader, open_rows
+from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, arrange_documents, rows_by_context
+
+__all__ = [
+    "ChannelReader",
+    "DocumentDataModule",
+    "DocumentDataset",
+    "DocumentRows",
+    "DocumentSampler",
+    "RowReader",
+    "arrange_documents",
+    "open_rows",
+    "rows_by_context",
+    "split_cells",
+]

@@ -1,0 +1,202 @@
+"""Which rows form the next documents. Integers in, integers out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    RowsOf = dict[str, dict[int, NDArray[np.integer]]]
+    """Modality to context code to rows."""
+
+
+class DocumentRows(NamedTuple):
+    """Rows of one minibatch of documents."""
+
+    context: NDArray[np.integer]
+    """Context code of each document, shape ``(G,)``."""
+    rows: dict[str, NDArray[np.integer]]
+    """Rows of each modality, shape ``(G, S)``."""
+
+
+def rows_by_context(codes: NDArray[np.integer], rows: NDArray[np.integer] | None = None) -> dict[int, NDArray]:
+    """Group rows of one modality by their context.
+
+    Parameters
+    ----------
+    codes
+        Context code of every cell of the modality, shape ``(n,)``.
+    rows
+        The rows to group; all if ``None``.
+
+    Returns
+    -------
+    Context code to its rows.
+    """
+    rows = np.arange(len(codes)) if rows is None else np.asarray(rows)
+    order = rows[np.argsort(codes[rows], kind="stable")]
+    found, starts = np.unique(codes[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+
+
+class DocumentSampler(Sampler[DocumentRows]):
+    """Draw documents: contexts evenly, and cells of a context with replacement :cite:p:`PETRI2026`.
+
+    Every context comes once before any comes again, so that a perturbation with few cells is seen as often as one with
+    many. All documents of a minibatch hold the same modalities, so a context measured in one modality only still
+    trains, in minibatches of its own kind.
+
+    Parameters
+    ----------
+    rows_of
+        Modality to context code to rows.
+    n_contexts_per_minibatch
+        Documents per minibatch (G).
+    n_cells_per_context
+        Cells per document and modality (S).
+    seed
+        Seed of the draws.
+    is_fixed
+        Whether every epoch draws the same documents, for validation.
+    n_minibatches
+        Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
+        modality.
+    rank, world_size
+        Which of how many processes this is; each draws other documents and equally many.
+    """
+
+    def __init__(
+        self,
+        rows_of: RowsOf,
+        n_contexts_per_minibatch: int,
+        n_cells_per_context: int,
+        *,
+        seed: int = 0,
+        is_fixed: bool = False,
+        n_minibatches: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.rows_of = rows_of
+        self.n_contexts_per_minibatch = n_contexts_per_minibatch
+        self.n_cells_per_context = n_cells_per_context
+        self.seed = seed
+        self.is_fixed = is_fixed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        if n_minibatches is None:
+            n_cells = max(sum(map(len, rows.values())) for rows in rows_of.values())
+            n_minibatches = -(-n_cells // (n_contexts_per_minibatch * n_cells_per_context * world_size))
+        self.n_minibatches = n_minibatches
+        self.contexts_of = _contexts_by_modalities(rows_of)
+
+    def __len__(self) -> int:
+        return self.n_minibatches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose documents the next iteration draws; Lightning calls this."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[DocumentRows]:
+        epoch = 0 if self.is_fixed else self.epoch
+        # All ranks agree on the contexts of every step, and take turns; each draws its own cells.
+        plan_rng = np.random.default_rng([self.seed, epoch])
+        cell_rng = np.random.default_rng([self.seed, epoch, 1 + self.rank])
+        for modalities, contexts in self._plan(plan_rng)[self.rank :: self.world_size]:
+            rows = {
+                modality: np.stack(
+                    [
+                        # With replacement: a rare context may have fewer cells than a document holds. Requiring
+                        # enough distinct cells would silently drop exactly the perturbations that kill cells.
+                        cell_rng.choice(self.rows_of[modality][context], size=self.n_cells_per_context)
+                        for context in contexts.tolist()
+                    ]
+                )
+                for modality in modalities
+            }
+            yield DocumentRows(contexts, rows)
+
+    def _plan(self, rng: np.random.Generator) -> list[tuple[tuple[str, ...], NDArray[np.integer]]]:
+        """Modalities and contexts of every minibatch of all ranks."""
+        n_minibatches = self.n_minibatches * self.world_size
+        shares = np.array([len(contexts) for contexts in self.contexts_of.values()], dtype=float)
+        counts = _apportion(n_minibatches, shares)
+        plan = []
+        for (modalities, contexts), count in zip(self.contexts_of.items(), counts, strict=True):
+            n_documents = count * self.n_contexts_per_minibatch
+            n_passes = -(-n_documents // len(contexts))
+            passes = [rng.permutation(contexts) for _ in range(n_passes)]
+            drawn = np.concatenate(passes)[:n_documents] if passes else np.empty(0, dtype=int)
+            plan += [(modalities, minibatch) for minibatch in drawn.reshape(count, -1)]
+        return [plan[i] for i in rng.permutation(len(plan))]
+
+
+def _contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np.integer]]:
+    """Group contexts by the modalities they were measured in."""
+    contexts = sorted(set().union(*(rows.keys() for rows in rows_of.values())))
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for context in contexts:
+        groups.setdefault(tuple(name for name, rows in rows_of.items() if context in rows), []).append(context)
+    return {modalities: np.array(members) for modalities, members in groups.items()}
+
+
+def _apportion(n: int, shares: NDArray[np.floating]) -> NDArray[np.integer]:
+    """Divide n into whole numbers in proportion to shares; the largest remainders get what is left."""
+    exact = n * shares / shares.sum()
+    counts = exact.astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: n - counts.sum()]] += 1
+    return counts
+
+
+def arrange_documents(
+    targets: NDArray[np.integer],
+    codes: NDArray[np.integer],
+    modality: str,
+    companions: Mapping[str, dict[int, NDArray[np.integer]]],
+    n_cells_per_context: int,
+    rng: np.random.Generator,
+) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+    """Place given cells in documents of their own context, for use after training.
+
+    Cells of a context share documents; a document that is not full is filled with draws of the same context.
+
+    Parameters
+    ----------
+    targets
+        Rows of ``modality`` to place, each once.
+    codes
+        Context code of every cell of ``modality``.
+    modality
+        Modality of the targets.
+    companions
+        Modality to context code to the rows that may be drawn.
+    n_cells_per_context
+        Cells per document and modality (S).
+    rng
+        Source of the draws.
+
+    Returns
+    -------
+    One document (G = 1) at a time, and the positions in ``targets`` of its first cells.
+    """
+    documents = []
+    for context, positions in rows_by_context(codes[targets]).items():
+        for start in range(0, len(positions), n_cells_per_context):
+            placed = positions[start : start + n_cells_per_context]
+            rows = {}
+            for name, rows_of_context in companions.items():
+                n_drawn = n_cells_per_context - (len(placed) if name == modality else 0)
+                if name == modality:
+                    pool = rows_of_context.get(context, targets[placed])
+                    rows[name] = np.concatenate([targets[placed], rng.choice(pool, size=n_drawn)])[None]
+                elif context in rows_of_context:
+                    rows[name] = rng.choice(rows_of_context[context], size=n_drawn)[None]
+            documents.append((DocumentRows(np.array([context]), rows), placed))
+    return documents

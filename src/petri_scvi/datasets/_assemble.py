@@ -1,0 +1,20 @@
+"""Join two unpaired modalities into one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mudata import MuData, set_options
+
+from petri_scvi._constants import IMAGE, RNA
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def assemble_screen(image: AnnData, rna: AnnData, uns: dict[str, Any]) -> MuData:
+    """MuData with one row per cell; the columns stay in each modality's own ``obs``."""
+    with set_options(pull_on_update=False):
+        mdata = MuData({IMAGE: image, RNA: rna})
+    mdata.uns.update(uns)
+    return mdata

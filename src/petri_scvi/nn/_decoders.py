@@ -1,0 +1,93 @@
+"""From a cell's latent tokens back to its measurement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
+from petri_scvi.nn._position import sincos_position
+
+
+class ImageDecoder(nn.Module):
+    """Masked-autoencoder decoder :cite:p:`He2022`: N mask tokens attend to the latents and become pixels.
+
+    Parameters
+    ----------
+    image_shape
+        Channels, height and width ``(C, H, W)``.
+    patch_size
+        Side P of a patch in pixels.
+    embed_dim
+        Width D of the latents.
+    decoder_dim
+        Width of the decoder's own tokens.
+    depth
+        Number of self-attention blocks.
+    n_heads
+        Attention heads; divides ``decoder_dim``.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        patch_size: int,
+        embed_dim: int,
+        decoder_dim: int,
+        depth: int,
+        n_heads: int,
+    ) -> None:
+        super().__init__()
+        n_channels, height, width = image_shape
+        self.embed = nn.Linear(embed_dim, decoder_dim)
+        self.mask_token = nn.Parameter(torch.randn(decoder_dim) * 0.02)
+        self.position: Tensor
+        self.register_buffer(
+            "position", sincos_position(height // patch_size, width // patch_size, decoder_dim), persistent=False
+        )
+        self.blocks = nn.ModuleList(SelfAttentionBlock(decoder_dim, n_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(decoder_dim)
+        self.head = nn.Linear(decoder_dim, n_channels * patch_size**2)
+        self.apply(init_weights)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Predict every patch; shapes ``(B, L, D)`` -> ``(B, N, C * P * P)``."""
+        mask_tokens = (self.mask_token + self.position).expand(len(latents), -1, -1)  # (B, N, decoder_dim)
+        tokens = torch.cat([self.embed(latents), mask_tokens], dim=1)  # (B, L + N, decoder_dim)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, latents.shape[1] :]))
+
+
+class ExpressionDecoder(nn.Module):
+    """Mean of the latent tokens through a three-layer MLP to one logit per gene :cite:p:`PETRI2026`.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes (M).
+    embed_dim
+        Width D of the latents.
+    hidden_dim
+        Width of the two hidden layers.
+    """
+
+    def __init__(self, n_genes: int, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, n_genes),
+        )
+        self.apply(init_weights)
+
+    @property
+    def offset(self) -> Tensor:
+        """Bias of the last layer: what is predicted before anything is learned, shape ``(M,)``."""
+        return self.mlp[-1].bias
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Predict every gene; shapes ``(B, L, D)`` -> ``(B, M)``."""
+        return self.mlp(latents.mean(dim=1))

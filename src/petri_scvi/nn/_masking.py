@@ -1,0 +1,50 @@
+"""Choose which tokens an encoder sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+def random_masking(
+    n_cells: int,
+    n_tokens: int,
+    mask_ratio: float,
+    *,
+    device: torch.device | str | None = None,
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose the tokens that stay visible, independently for each cell :cite:p:`He2022`.
+
+    Every cell keeps the same number of tokens, so the visible ones form a dense tensor.
+
+    Parameters
+    ----------
+    n_cells, n_tokens
+        Number of cells (B) and of tokens per cell (T).
+    mask_ratio
+        Fraction of tokens to remove, in ``[0, 1)``; rounded down to whole tokens.
+    device
+        Where the result lives.
+    generator
+        Source of randomness; torch's global one if ``None``.
+
+    Returns
+    -------
+    Positions of the visible tokens, shape ``(B, T_visible)``, ascending, and the mask, shape ``(B, T)``, True where a
+    token was removed.
+    """
+    n_visible = n_tokens - int(n_tokens * mask_ratio)
+    noise = torch.rand(n_cells, n_tokens, device=device, generator=generator)
+    visible = noise.topk(n_visible, dim=1, sorted=False).indices.sort(dim=1).values  # (B, T_visible)
+    mask = torch.ones(n_cells, n_tokens, dtype=torch.bool, device=device).scatter_(1, visible, False)
+    return visible, mask
+
+
+def take_tokens(tokens: Tensor, visible: Tensor) -> Tensor:
+    """Pick tokens by position; shapes ``(B, T, D)`` and ``(B, T_visible)`` -> ``(B, T_visible, D)``."""
+    return tokens.gather(1, visible.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -1,0 +1,67 @@
+"""Put unpaired modalities together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mudata
+from mudata import MuData
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def build_mudata(**modalities: AnnData) -> MuData:
+    """Put modalities of different cells into one MuData.
+
+    MuData takes cells of one name for one cell. Where a name occurs in several modalities, as in files whose cells are
+    named "0", "1", ..., every cell's name gets its modality as a prefix.
+
+    Parameters
+    ----------
+    modalities
+        AnnData of each modality, for example ``image=..., rna=...``. They are not changed; where names have to be
+        changed, the modality is a shallow copy that shares its arrays.
+
+    Returns
+    -------
+    The MuData, one row per cell.
+
+    Raises
+    ------
+    ValueError
+        No modality was given, or the cells of one modality share a name.
+
+    Examples
+    --------
+    >>> mdata = petri_scvi.pp.build_mudata(image=anndata.read_h5ad("image.h5ad"), rna=anndata.read_h5ad("rna.h5ad"))
+    """
+    if not modalities:
+        raise ValueError("no modality given; call build_mudata(image=..., rna=...).")
+    n_names = 0
+    for name, adata in modalities.items():
+        if not adata.obs_names.is_unique:
+            raise ValueError(f"the obs_names of {name!r} are not unique. Call {name}.obs_names_make_unique() first.")
+        n_names += adata.n_obs
+    if len(set().union(*(adata.obs_names for adata in modalities.values()))) < n_names:
+        modalities = {name: _prefixed(adata, f"{name}:") for name, adata in modalities.items()}
+    # The columns of a modality stay in the modality: pulled up, they would have gaps for the cells of the others.
+    with mudata.set_options(pull_on_update=False):
+        return MuData(modalities)
+
+
+def _prefixed(adata: AnnData, prefix: str) -> AnnData:
+    from anndata import AnnData
+
+    # Slot by slot: AnnData.copy() would read images that lie on disk.
+    renamed = AnnData(
+        X=adata.X,
+        obs=adata.obs.set_axis(prefix + adata.obs_names.astype(str), axis=0),
+        var=adata.var,
+        uns=dict(adata.uns),
+        layers=dict(adata.layers),
+        varm=dict(adata.varm),
+    )
+    for key, value in adata.obsm.items():
+        renamed.obsm[key] = value
+    return renamed
