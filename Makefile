@@ -3,9 +3,9 @@
 #   DATA=real                screen the demo runs on: synthetic or real
 #   CONSTRAINTS=, VENV=      other pinned versions, another place for the environment
 PYTHON ?= python3
-DATA ?= synthetic
-VENV ?= .venv
-CONSTRAINTS ?= constraints.txt
+DATA := synthetic
+VENV := .venv
+CONSTRAINTS := constraints.txt
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
@@ -33,15 +33,16 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs-installed
-	$(BIN)/sphinx-build -W --keep-going --fresh-env docs docs/_build/html
+	$(BIN)/sphinx-build --quiet -W --keep-going --fresh-env docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/generated petri_demo .mypy_cache .pytest_cache .ruff_cache
 
-# The stamp is written last, so an interrupted installation is taken up again by the next `make`.
+# The stamp is written last, so the next `make` takes up an interrupted installation. A broken environment is made anew;
+# nothing but an environment is ever cleared.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@rm -f $@
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv --clear $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV); }
 	@echo "Installing into $(VENV); the first time takes some minutes."
 	$(INSTALL) torch
 	$(INSTALL) --editable ".[dev,real,test,zarr]"

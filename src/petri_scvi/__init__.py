@@ -3,7 +3,8 @@
 from importlib.metadata import version
 
 from petri_scvi import datasets, pp
-from petri_scvi._model import PETRI, Reconstruction
+from petri_scvi._model import PETRI
+from petri_scvi.model import Reconstruction
 
 __all__ = ["PETRI", "Reconstruction", "datasets", "pp"]
 __version__ = version("petri-scvi")

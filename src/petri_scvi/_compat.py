@@ -1,5 +1,7 @@
 """The only file that imports scvi-tools names that start with an underscore."""
 
+# scvi-tools calls rich.pretty without importing it, and rich >= 15 no longer does so by itself.
+import rich.pretty  # noqa: F401
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES_KEY
 from scvi.data._constants import _MODEL_NAME_KEY as MODEL_NAME_KEY
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY

@@ -207,8 +207,8 @@ def _draw_loadings(base_log_mean: np.ndarray, n_pathways: int, rng: np.random.Ge
 
 
 def _own_loadings(n_targets: int, n_genes: int, rng: np.random.Generator) -> np.ndarray:
-    """Sparse part of a target's effect that its pathway does not share: one gene in 12."""
-    return rng.normal(0.0, 0.7, size=(n_targets, n_genes)) * (rng.random((n_targets, n_genes)) < 0.08)
+    """Part of a target's effect that its pathway does not share: one gene in seven, most of them barely expressed."""
+    return rng.normal(0.0, 1.0, size=(n_targets, n_genes)) * (rng.random((n_targets, n_genes)) < 0.15)
 
 
 def draw_cells(

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from scipy.stats import wilcoxon
 
-from petri_scvi._documents import fuse_cells, random_mask
 from petri_scvi.dataloaders import DocumentRows
+from petri_scvi.model._documents import fuse_cells, random_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

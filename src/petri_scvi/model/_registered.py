@@ -1,0 +1,146 @@
+"""What a model knows about the data it is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi.model.base import BaseModelClass
+
+from petri_scvi._checks import check_integers, check_is_mudata
+from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi.dataloaders import ChannelReader, arrange_documents, open_rows, rows_by_context
+from petri_scvi.model._documents import fuse_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+    from petri_scvi._module import PETRIModule
+    from petri_scvi.dataloaders import RowReader
+
+
+class RegisteredData(BaseModelClass):
+    """Access to registered modalities; the base of the parts of :class:`petri_scvi.PETRI`."""
+
+    module: PETRIModule
+    n_cells_per_context_: int
+    _likelihood: str
+
+    def _modality_states(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Modality to its field, ``"images"`` or ``"X"``, and what that recorded."""
+        registries = self.registry_[FIELD_REGISTRIES_KEY]
+        return {
+            registries[field]["data_registry"]["mod_key"]: (field, registries[field][STATE_REGISTRY_KEY])
+            for field in ("images", "X")
+            if field in registries
+        }
+
+    def _readers(self, manager: AnnDataManager) -> dict[str, RowReader]:
+        """Readers of the modalities that the data has cells of."""
+        readers = {}
+        for modality, (field, _) in self._modality_states().items():
+            if modality not in manager.adata.mod or manager.adata.mod[modality].n_obs == 0:
+                continue
+            reader = open_rows(manager.get_from_registry(field))
+            if field == "images":
+                positions = manager.get_state_registry("images")["positions"]
+                if list(positions) != list(range(reader.shape[1])):
+                    reader = ChannelReader(reader, positions)
+            readers[modality] = reader
+        return readers
+
+    def _codes(self, manager: AnnDataManager) -> dict[str, NDArray[np.integer]]:
+        """Context codes of the cells of each modality that the data has."""
+        return {modality: context_codes(manager, modality) for modality in self._readers(manager)}
+
+    def _manager_of(self, mdata: MuData | None) -> AnnDataManager:
+        if mdata is None:
+            self._require_data()
+        else:
+            check_is_mudata(mdata)
+        mdata = self._validate_anndata(mdata)
+        manager = self.get_anndata_manager(mdata, required=True)
+        if manager is not self.adata_manager:
+            self._check_likelihood(manager)
+        return manager
+
+    def _require_data(self) -> None:
+        if self.adata is None:
+            raise ValueError("the model was loaded without data; pass a MuData, or PETRI.load(folder, mdata).")
+
+    def _require_modality(self, manager: AnnDataManager, modality: str) -> RowReader:
+        readers = self._readers(manager)
+        if modality not in readers:
+            raise ValueError(
+                f"modality={modality!r}; the model knows {list(self.module.modalities)}, of which the data has "
+                f"{list(readers)}."
+            )
+        return readers[modality]
+
+    def _check_likelihood(self, manager: AnnDataManager) -> None:
+        if self._likelihood != "nb":
+            return
+        for modality, (field, _) in self._modality_states().items():
+            readers = self._readers(manager)
+            if field == "X" and modality in readers:
+                reader = readers[modality]
+                check_integers(reader.chunks(np.arange(len(reader))), f"the expression of mdata[{modality!r}]")
+
+    def _fuse(
+        self,
+        manager: AnnDataManager,
+        modality: str,
+        rows: NDArray[np.integer],
+        *,
+        mask: NDArray[np.bool_] | None,
+        n_cells: int | None,
+        seed: int,
+    ) -> Any:
+        """Fuse rows with companions of their context; masked companions if the rows are masked."""
+        self.module.eval()
+        readers, codes = self._readers(manager), self._codes(manager)
+        companions = {name: rows_by_context(codes[name]) for name in readers}
+        documents = arrange_documents(
+            rows,
+            codes[modality],
+            modality,
+            companions,
+            n_cells or self.n_cells_per_context_,
+            np.random.default_rng([seed, 0]),
+        )
+        return fuse_cells(
+            self.module,
+            readers,
+            modality,
+            rows,
+            documents,
+            target_mask=mask,
+            companion_mask_ratio=None if mask is None else self.module.mask_ratio,
+            seed=seed + 1,
+        )
+
+
+def context_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:
+    """Context code of each cell of a modality, shape ``(n,)``."""
+    return manager.get_from_registry(f"context_{modality}").reshape(-1)
+
+
+def rows_from_indices(indices: Sequence[int] | None, n_cells: int) -> NDArray[np.integer]:
+    """Positions of cells, from positions or a boolean mask."""
+    if indices is None:
+        return np.arange(n_cells)
+    rows = np.asarray(indices)
+    if rows.dtype == bool:
+        if rows.shape != (n_cells,):
+            raise ValueError(f"indices is a boolean mask of shape {rows.shape}; there are {n_cells} cells.")
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "ui"):
+        raise ValueError(f"indices has shape {rows.shape} and dtype {rows.dtype}; expected a list of whole numbers.")
+    rows = rows.astype(np.int64)
+    if rows.size and not (-n_cells <= rows.min() and rows.max() < n_cells):
+        raise ValueError(f"indices go from {rows.min()} to {rows.max()}; there are {n_cells} cells.")
+    return np.where(rows < 0, rows + n_cells, rows)

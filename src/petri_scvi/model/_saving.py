@@ -1,0 +1,121 @@
+"""Save and load."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import mudata
+import numpy as np
+
+from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS
+from petri_scvi.model._registered import RegisteredData
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+class SavingMixin(RegisteredData):
+    """Whole models on disk, or none."""
+
+    def save(
+        self,
+        dir_path: str,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save the model; an interrupted save leaves what was there before.
+
+        Parameters
+        ----------
+        dir_path
+            Folder to save to.
+        prefix
+            Prepended to the names of the files.
+        overwrite
+            Whether the folder may exist.
+        save_anndata
+            Whether to save the MuData too.
+        kwargs
+            More arguments of :meth:`scvi.model.base.BaseModelClass.save`.
+
+        Raises
+        ------
+        ValueError
+            The folder exists and ``overwrite`` is ``False``.
+        """
+        folder = Path(dir_path)
+        if folder.exists() and not overwrite:
+            raise ValueError(f"{folder} already exists. Choose another folder, or pass overwrite=True.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
+            super().save(unfinished, prefix=prefix, overwrite=True, save_anndata=save_anndata, **kwargs)
+            folder.mkdir(exist_ok=True)
+            # The weights last: a folder with a new model.pt has everything else that belongs to it.
+            names = sorted(os.listdir(unfinished), key=lambda name: name.endswith(SAVE_KEYS.MODEL_FNAME))
+            for name in names:
+                os.replace(Path(unfinished, name), folder / name)
+
+    @classmethod
+    def load(cls, dir_path: str, adata: MuData | Literal[False] | None = None, **kwargs: Any) -> Self:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder the model was saved to.
+        adata
+            MuData to attach, set up as the one the model was trained on; it need not be registered. If ``None``, the
+            MuData saved with the model if there is one. Without, the model embeds any MuData passed to its methods.
+        kwargs
+            ``prefix``, ``accelerator``, ``device`` and so on of :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Returns
+        -------
+        The model, ready to use.
+
+        Raises
+        ------
+        ValueError
+            The folder has no complete model, or one of another class, or the data does not fit it.
+        """
+        prefix = kwargs.get("prefix") or ""
+        if not Path(dir_path, f"{prefix}{SAVE_KEYS.MODEL_FNAME}").exists() and not kwargs.get("backup_url"):
+            raise ValueError(
+                f"{dir_path} has no file {prefix}{SAVE_KEYS.MODEL_FNAME}. Pass the folder that model.save() was given."
+            )
+        try:
+            model = super().load(dir_path, adata=False, **kwargs)
+        except (EOFError, RuntimeError) as error:
+            raise ValueError(
+                f"{dir_path} does not hold a complete model ({error}). Save it again with model.save()."
+            ) from error
+        except ValueError as error:
+            if "different class" not in str(error):
+                raise
+            saved = cls.load_registry(dir_path, prefix=prefix).get(MODEL_NAME_KEY)
+            raise ValueError(
+                f"{dir_path} holds a model of class {saved}, not {cls.__name__}. Load it with {saved}.load()."
+            ) from error
+        saved_mdata = Path(dir_path, f"{prefix}{SAVE_KEYS.MDATA_FNAME}")
+        if adata is None and saved_mdata.exists():
+            with mudata.set_options(pull_on_update=False):
+                adata = mudata.read_h5mu(saved_mdata)
+        if adata is not None and adata is not False:
+            model._validate_anndata(adata)
+        return model
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, NDArray[Any]] | NDArray[Any]:
+        """Genes of the expression modality and channels of the imaging modality, as the model uses them."""
+        names = {
+            modality: np.asarray(state["channels"] if field == "images" else state["column_names"]).astype(str)
+            for modality, (field, state) in self._modality_states().items()
+        }
+        return np.concatenate(list(names.values())) if legacy_mudata_format else names

@@ -1,0 +1,173 @@
+"""Register a MuData."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+
+from petri_scvi._checks import check_is_mudata, check_modality, check_obs_names
+from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
+from petri_scvi.model._fields import ContextField, ExpressionField, ImagesField
+from petri_scvi.model._registered import RegisteredData, context_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+class SetupMixin(RegisteredData):
+    """Where images, expression and contexts are."""
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
+        """Not available: PETRI reads several modalities; see :meth:`setup_mudata`."""
+        raise NotImplementedError(
+            "PETRI reads a MuData. Put the modalities together and register them: "
+            "mdata = petri_scvi.pp.build_mudata(image=..., rna=...); PETRI.setup_mudata(mdata)."
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        context_key: str | Sequence[str] = CONTEXT_KEY,
+        images_key: str = IMAGES_KEY,
+        image_channels: Sequence[str | int] | None = None,
+        rna_layer: str | None = None,
+        modalities: Mapping[str, str | None] | None = None,
+        is_paired: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Tell PETRI where images, expression and contexts are.
+
+        Every value is checked once, in chunks. Nothing is copied; the code of each cell's context is written to
+        ``obs["_scvi_petri_context"]`` of each modality.
+
+        Parameters
+        ----------
+        mdata
+            MuData with one or both modalities.
+        context_key
+            ``obs`` column of each modality, or several that together define a context.
+        images_key
+            ``obsm`` slot of the crops, shape ``(n, C, H, W)``: numpy, ``numpy.memmap``, h5py, zarr or dask.
+        image_channels
+            Names or positions of the channels to use, in this order; all if ``None``. scPortrait's arrays hold mask
+            channels first: leave these out.
+        rna_layer
+            Layer with the expression; if ``None``, ``"counts"`` if there is such a layer, else ``X``.
+        modalities
+            Which modality ``images_key`` and ``rna_layer`` refer to; ``"image"`` and ``"rna"`` by default. ``None``
+            goes without: ``{"rna_layer": None}`` trains on images alone.
+        is_paired
+            Whether cells of one name in both modalities are the same cell.
+        kwargs
+            For scvi-tools: ``source_registry``, when a saved setup is transferred.
+
+        Raises
+        ------
+        KeyError
+            A modality, slot, layer or column is missing.
+        ValueError
+            Something is there but cannot be used; the message says what and how to mend it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_is_mudata(mdata)
+        source_registry = kwargs.get("source_registry")
+        chosen = _choose_modalities(mdata, modalities, is_transfer=source_registry is not None)
+        context_columns = [context_key] if isinstance(context_key, str) else list(context_key)
+        if not context_columns:
+            raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
+        present = [modality for modality in chosen.values() if modality in mdata.mod]
+        if not is_paired:
+            check_obs_names(mdata, present)
+        fields: list[Any] = []
+        if "images_key" in chosen:
+            fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
+        if "rna_layer" in chosen:
+            fields.append(ExpressionField(chosen["rna_layer"], _choose_layer(mdata, chosen["rna_layer"], rna_layer)))
+        fields += [ContextField(modality, context_columns, list(chosen.values())) for modality in chosen.values()]
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=setup_method_args,
+            # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(mdata, **kwargs)
+        if source_registry is None:
+            _check_contexts({modality: context_codes(manager, modality) for modality in present}, context_columns)
+        cls.register_manager(manager)
+
+
+def _choose_modalities(
+    mdata: MuData, modalities: Mapping[str, str | None] | None, *, is_transfer: bool
+) -> dict[str, str]:
+    """Setup argument to the modality it refers to, without those to go without."""
+    defaults = {"images_key": IMAGE, "rna_layer": RNA}
+    unknown = set(modalities or {}) - set(defaults)
+    if unknown:
+        raise ValueError(
+            f"modalities has {sorted(unknown)}; expected the setup arguments {sorted(defaults)}, for example "
+            "modalities={'images_key': 'image', 'rna_layer': 'rna'}."
+        )
+    wanted = {**defaults, **(modalities or {})}
+    if is_transfer:  # data that the model meets later may lack a modality
+        chosen = {argument: name for argument, name in wanted.items() if name is not None}
+        if not any(name in mdata.mod for name in chosen.values()):
+            raise ValueError(f"mdata has the modalities {list(mdata.mod)}; the model knows {list(chosen.values())}.")
+        return chosen
+    chosen = {}
+    unused = [name for name in mdata.mod if name not in wanted.values()]
+    for argument, name in wanted.items():
+        if name is None:
+            continue
+        # A MuData of one modality is meant to be that. One with other modalities more likely calls them by other names.
+        if name in mdata.mod or argument in (modalities or {}) or unused or not set(wanted.values()) & set(mdata.mod):
+            check_modality(mdata, name, argument)
+            chosen[argument] = name
+    if not chosen:
+        raise ValueError("no modality is left; name at least one in modalities={'images_key': ..., 'rna_layer': ...}.")
+    return chosen
+
+
+def _choose_layer(mdata: MuData, modality: str, layer: str | None) -> str | None:
+    """The layer asked for, else ``"counts"`` if there is one."""
+    if layer is None and modality in mdata.mod and COUNTS_LAYER in mdata.mod[modality].layers:
+        return COUNTS_LAYER
+    return layer
+
+
+def _check_contexts(codes: dict[str, NDArray[np.integer]], context_key: Sequence[str]) -> None:
+    """Require contexts that gather cells, and that modalities share some."""
+    for modality, codes_of_modality in codes.items():
+        n_contexts = len(np.unique(codes_of_modality))
+        if n_contexts == len(codes_of_modality) > 1:
+            raise ValueError(
+                f"every cell of mdata[{modality!r}] has a context of its own: obs[{list(context_key)}] takes "
+                f"{n_contexts} values in {n_contexts} cells. Name a column that cells share, such as the perturbation."
+            )
+    if len(codes) < 2:
+        return
+    contexts = {modality: set(np.unique(c).tolist()) for modality, c in codes.items()}
+    shared = set.intersection(*contexts.values())
+    counts = ", ".join(f"{len(found)} in mdata[{modality!r}]" for modality, found in contexts.items())
+    if not shared:
+        raise ValueError(
+            f"the modalities share no context: obs[{list(context_key)}] takes {counts}, none in common. "
+            "Spell the perturbations alike in all modalities, or train on one modality with "
+            "modalities={'rna_layer': None}."
+        )
+    n_single = len(set.union(*contexts.values())) - len(shared)
+    if n_single:
+        warnings.warn(
+            f"{n_single} contexts were measured in one modality only ({counts}, {len(shared)} in common). Their cells "
+            "train in documents of that modality alone.",
+            UserWarning,
+            stacklevel=3,
+        )
