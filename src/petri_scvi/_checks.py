@@ -128,9 +128,9 @@ def check_expression(chunks: Iterable[NDArray[Any]], where: str) -> None:
 
 
 def check_integers(chunks: Iterable[NDArray[Any]], where: str) -> None:
-    """Require whole numbers."""
+    """Require whole numbers; NaN and infinity are the business of :func:`check_expression`."""
     for chunk in chunks:
-        is_fraction = chunk != np.round(chunk)
+        is_fraction = np.isfinite(chunk) & (chunk != np.round(chunk))
         if is_fraction.any():
             raise ValueError(
                 f"{where} has values that are not whole numbers, for example {chunk[is_fraction][0]:.4g}; "

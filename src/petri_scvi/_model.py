@@ -117,4 +117,4 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         )
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
-            self._check_likelihood(self.adata_manager)
+            self._check_likelihood(mdata)

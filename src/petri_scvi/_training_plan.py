@@ -122,7 +122,9 @@ class PETRITrainingPlan(pl.LightningModule):
             {"params": [p for p in trained if id(p) in linear], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if id(p) not in linear], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=self.device.type in ("cpu", "cuda"))
+        # Lightning refuses to clip the gradients of a fused optimizer in mixed precision.
+        is_fused = self.device.type in ("cpu", "cuda") and "mixed" not in str(self.trainer.precision)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=is_fused)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min
@@ -134,7 +136,7 @@ class PETRITrainingPlan(pl.LightningModule):
     def _lr_multiplier(self) -> Any:
         n_steps = int(self.trainer.estimated_stepping_batches)
         n_warmup = n_steps // 20 if self.n_warmup_steps is None else self.n_warmup_steps
-        floor = self.lr_min / self.lr
+        floor = self.lr_min / self.lr if self.lr else 0.0
 
         def multiplier(step: int) -> float:
             if step < n_warmup:

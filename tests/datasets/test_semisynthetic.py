@@ -75,7 +75,7 @@ def test_every_guide_of_a_target_gets_cells_of_its_own_condition_only() -> None:
     for name, (drug, dose) in CONDITION_OF_TARGET.items():
         cells = table[target == name]
         assert set(zip(cells["drug"], cells["dose"], strict=True)) == {(drug, dose)}
-    assert table.groupby(guide)["row"].nunique().drop("").eq(2).all()  # no guide is alone with one row
+    assert table.groupby(guide)["row"].nunique().drop("").ge(2).all()  # no guide is alone with one row
 
 
 def test_the_image_folder_is_read_from_an_archive_in_a_read_only_place(

@@ -165,7 +165,8 @@ def arrange_documents(
 ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
     """Place given cells in documents of their own context, for use after training.
 
-    Cells of a context share documents; a document that is not full is filled with draws of the same context.
+    Cells of a context share documents. A document that is not full is filled with draws of other cells of the context;
+    if there are none, it stays smaller.
 
     Parameters
     ----------
@@ -192,11 +193,13 @@ def arrange_documents(
             placed = positions[start : start + n_cells_per_context]
             rows = {}
             for name, rows_of_context in companions.items():
-                n_drawn = n_cells_per_context - (len(placed) if name == modality else 0)
+                candidates = rows_of_context.get(context, np.empty(0, dtype=int))
                 if name == modality:
-                    pool = rows_of_context.get(context, targets[placed])
-                    rows[name] = np.concatenate([targets[placed], rng.choice(pool, size=n_drawn)])[None]
-                elif context in rows_of_context:
-                    rows[name] = rng.choice(rows_of_context[context], size=n_drawn)[None]
+                    # Other cells only: a second copy of a target would show what is hidden of the first.
+                    others = np.setdiff1d(candidates, targets[placed])
+                    n_drawn = n_cells_per_context - len(placed) if len(others) else 0
+                    rows[name] = np.concatenate([targets[placed], rng.choice(others, size=n_drawn)])[None]
+                elif len(candidates):
+                    rows[name] = rng.choice(candidates, size=n_cells_per_context)[None]
             documents.append((DocumentRows(np.array([context]), rows), placed))
     return documents

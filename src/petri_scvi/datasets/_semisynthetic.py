@@ -61,12 +61,13 @@ def semisynthetic_screen(
     min_nucleus_area: int = 60,
     seed: int = 0,
 ) -> MuData:
-    """Real image cells and real transcriptomes, matched by an assigned, not a measured, correspondence.
+    """Real image cells and real transcriptomes, matched by a table.
 
-    **The correspondence is made up.** The transcriptomes are of THP-1 cells in which a gene was knocked out. The images
-    are of cells that express FOXO1A-GFP, treated with a dose of one of two drugs. Which drug and dose stands for which target gene is a
-    fixed table in the code, ordered by the strength of the phenotypes, and which cell carries which guide is drawn. Any
-    agreement between the modalities beyond this table is an artefact, and no biological conclusion can be drawn.
+    **The correspondence is assigned, not measured.** The transcriptomes are of THP-1 cells in which a gene was knocked
+    out. The images are of cells that express FOXO1A-GFP, treated with a dose of one of two drugs. Which drug and dose
+    stands for which target gene is a fixed table in the code, ordered by the strength of the phenotypes, and which
+    image cell carries which guide is drawn. Agreement between the modalities is therefore a property of this table; no
+    biological conclusion can be drawn from it.
 
     Parameters
     ----------

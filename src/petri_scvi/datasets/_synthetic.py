@@ -74,8 +74,8 @@ def synthetic_screen(
       ``batch``, and the simulated truth in columns that start with ``true_``.
     - ``obsm["true_morphology"]`` of the image modality: the properties each cell was drawn with.
     - ``uns["synthetic_screen"]``: every truth. ``programs`` (pathway, visibility, phenotype), ``perturbations``
-      (pathway, visibility, strength, stress), ``guides`` (efficacy, dead guides), ``edges`` (pairs of target genes of one
-      pathway), ``shared_programs``, ``image_only_programs``, ``rna_only_programs``, ``gene_loadings`` (genes x
+      (pathway, visibility, strength, stress), ``guides`` (efficacy, dead guides), ``edges`` (pairs of target genes of
+      one pathway), ``shared_programs``, ``image_only_programs``, ``rna_only_programs``, ``gene_loadings`` (genes x
       pathways, log fold change), ``morphology_loadings`` (properties x pathways), ``perturbation_gene_effects`` and
       ``perturbation_morphology_effects`` (the same per target gene, of a fully effective guide), ``genes`` (base level
       and cell-cycle loading) and ``parameters`` (the arguments of this call).
@@ -88,11 +88,11 @@ def synthetic_screen(
     Notes
     -----
     A target gene inherits the effect of its pathway's program times its own ``strength``, plus a stress response common
-    to all perturbations times its own ``stress``, plus an effect of its own. A cell shows this effect times the efficacy
-    of its guide and a factor of its own if it responds, and nothing if it does not. Every knockdown also lowers the
-    transcript of the target gene itself, whatever the program's visibility. Cell cycle moves nuclear size and intensity
-    and a twelfth of the genes. Position, rotation and shape of the cell, staining per well and batch, library size, and
-    a batch effect per gene vary independently of the perturbation.
+    to all perturbations times its own ``stress``, plus an effect of its own. A cell shows this effect times the
+    efficacy of its guide and a factor of its own if it responds, and nothing if it does not. Every knockdown also
+    lowers the transcript of the target gene itself, whatever the program's visibility. Cell cycle moves nuclear size
+    and intensity and a twelfth of the genes. Position, rotation and shape of the cell, staining per well and batch,
+    library size, and a batch effect per gene vary independently of the perturbation.
 
     Examples
     --------

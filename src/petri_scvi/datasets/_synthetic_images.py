@@ -195,7 +195,6 @@ def _draw_mitochondria(cytoplasm: _Cytoplasm, fragmentation: np.ndarray, rng: np
 
     loose_x, loose_y = cytoplasm.draw(n_spots, rng)
     share = 1 / (1 + np.exp(2.0 - fragmentation))[:, None]
-    # Fragments gather in threes, which keeps them visible as dots at a few pixels' width.
     is_loose = rng.random((n, n_spots)) < share
     width = np.where(is_loose, 0.85, 0.6)
     brightness = 0.3 * rng.lognormal(0, 0.2, size=(n, n_spots))

@@ -126,6 +126,8 @@ class ImagesField(_ModalityField):
         super().register_field(adata)
         images = self.get_field_data(adata)
         names = self._channel_names(adata.mod[self.modality], images.shape[1])
+        if self.image_channels is not None and not len(self.image_channels):
+            raise ValueError(f"image_channels is empty; name at least one of {names}, or pass None for all.")
         chosen = names if self.image_channels is None else [self._name_of(c, names) for c in self.image_channels]
         return {
             "n_obs": images.shape[0],

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from petri_scvi.dataloaders import rows_by_context
-from petri_scvi.model._cross_modal import gain_of_context, summarise_gain
+from petri_scvi.model._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model._documents import random_mask
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
+from petri_scvi.model._trivial import trivial_losses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from mudata import MuData
     from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+
+N_CELLS_FOR_AVERAGES = 5_000
+"""Training cells from which the averages of trivial predictors are taken."""
 
 
 class Reconstruction(NamedTuple):
@@ -85,6 +91,69 @@ class ReconstructionMixin(RegisteredData):
             prediction[placed] = network.to_measurement(network.decode(latents, inputs)).cpu().numpy()
         return Reconstruction(prediction, mask)
 
+    @torch.inference_mode()
+    def get_reconstruction_error(
+        self,
+        mdata: MuData | None = None,
+        *,
+        indices: Mapping[str, Sequence[int]] | None = None,
+        n_cells_per_context: int | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Loss of masked patches and genes, beside predictors that know nothing but averages.
+
+        Parameters
+        ----------
+        mdata
+            Data; that of the model if ``None``.
+        indices
+            Rows to rebuild, per modality. By default the validation cells of the model's own data, all cells of other
+            data.
+        n_cells_per_context
+            Cells of each modality in a document (S); as in training if ``None``.
+        seed
+            Seed of masks and companions.
+
+        Returns
+        -------
+        One row per ``modality`` and ``predictor``: ``n_cells``, mean ``loss`` (squared error of normalised pixels, or
+        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it. Averages are taken
+        of the model's training cells, or of the data itself if it is other data.
+
+        Raises
+        ------
+        ValueError
+            There are no cells to rebuild.
+        """
+        self._check_if_trained(warn=True)
+        manager = self._manager_of(mdata)
+        readers = self._readers(manager)
+        tables = []
+        for name, rows in self._targets(manager, indices).items():
+            network, reader = self.module.modalities[name], readers[name]
+            documents = self._documents_of(manager, name, rows, n_cells_per_context, seed)
+            losses = {"PETRI": masked_losses(self.module, readers, name, rows, documents, seed=seed)}
+            is_own = manager is self.adata_manager and self.train_indices is not None
+            known = self.train_indices[name] if is_own else np.arange(len(reader))
+            known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
+            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
+            cells = [
+                torch.from_numpy(part).to(self.module.device) for part in (reader.read(known), reader.read(rows), mask)
+            ]
+            losses |= {predictor: loss.cpu().numpy() for predictor, loss in trivial_losses(network, *cells).items()}
+            means = {predictor: float(loss.mean()) for predictor, loss in losses.items()}
+            tables += [
+                {
+                    "modality": name,
+                    "predictor": predictor,
+                    "n_cells": len(rows),
+                    "loss": mean,
+                    "margin": 1 - means["PETRI"] / mean,
+                }
+                for predictor, mean in means.items()
+            ]
+        return pd.DataFrame(tables)
+
     def cross_modal_gain(
         self,
         mdata: MuData | None = None,
@@ -134,16 +203,7 @@ class ReconstructionMixin(RegisteredData):
         self._check_if_trained(warn=True)
         manager = self._manager_of(mdata)
         readers, codes = self._readers(manager), self._codes(manager)
-        if indices is None:
-            held_out = self.validation_indices if manager is self.adata_manager else None
-            indices = held_out or {name: np.arange(len(reader)) for name, reader in readers.items()}
-        targets = {name: rows_from_indices(indices[name], len(readers[name])) for name in readers if name in indices}
-        targets = {name: rows for name, rows in targets.items() if len(rows)}
-        if not targets:
-            raise ValueError(
-                "there are no cells to rebuild: no validation cells, or no indices. Pass "
-                "indices={'image': ..., 'rna': ...}, or train with train_size=0.9."
-            )
+        targets = self._targets(manager, indices)
         self.module.eval()
         per_cell = gain_of_context(
             self.module,
@@ -156,6 +216,23 @@ class ReconstructionMixin(RegisteredData):
             seed=seed,
         )
         return summarise_gain(per_cell) if is_summarised else per_cell
+
+    def _targets(
+        self, manager: AnnDataManager, indices: Mapping[str, Sequence[int]] | None
+    ) -> dict[str, NDArray[np.integer]]:
+        """Rows to rebuild, per modality: those given, else validation cells, else all."""
+        readers = self._readers(manager)
+        if indices is None:
+            held_out = self.validation_indices if manager is self.adata_manager else None
+            indices = held_out or {name: np.arange(len(reader)) for name, reader in readers.items()}
+        rows = {name: rows_from_indices(indices[name], len(readers[name])) for name in readers if name in indices}
+        targets = {name: found for name, found in rows.items() if len(found)}
+        if not targets:
+            raise ValueError(
+                "there are no cells to rebuild: no validation cells, or no indices. Pass "
+                "indices={'image': ..., 'rna': ...}, or train with train_size=0.9."
+            )
+        return targets
 
 
 def _check_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:

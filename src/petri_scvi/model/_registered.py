@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
     from petri_scvi._module import PETRIModule
-    from petri_scvi.dataloaders import RowReader
+    from petri_scvi.dataloaders import DocumentRows, RowReader
 
 
 class RegisteredData(BaseModelClass):
@@ -60,13 +60,13 @@ class RegisteredData(BaseModelClass):
     def _manager_of(self, mdata: MuData | None) -> AnnDataManager:
         if mdata is None:
             self._require_data()
-        else:
+        elif mdata is not self.adata:
+            # All checks come before the first write: data that is refused stays as it was.
             check_is_mudata(mdata)
+            self._check_modalities(mdata)
+            self._check_likelihood(mdata)
         mdata = self._validate_anndata(mdata)
-        manager = self.get_anndata_manager(mdata, required=True)
-        if manager is not self.adata_manager:
-            self._check_likelihood(manager)
-        return manager
+        return self.get_anndata_manager(mdata, required=True)
 
     def _require_data(self) -> None:
         if self.adata is None:
@@ -81,14 +81,38 @@ class RegisteredData(BaseModelClass):
             )
         return readers[modality]
 
-    def _check_likelihood(self, manager: AnnDataManager) -> None:
+    def _check_modalities(self, mdata: MuData) -> None:
+        if not any(name in mdata.mod and mdata.mod[name].n_obs for name in self.module.modalities):
+            raise ValueError(
+                f"mdata has the modalities {list(mdata.mod)}; the model knows {list(self.module.modalities)}. Name "
+                "them alike: mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
+            )
+
+    def _check_likelihood(self, mdata: MuData) -> None:
         if self._likelihood != "nb":
             return
         for modality, (field, _) in self._modality_states().items():
-            readers = self._readers(manager)
-            if field == "X" and modality in readers:
-                reader = readers[modality]
+            if field != "X" or modality not in mdata.mod:
+                continue
+            layer = self.registry_[FIELD_REGISTRIES_KEY][field]["data_registry"]["attr_key"]
+            values = mdata.mod[modality].X if layer is None else mdata.mod[modality].layers.get(layer)
+            if values is not None:
+                reader = open_rows(values)
                 check_integers(reader.chunks(np.arange(len(reader))), f"the expression of mdata[{modality!r}]")
+
+    def _documents_of(
+        self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], n_cells: int | None, seed: int
+    ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+        """Documents that hold the rows, each once, and companions of their context."""
+        codes = self._codes(manager)
+        return arrange_documents(
+            rows,
+            codes[modality],
+            modality,
+            {name: rows_by_context(codes_of_modality) for name, codes_of_modality in codes.items()},
+            n_cells or self.n_cells_per_context_,
+            np.random.default_rng([seed, 0]),
+        )
 
     def _fuse(
         self,
@@ -102,16 +126,8 @@ class RegisteredData(BaseModelClass):
     ) -> Any:
         """Fuse rows with companions of their context; masked companions if the rows are masked."""
         self.module.eval()
-        readers, codes = self._readers(manager), self._codes(manager)
-        companions = {name: rows_by_context(codes[name]) for name in readers}
-        documents = arrange_documents(
-            rows,
-            codes[modality],
-            modality,
-            companions,
-            n_cells or self.n_cells_per_context_,
-            np.random.default_rng([seed, 0]),
-        )
+        readers = self._readers(manager)
+        documents = self._documents_of(manager, modality, rows, n_cells, seed)
         return fuse_cells(
             self.module,
             readers,

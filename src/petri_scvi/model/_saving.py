@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,8 +50,10 @@ class SavingMixin(RegisteredData):
         Raises
         ------
         ValueError
-            The folder exists and ``overwrite`` is ``False``.
+            The folder exists and ``overwrite`` is ``False``, or the model has no data to save.
         """
+        if save_anndata:
+            self._require_data()
         folder = Path(dir_path)
         if folder.exists() and not overwrite:
             raise ValueError(f"{folder} already exists. Choose another folder, or pass overwrite=True.")
@@ -93,7 +96,7 @@ class SavingMixin(RegisteredData):
             )
         try:
             model = super().load(dir_path, adata=False, **kwargs)
-        except (EOFError, RuntimeError) as error:
+        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"{dir_path} does not hold a complete model ({error}). Save it again with model.save()."
             ) from error
@@ -109,7 +112,7 @@ class SavingMixin(RegisteredData):
             with mudata.set_options(pull_on_update=False):
                 adata = mudata.read_h5mu(saved_mdata)
         if adata is not None and adata is not False:
-            model._validate_anndata(adata)
+            model._manager_of(adata)
         return model
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, NDArray[Any]] | NDArray[Any]:

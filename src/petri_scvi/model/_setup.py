@@ -5,19 +5,18 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
 from petri_scvi._checks import check_is_mudata, check_modality, check_obs_names
+from petri_scvi._compat import FIELD_REGISTRIES_KEY
 from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
 from petri_scvi.model._fields import ContextField, ExpressionField, ImagesField
-from petri_scvi.model._registered import RegisteredData, context_codes
+from petri_scvi.model._registered import RegisteredData
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mudata import MuData
-    from numpy.typing import NDArray
 
 
 class SetupMixin(RegisteredData):
@@ -80,7 +79,11 @@ class SetupMixin(RegisteredData):
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)
         source_registry = kwargs.get("source_registry")
-        chosen = _choose_modalities(mdata, modalities, is_transfer=source_registry is not None)
+        if source_registry is None:
+            chosen = _choose_modalities(mdata, modalities)
+            layer = _choose_layer(mdata, chosen.get("rna_layer"), rna_layer)
+        else:
+            chosen, layer = _read_choices(source_registry)
         context_columns = [context_key] if isinstance(context_key, str) else list(context_key)
         if not context_columns:
             raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
@@ -91,23 +94,22 @@ class SetupMixin(RegisteredData):
         if "images_key" in chosen:
             fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
         if "rna_layer" in chosen:
-            fields.append(ExpressionField(chosen["rna_layer"], _choose_layer(mdata, chosen["rna_layer"], rna_layer)))
-        fields += [ContextField(modality, context_columns, list(chosen.values())) for modality in chosen.values()]
+            fields.append(ExpressionField(chosen["rna_layer"], layer))
+        contexts = [ContextField(modality, context_columns, list(chosen.values())) for modality in chosen.values()]
+        if source_registry is None:
+            # Before any field is registered: a setup that fails leaves the MuData as it was.
+            _check_contexts(mdata, [field for field in contexts if field.is_present(mdata)])
         manager = AnnDataManager(
-            fields=fields,
+            fields=fields + contexts,
             setup_method_args=setup_method_args,
             # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
         manager.register_fields(mdata, **kwargs)
-        if source_registry is None:
-            _check_contexts({modality: context_codes(manager, modality) for modality in present}, context_columns)
         cls.register_manager(manager)
 
 
-def _choose_modalities(
-    mdata: MuData, modalities: Mapping[str, str | None] | None, *, is_transfer: bool
-) -> dict[str, str]:
+def _choose_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> dict[str, str]:
     """Setup argument to the modality it refers to, without those to go without."""
     defaults = {"images_key": IMAGE, "rna_layer": RNA}
     unknown = set(modalities or {}) - set(defaults)
@@ -117,11 +119,6 @@ def _choose_modalities(
             "modalities={'images_key': 'image', 'rna_layer': 'rna'}."
         )
     wanted = {**defaults, **(modalities or {})}
-    if is_transfer:  # data that the model meets later may lack a modality
-        chosen = {argument: name for argument, name in wanted.items() if name is not None}
-        if not any(name in mdata.mod for name in chosen.values()):
-            raise ValueError(f"mdata has the modalities {list(mdata.mod)}; the model knows {list(chosen.values())}.")
-        return chosen
     chosen = {}
     unused = [name for name in mdata.mod if name not in wanted.values()]
     for argument, name in wanted.items():
@@ -136,30 +133,46 @@ def _choose_modalities(
     return chosen
 
 
-def _choose_layer(mdata: MuData, modality: str, layer: str | None) -> str | None:
+def _read_choices(registry: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    """Modalities and layer of a saved setup; new data may lack a modality or have a layer more."""
+    fields = registry[FIELD_REGISTRIES_KEY]
+    places = {
+        argument: fields[field]["data_registry"]
+        for argument, field in [("images_key", "images"), ("rna_layer", "X")]
+        if field in fields
+    }
+    layer = places["rna_layer"]["attr_key"] if "rna_layer" in places else None
+    return {argument: place["mod_key"] for argument, place in places.items()}, layer
+
+
+def _choose_layer(mdata: MuData, modality: str | None, layer: str | None) -> str | None:
     """The layer asked for, else ``"counts"`` if there is one."""
     if layer is None and modality in mdata.mod and COUNTS_LAYER in mdata.mod[modality].layers:
         return COUNTS_LAYER
     return layer
 
 
-def _check_contexts(codes: dict[str, NDArray[np.integer]], context_key: Sequence[str]) -> None:
+def _check_contexts(mdata: MuData, fields: Sequence[ContextField]) -> None:
     """Require contexts that gather cells, and that modalities share some."""
-    for modality, codes_of_modality in codes.items():
-        n_contexts = len(np.unique(codes_of_modality))
-        if n_contexts == len(codes_of_modality) > 1:
+    contexts: dict[str, set[str]] = {}
+    for field in fields:
+        field.validate_field(mdata)
+        context_key = list(field.context_key)
+        labels = field.labels(mdata, field.modality)
+        contexts[field.modality] = set(labels)
+        n_contexts = len(contexts[field.modality])
+        if n_contexts == len(labels) > 1:
             raise ValueError(
-                f"every cell of mdata[{modality!r}] has a context of its own: obs[{list(context_key)}] takes "
+                f"every cell of mdata[{field.modality!r}] has a context of its own: obs[{context_key}] takes "
                 f"{n_contexts} values in {n_contexts} cells. Name a column that cells share, such as the perturbation."
             )
-    if len(codes) < 2:
+    if len(contexts) < 2:
         return
-    contexts = {modality: set(np.unique(c).tolist()) for modality, c in codes.items()}
     shared = set.intersection(*contexts.values())
     counts = ", ".join(f"{len(found)} in mdata[{modality!r}]" for modality, found in contexts.items())
     if not shared:
         raise ValueError(
-            f"the modalities share no context: obs[{list(context_key)}] takes {counts}, none in common. "
+            f"the modalities share no context: obs[{context_key}] takes {counts}, none in common. "
             "Spell the perturbations alike in all modalities, or train on one modality with "
             "modalities={'rna_layer': None}."
         )

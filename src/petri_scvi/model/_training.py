@@ -82,8 +82,9 @@ class TrainingMixin(RegisteredData):
                 "n_cells_per_context cells per modality. Pass these two."
             )
         if datamodule is None:
-            self._require_data()
-            readers, codes = self._readers(self.adata_manager), self._codes(self.adata_manager)
+            # Not self.adata_manager: the MuData may have been set up anew, for another model, in the meantime.
+            manager = self._manager_of(None)
+            readers, codes = self._readers(manager), self._codes(manager)
             seed = scvi.settings.seed if scvi.settings.seed is not None else 0
             datamodule = DocumentDataModule(
                 readers,
@@ -97,15 +98,20 @@ class TrainingMixin(RegisteredData):
                     **(datasplitter_kwargs or {}),
                 },
             )
-            if early_stopping and datamodule.n_val == 0:
-                raise ValueError(
-                    "early_stopping=True, but no cell is held out for validation; pass train_size=0.9, or "
-                    "early_stopping=False."
-                )
             if max_epochs is None:
                 max_epochs = get_max_epochs_heuristic(max(map(len, readers.values())))
         if max_epochs is None:
             raise ValueError("max_epochs is needed with datamodule=..., whose number of cells is not known.")
+        needs_validation = {
+            "early_stopping=True": early_stopping,
+            "lr_schedule='plateau'": (plan_kwargs or {}).get("lr_schedule") == "plateau",
+        }
+        for argument, is_needed in needs_validation.items():
+            if is_needed and getattr(datamodule, "n_val", None) == 0:
+                raise ValueError(
+                    f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
+                    "or go without."
+                )
         self.n_cells_per_context_ = n_cells_per_context
         if not self.is_trained_:
             self._fit_statistics(datamodule)

@@ -1,0 +1,107 @@
+"""Image crops as pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.colors import to_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+CHANNEL_COLOURS = ("#3b7dd8", "#8a8a8a", "#f0a500", "#d4365c", "#3aa655")
+"""Blue, grey, orange, magenta and green: told apart without red-green vision by their lightness as well."""
+
+
+def reconstructed_crops(
+    images: NDArray[np.number],
+    prediction: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    *,
+    channel_names: Sequence[str] | None = None,
+    colours: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Crops as measured, as the encoder saw them, and as rebuilt; one column per cell.
+
+    The third row shows the prediction where patches were masked and the measurement elsewhere.
+
+    Parameters
+    ----------
+    images
+        Crops as measured, shape ``(n, C, H, W)``.
+    prediction, mask
+        What :meth:`petri_scvi.PETRI.get_reconstruction` returned for these cells.
+    channel_names
+        Names for the legend.
+    colours
+        One colour per channel; by default blue, grey, orange, magenta and green in turn.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes, with one image of three rows.
+
+    Raises
+    ------
+    ValueError
+        Images, prediction and mask do not belong together.
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 4 or images.shape != prediction.shape or len(mask) != len(images):
+        raise ValueError(
+            f"images {images.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; pass "
+            "the crops of the cells that were rebuilt, for example images[indices] with the same indices."
+        )
+    n_cells, n_channels, height, width = images.shape
+    hidden = _pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
+    if colours is None:
+        colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
+    low, high = (np.percentile(images, q, axis=(0, 2, 3))[:, None, None] for q in (1, 99.7))
+    rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
+    pictures = [_colour((row - low) / np.maximum(high - low, 1e-6), colours) for row in rows]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(max(3.0, 0.8 * n_cells), 3.0))
+    ax.imshow(np.concatenate([_montage_row(picture) for picture in pictures]), interpolation="nearest")
+    ax.set_yticks([(i + 0.5) * (height + 1) for i in range(3)], ["original", "masked", "rebuilt"])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    sns.despine(ax=ax, left=True, bottom=True)
+    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        ax.annotate(
+            name.replace("_", " "),
+            (i / n_channels, -0.02),
+            xycoords="axes fraction",
+            va="top",
+            fontsize="small",
+            color=colour,
+            weight="bold",
+        )
+    return ax
+
+
+def _pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Patch mask ``(n, N)`` -> pixel mask ``(n, H, W)``."""
+    patch_size = round((height * width / mask.shape[1]) ** 0.5)
+    grid = mask.reshape(len(mask), height // patch_size, width // patch_size)
+    return grid.repeat(patch_size, axis=1).repeat(patch_size, axis=2)
+
+
+def _colour(images: NDArray[np.floating], colours: Sequence[str]) -> NDArray[np.floating]:
+    """Add up coloured channels, light grey where hidden; shapes ``(n, C, H, W)`` -> ``(n, H, W, 3)``."""
+    rgb = np.einsum("nchw,cr->nhwr", np.clip(np.nan_to_num(images), 0, 1), np.array([to_rgb(c) for c in colours]))
+    return np.where(np.isnan(images).any(axis=1)[..., None], 0.85, np.clip(rgb, 0, 1))
+
+
+def _montage_row(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Side by side with a white pixel between; shapes ``(n, H, W, 3)`` -> ``(H + 1, n * (W + 1), 3)``."""
+    framed = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    return np.concatenate(list(framed), axis=1)

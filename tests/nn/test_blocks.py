@@ -1,0 +1,89 @@
+"""The blocks against the same composition built from torch's own attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, linear
+
+from petri_scvi.nn import CrossAttentionBlock, SelfAttentionBlock
+
+DIM = 12
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """No parameter at a value, such as zero, that would hide a mistake."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module.eval()
+
+
+def torch_attention(weights: list[Tensor], biases: list[Tensor], project: nn.Linear, n_heads: int) -> nn.Module:
+    attention = nn.MultiheadAttention(DIM, n_heads, batch_first=True)
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(torch.cat(weights))
+        attention.in_proj_bias.copy_(torch.cat(biases))
+    attention.out_proj.load_state_dict(project.state_dict())
+    return attention.eval()
+
+
+def norm(tokens: Tensor, layer: nn.LayerNorm) -> Tensor:
+    return layer_norm(tokens, (DIM,), layer.weight, layer.bias)
+
+
+def mlp(tokens: Tensor, layers: nn.Sequential) -> Tensor:
+    first, _, second = layers
+    assert isinstance(first, nn.Linear)
+    assert isinstance(second, nn.Linear)
+    return linear(gelu(linear(tokens, first.weight, first.bias)), second.weight, second.bias)
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_self_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_heads: int) -> None:
+    block = SelfAttentionBlock(DIM, n_heads, mlp_ratio=2.0)
+    randomised(block)
+    attention = torch_attention(
+        [block.query_key_value.weight], [block.query_key_value.bias], block.project, n_heads=n_heads
+    )
+    tokens = torch.randn(4, 7, DIM)
+    normed = norm(tokens, block.norm_attention)
+    expected = tokens + attention(normed, normed, normed)[0]
+    expected = expected + mlp(norm(expected, block.norm_mlp), block.mlp)
+    torch.testing.assert_close(block(tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_heads", [1, 3])
+def test_cross_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_heads: int) -> None:
+    block = CrossAttentionBlock(DIM, n_heads, mlp_ratio=2.0)
+    randomised(block)
+    attention = torch_attention(
+        [block.query.weight, block.key_value.weight],
+        [block.query.bias, block.key_value.bias],
+        block.project,
+        n_heads=n_heads,
+    )
+    latents, tokens = torch.randn(4, 3, DIM), torch.randn(4, 9, DIM)
+    normed = norm(tokens, block.norm_tokens)
+    expected = latents + attention(norm(latents, block.norm_latents), normed, normed)[0]
+    expected = expected + mlp(norm(expected, block.norm_mlp), block.mlp)
+    torch.testing.assert_close(block(latents, tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_self_attention_follows_the_order_of_its_tokens_and_ignores_other_sequences() -> None:
+    block = randomised(SelfAttentionBlock(DIM, 2))
+    tokens = torch.randn(3, 5, DIM)
+    order = torch.tensor([4, 0, 3, 1, 2])
+    torch.testing.assert_close(block(tokens[:, order]), block(tokens)[:, order], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(block(tokens[:1]), block(tokens)[:1], rtol=1e-5, atol=1e-5)
+
+
+def test_hidden_width_of_the_mlp_is_the_ratio_times_the_width() -> None:
+    hidden = SelfAttentionBlock(DIM, 2, mlp_ratio=2.5).mlp[0]
+    assert isinstance(hidden, nn.Linear)
+    assert hidden.out_features == 30
