@@ -3,6 +3,8 @@
 import os
 from importlib.metadata import version as installed_version
 
+from sphinx.ext.napoleon import NumpyDocstring
+
 project = "petri-scvi"
 author = "petri-scvi contributors"
 copyright = f"2026, {author}"
@@ -30,7 +32,6 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
-napoleon_use_rtype = False  # "Returns" sections are prose
 napoleon_use_param = True
 
 bibtex_bibfiles = ["references.bib"]
@@ -55,3 +56,11 @@ if os.environ.get("READTHEDOCS"):
         "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
         "torch": ("https://pytorch.org/docs/stable/", None),
     }
+
+
+def _returns_as_prose(self: NumpyDocstring, section: str) -> list[str]:
+    """Keep a "Returns" section as it is written; napoleon would read its first line as a type."""
+    return [*self._format_block(":returns: ", self._dedent(self._consume_to_next_section())), ""]
+
+
+NumpyDocstring._parse_returns_section = _returns_as_prose

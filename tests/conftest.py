@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _quiet_and_seeded() -> Iterator[None]:
     """Same start for every test, whatever ran before; no log folders in the working directory."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     scvi.settings.seed = 0
     with mudata.set_options(pull_on_update=False):
         yield

@@ -113,17 +113,17 @@ class PETRIModule(BaseModuleClass):
 
         Returns
         -------
-        ``loss``, a scalar, and ``reconstruction_loss`` with the unweighted loss of each cell ``(G * S,)`` per modality.
+        ``loss``, and ``reconstruction_loss`` with the unweighted mean of each modality; all scalars.
         """
-        per_cell = {
-            name: self.modalities[name].loss(
-                prediction, inference_outputs["inputs"][name], inference_outputs["mask"][name]
-            )
+        losses = {
+            name: self.modalities[name]
+            .loss(prediction, inference_outputs["inputs"][name], inference_outputs["mask"][name])
+            .mean()
             for name, prediction in generative_outputs.items()
         }
         weights = loss_weights or {}
-        loss = sum(weights.get(name, 1.0) * losses.mean() for name, losses in per_cell.items())
-        return LossOutput(loss=loss, reconstruction_loss=per_cell, n_obs_minibatch=len(tensors["context"]))
+        loss = sum(weights.get(name, 1.0) * mean for name, mean in losses.items())
+        return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=len(tensors["context"]))
 
     @auto_move_data
     def encode(self, modality: str, cells: Tensor, mask: Tensor | None = None) -> Tensor:

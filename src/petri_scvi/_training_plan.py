@@ -111,8 +111,8 @@ class PETRITrainingPlan(pl.LightningModule):
             "sync_dist": part == "validation",
         }
         self.log(f"{part}_loss", losses.loss.detach(), prog_bar=True, **settings)
-        for name, per_cell in losses.reconstruction_loss.items():
-            self.log(f"{part}_loss_{name}", per_cell.detach().mean(), **settings)
+        for name, loss in losses.reconstruction_loss.items():
+            self.log(f"{part}_loss_{name}", loss.detach(), **settings)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule."""

@@ -39,6 +39,9 @@ MODEL: dict[str, Any] = {
 }
 """Small enough for two processor cores; the defaults of :class:`petri_scvi.PETRI` are meant for a GPU."""
 
+N_CONTEXTS, N_CELLS = 8, 8
+"""Documents per minibatch, and cells per document and modality."""
+
 N_HIGHLIGHTED = 6
 """Perturbations with a colour of their own in the UMAP."""
 
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m petri_scvi.demo", description=__doc__)
     parser.add_argument("--data", choices=["synthetic", "real"], default="synthetic", help="which screen to train on")
     parser.add_argument("--out", type=Path, default=Path("petri_demo"), help="folder for the results")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the cells")
+    parser.add_argument("--steps", type=int, default=2500, help="training steps, rounded to whole epochs")
     parser.add_argument("--cells", type=int, default=8000, help="image cells of the synthetic screen")
     options = parser.parse_args(arguments)
     # Figures go to files: no window may open, and none is needed.
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         datasets.semisynthetic_screen() if options.data == "real" else datasets.synthetic_screen(n_cells=options.cells)
     )
     print(f"{options.data} screen: {mdata['image'].n_obs} image cells, {mdata['rna'].n_obs} transcriptomes")
-    model = train(mdata, options.epochs)
+    model = train(mdata, options.steps)
     mdata.obsm[EMBEDDING_KEY] = model.get_latent_representation()
 
     error = model.get_reconstruction_error()
@@ -83,15 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{summary}\nWritten to {options.out}/:", *sorted(path.name for path in options.out.iterdir()), sep="\n  ")
 
 
-def train(mdata: MuData, n_epochs: int) -> PETRI:
+def train(mdata: MuData, n_steps: int) -> PETRI:
     """Train a small model.
 
     Parameters
     ----------
     mdata
         A screen of :mod:`petri_scvi.datasets`.
-    n_epochs
-        Passes over the cells.
+    n_steps
+        Minibatches to train on, rounded to whole passes over the cells.
 
     Returns
     -------
@@ -100,7 +103,9 @@ def train(mdata: MuData, n_epochs: int) -> PETRI:
     scvi.settings.seed = 0
     PETRI.setup_mudata(mdata)
     model = PETRI(mdata, **MODEL)
-    model.train(max_epochs=n_epochs)
+    n_cells = max(modality.n_obs for modality in mdata.mod.values())
+    n_epochs = max(1, round(n_steps * N_CONTEXTS * N_CELLS / n_cells))
+    model.train(max_epochs=n_epochs, n_contexts_per_minibatch=N_CONTEXTS, n_cells_per_context=N_CELLS)
     return model
 
 
@@ -155,7 +160,7 @@ def draw_umap(mdata: MuData, path: Path) -> None:
         np.flatnonzero(cells.obs["perturbation"] == "other"), np.flatnonzero(cells.obs["perturbation"] != "other")
     ]
     for column, palette, ax in zip(
-        ["modality", "perturbation", "batch"], [_palette(2), colours, None], axes, strict=True
+        ["modality", "perturbation", "batch"], [["#0072b2", "#e69f00"], colours, None], axes, strict=True
     ):
         drawn = cells[order] if column == "perturbation" else cells[np.random.default_rng(0).permutation(cells.n_obs)]
         sc.pl.umap(
@@ -208,7 +213,7 @@ def _furthest_perturbations(cells: sc.AnnData) -> list[str]:
 
 
 def _palette(n_colours: int) -> list[str]:
-    return ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000"][:n_colours]
+    return ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2"][:n_colours]
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,11 @@ def open_rows(array: Any) -> RowReader:
 def _map_contiguous(dataset: h5py.Dataset) -> np.memmap | None:
     """Memory map of a contiguous, uncompressed dataset in a plain file; ``None`` if it is anything else."""
     offset = dataset.id.get_offset()
-    if offset is None or dataset.file.driver != "sec2" or dataset.file.userblock_size:
+    # A relative name no longer leads to the file once the working directory has changed.
+    is_plain = (
+        dataset.file.driver == "sec2" and not dataset.file.userblock_size and os.path.exists(dataset.file.filename)
+    )
+    if offset is None or not is_plain:
         return None
     dataset.file.flush()
     return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)

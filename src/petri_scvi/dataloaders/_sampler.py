@@ -106,10 +106,11 @@ class DocumentSampler(Sampler[DocumentRows]):
 
     def __iter__(self) -> Iterator[DocumentRows]:
         epoch = 0 if self.is_fixed else self.epoch
-        # All ranks agree on the contexts of every step, and take turns; each draws its own cells.
+        # All ranks agree on the plan, and each draws its own cells.
         plan_rng = np.random.default_rng([self.seed, epoch])
         cell_rng = np.random.default_rng([self.seed, epoch, 1 + self.rank])
-        for modalities, contexts in self._plan(plan_rng)[self.rank :: self.world_size]:
+        for modalities, contexts_of_ranks in self._plan(plan_rng):
+            contexts = contexts_of_ranks[self.rank]
             rows = {
                 modality: np.stack(
                     [
@@ -124,18 +125,18 @@ class DocumentSampler(Sampler[DocumentRows]):
             yield DocumentRows(contexts, rows)
 
     def _plan(self, rng: np.random.Generator) -> list[tuple[tuple[str, ...], NDArray[np.integer]]]:
-        """Modalities and contexts of every minibatch of all ranks."""
-        n_minibatches = self.n_minibatches * self.world_size
+        """Modalities of every step, the same on all ranks, and contexts ``(world_size, G)``."""
         shares = np.array([len(contexts) for contexts in self.contexts_of.values()], dtype=float)
-        counts = _apportion(n_minibatches, shares)
-        plan = []
-        for (modalities, contexts), count in zip(self.contexts_of.items(), counts, strict=True):
-            n_documents = count * self.n_contexts_per_minibatch
-            n_passes = -(-n_documents // len(contexts))
+        counts = _apportion(self.n_minibatches, shares, rng)
+        kinds = []
+        for (modalities, contexts), count in zip(self.contexts_of.items(), counts.tolist(), strict=True):
+            shape = (count, self.world_size, self.n_contexts_per_minibatch)
+            n_passes = -(-int(np.prod(shape)) // len(contexts))
             passes = [rng.permutation(contexts) for _ in range(n_passes)]
-            drawn = np.concatenate(passes)[:n_documents] if passes else np.empty(0, dtype=int)
-            plan += [(modalities, minibatch) for minibatch in drawn.reshape(count, -1)]
-        return [plan[i] for i in rng.permutation(len(plan))]
+            drawn = np.concatenate([contexts[:0], *passes])[: int(np.prod(shape))].reshape(shape)
+            kinds.append(iter([(modalities, step) for step in drawn]))
+        # Kinds alternate at random; within a kind the passes stay in order.
+        return [next(kinds[kind]) for kind in rng.permutation(np.repeat(np.arange(len(kinds)), counts))]
 
 
 def _contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np.integer]]:
@@ -147,12 +148,10 @@ def _contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np
     return {modalities: np.array(members) for modalities, members in groups.items()}
 
 
-def _apportion(n: int, shares: NDArray[np.floating]) -> NDArray[np.integer]:
-    """Divide n into whole numbers in proportion to shares; the largest remainders get what is left."""
-    exact = n * shares / shares.sum()
-    counts = exact.astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: n - counts.sum()]] += 1
-    return counts
+def _apportion(n: int, shares: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.integer]:
+    """Divide n in proportion to shares, exactly on average: a small share is not rounded off every time."""
+    edges = np.concatenate([[0.0], np.cumsum(shares) * n / shares.sum()])
+    return np.diff(np.floor(np.round(edges, 9) + rng.random()).astype(int))
 
 
 def arrange_documents(

@@ -130,9 +130,12 @@ class TrainingMixin(RegisteredData):
                 "log_every_n_steps": 1,  # losses are logged per epoch; a larger value only warns about short epochs
                 # Our sampler knows its rank; Lightning's would deal every rank a part of rank 0's rows.
                 "use_distributed_sampler": False,
+                # Lightning warns about the empty validation loader otherwise.
+                "limit_val_batches": 0 if getattr(datamodule, "n_val", None) == 0 else None,
                 **trainer_kwargs,
             },
         )
+        self.module.train()  # a module that was used before is in evaluation mode
         runner()
 
     def _fit_statistics(self, datamodule: LightningDataModule) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import mudata
+import pandas as pd
 from mudata import MuData
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ def _prefixed(adata: AnnData, prefix: str) -> AnnData:
         uns=dict(adata.uns),
         layers=dict(adata.layers),
         varm=dict(adata.varm),
+        obsp=dict(adata.obsp),
+        varp=dict(adata.varp),
     )
     for key, value in adata.obsm.items():
-        renamed.obsm[key] = value
+        # Tables carry the names of the cells, too.
+        renamed.obsm[key] = value.set_axis(renamed.obs_names, axis=0) if isinstance(value, pd.DataFrame) else value
+    if adata.raw is not None:
+        renamed.raw = adata.raw.to_adata()
     return renamed

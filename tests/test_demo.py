@@ -1,0 +1,31 @@
+"""The demo leaves what the README promises."""
+
+from __future__ import annotations
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+
+from petri_scvi import PETRI, demo
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # numba and umap-learn warn in their own code
+def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
+    demo.main(["--cells", "600", "--steps", "10", "--out", str(tmp_path / "demo")])
+    left = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert left == {
+        "screen.h5mu",
+        "model",
+        "loss_curves.png",
+        "umap.png",
+        "reconstructed_crops.png",
+        "reconstructed_expression.png",
+        "summary.txt",
+    }
+    assert (tmp_path / "demo" / "summary.txt").read_text() in capsys.readouterr().out
+    mdata = mudata.read_h5mu(tmp_path / "demo" / "screen.h5mu")
+    model = PETRI.load(str(tmp_path / "demo" / "model"), mdata)
+    np.testing.assert_allclose(model.get_latent_representation(), mdata.obsm["X_petri"], atol=1e-5)
+    assert isinstance(mdata["image"], anndata.AnnData)
