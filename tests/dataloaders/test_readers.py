@@ -285,3 +285,11 @@ def test_channels_are_chosen_in_the_order_given() -> None:
     np.testing.assert_array_equal(reader.read(ROWS), images[ROWS][:, [2, 0]])
     assert isinstance(reader, RowReader)
     assert open_rows(reader) is reader
+
+
+def test_rows_of_big_endian_arrays_come_in_the_order_torch_reads() -> None:
+    images = np.arange(24, dtype=">u2").reshape(6, 4)
+    rows = open_rows(images).read(np.array([5, 0]))
+    assert rows.dtype == np.dtype("uint16")
+    assert rows.dtype.isnative
+    np.testing.assert_array_equal(rows, images[[5, 0]])

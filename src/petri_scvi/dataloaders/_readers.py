@@ -29,14 +29,14 @@ class RowReader(ABC):
     def __init__(self, array: Any) -> None:
         self.array = array
         self.shape: tuple[int, ...] = tuple(array.shape)
-        self.dtype = np.dtype(array.dtype)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")  # torch reads the machine's byte order only
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @abstractmethod
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        """Dense rows in the order asked for, with repeats; shape ``(len(rows), ...)`` and the array's own dtype."""
+        """Dense rows in the order asked for, with repeats; shape ``(len(rows), ...)``, the array's dtype."""
 
     def chunks(self, rows: NDArray[np.integer], chunk_size: int = 1024) -> Iterator[NDArray[Any]]:
         """The same rows in pieces of at most ``chunk_size``."""
@@ -48,7 +48,7 @@ class _InMemory(RowReader):
     """numpy arrays and memory maps: only the rows asked for are touched."""
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        return np.asarray(self.array[rows])
+        return np.asarray(self.array[rows], dtype=self.dtype)
 
 
 class _InMemorySparse(RowReader):
@@ -88,14 +88,14 @@ class _HDF5(_OnDisk):
 
 class _Zarr(_OnDisk):
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        return np.asarray(self.array.oindex[rows])
+        return np.asarray(self.array.oindex[rows], dtype=self.dtype)
 
 
 class _Dask(_OnDisk):
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         # One thread: decoding a few rows is too little work to share, and the training step wants the other cores.
         block = self.array[rows].compute(scheduler="synchronous")
-        return block.toarray() if sparse.issparse(block) else np.asarray(block)
+        return np.asarray(block.toarray() if sparse.issparse(block) else block, dtype=self.dtype)
 
 
 class _BackedSparse(_OnDisk):

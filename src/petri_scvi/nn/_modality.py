@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from petri_scvi.nn._image_encoder import ImageEncoder
 
 
+MAX_LOG_DISPERSION = 8.0
+
+
 class Modality(nn.Module, ABC):
     """Encoder, decoder and loss of one kind of measurement; the whole of what PETRI knows about it.
 
@@ -219,7 +222,9 @@ class ExpressionModality(Modality):
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean negative log-likelihood, or squared error, of the masked genes; shape ``(B,)``."""
         if self.likelihood == "nb":
-            return masked_mean(negative_binomial_nll(inputs, prediction, self.log_dispersion), mask)
+            # Beyond this a gene is Poisson for all that counts show, and float32 loses digits in the lgamma terms.
+            log_dispersion = self.log_dispersion.clamp(max=MAX_LOG_DISPERSION)
+            return masked_mean(negative_binomial_nll(inputs, prediction, log_dispersion), mask)
         return masked_mean((prediction - inputs).square(), mask)
 
     def to_measurement(self, prediction: Tensor) -> Tensor:
