@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import mudata
 import numpy as np
 import pytest
 import scvi
@@ -12,6 +11,7 @@ import torch
 
 import petri_scvi
 from petri_scvi import PETRI
+from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def _quiet_and_seeded() -> Iterator[None]:
     """Same start for every test, whatever ran before; no log folders in the working directory."""
     torch.set_num_threads(1)
     scvi.settings.seed = 0
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay_in_modalities():
         yield
     scvi.settings.seed = None
 

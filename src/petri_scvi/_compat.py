@@ -1,4 +1,13 @@
-"""The only file that imports scvi-tools names that start with an underscore."""
+"""What differs between the supported versions of scverse packages.
+
+The only file that imports scvi-tools names that start with an underscore.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import mudata
 
 # scvi-tools calls rich.pretty without importing it, and rich >= 15 no longer does so by itself.
 import rich.pretty  # noqa: F401
@@ -15,5 +24,14 @@ __all__ = [
     "SAVE_KEYS",
     "SETUP_ARGS_KEY",
     "STATE_REGISTRY_KEY",
+    "columns_stay_in_modalities",
     "get_max_epochs_heuristic",
 ]
+
+
+def columns_stay_in_modalities() -> AbstractContextManager:
+    """Make, read or write a MuData without copying ``obs`` columns of the modalities to the top.
+
+    There they would have gaps for the cells of other modalities. From mudata 0.4 on, nothing is copied anyway.
+    """
+    return mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import torch
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
@@ -41,7 +42,11 @@ class PETRIModule(BaseModuleClass):
     @property
     def latent_shape(self) -> tuple[int, int]:
         """Latent tokens per cell and their width, ``(L, D)``."""
-        return next(iter(self.modalities.values())).latent_shape
+        return self.modality(next(iter(self.modalities))).latent_shape
+
+    def modality(self, name: str) -> Modality:
+        """Encoder, decoder and loss of a modality."""
+        return cast("Modality", self.modalities[name])
 
     def _get_inference_input(self, tensors: dict) -> dict:
         return {"cells": tensors["cells"], "n_documents": len(tensors["context"])}
@@ -75,7 +80,7 @@ class PETRIModule(BaseModuleClass):
         """
         inputs, mask, latents = {}, {}, {}
         for name, raw in cells.items():
-            modality = self.modalities[name]
+            modality = self.modality(name)
             inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
             visible, mask[name] = random_masking(
                 len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
@@ -91,7 +96,7 @@ class PETRIModule(BaseModuleClass):
     @auto_move_data
     def generative(self, fused: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Decode each modality from its fused latents; returns one prediction of all tokens per modality."""
-        return {name: self.modalities[name].decode(latents, inputs[name]) for name, latents in fused.items()}
+        return {name: self.modality(name).decode(latents, inputs[name]) for name, latents in fused.items()}
 
     def loss(
         self,
@@ -116,7 +121,7 @@ class PETRIModule(BaseModuleClass):
         ``loss``, and ``reconstruction_loss`` with the unweighted mean of each modality; all scalars.
         """
         losses = {
-            name: self.modalities[name]
+            name: self.modality(name)
             .loss(prediction, inference_outputs["inputs"][name], inference_outputs["mask"][name])
             .mean()
             for name, prediction in generative_outputs.items()
@@ -142,21 +147,18 @@ class PETRIModule(BaseModuleClass):
         -------
         Latents, shape ``(B, L, D)``.
         """
-        network = self.modalities[modality]
+        network = self.modality(modality)
         inputs = network.prepare(cells)
         if mask is None:
             return network.encode(inputs)
-        latents = None
+        latents = torch.empty(len(cells), *network.latent_shape, device=cells.device)
         n_visible = (~mask).sum(dim=1)
         for n in n_visible.unique():  # cells with equally many visible tokens form a dense tensor
             rows = (n_visible == n).nonzero().squeeze(1)
             visible = (~mask[rows]).nonzero()[:, 1].reshape(len(rows), -1)
-            encoded = network.encode(inputs[rows], visible)
-            if latents is None:
-                latents = encoded.new_empty(len(cells), *encoded.shape[1:])
-            latents[rows] = encoded
+            latents[rows] = network.encode(inputs[rows], visible).float()
         return latents
 
-    def sample(self, *args, **kwargs) -> None:
+    def sample(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not available: PETRI has no generative distribution over cells to draw from."""
         raise NotImplementedError("PETRI reconstructs masked tokens; it does not generate cells.")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import mudata
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -19,6 +18,7 @@ import torch
 
 import petri_scvi
 from petri_scvi import PETRI, datasets, pl
+from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import CONTROL, EMBEDDING_KEY, IMAGES_KEY
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw_expression(model, mdata, options.out / "reconstructed_expression.png")
     draw_umap(mdata, options.out / "umap.png")
     model.save(str(options.out / "model"), overwrite=True)
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay_in_modalities():
         mdata.write_h5mu(options.out / "screen.h5mu")
     summary = summarise(mdata, model, error, gain, time.perf_counter() - start)
     (options.out / "summary.txt").write_text(summary)
@@ -126,7 +126,7 @@ def draw_crops(model: PETRI, mdata: MuData, path: Path) -> None:
         mdata["image"].obsm[IMAGES_KEY][indices],
         rebuilt.prediction,
         rebuilt.mask,
-        channel_names=model.get_var_names()["image"],
+        channel_names=list(model.get_var_names()["image"]),
     )
     _save(ax.figure, path)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.datasets import synthetic_screen
 from petri_scvi.datasets._synthetic_design import PHENOTYPES
 
@@ -116,7 +117,7 @@ def test_the_image_size_changes_the_sampling_and_not_the_scene() -> None:
 
 
 def test_every_truth_survives_a_round_trip(small_screen: MuData, tmp_path: Path) -> None:
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay_in_modalities():
         small_screen.write(tmp_path / "screen.h5mu")
         restored = mudata.read_h5mu(tmp_path / "screen.h5mu")
     before, after = truth_of(small_screen), truth_of(restored)
@@ -164,3 +165,8 @@ def test_the_needed_number_of_cells_is_enough() -> None:
     needed = int(str(error.value).split("at least ")[1].split(" ")[0])
     screen = synthetic_screen(n_cells=needed, n_pathways=2, image_size=8)
     assert all(n > 1 for n in screen["rna"].obs["guide"].value_counts())
+
+
+def test_no_cell_is_empty_even_with_few_genes():
+    counts = synthetic_screen(n_cells=300, n_pathways=2, n_genes=40, image_size=16)["rna"].X
+    assert counts.sum(axis=1).min() >= 1

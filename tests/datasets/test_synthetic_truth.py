@@ -49,7 +49,7 @@ def edge_auc(values: np.ndarray, obs: pd.DataFrame, truth: dict[str, Any], unsee
     targets = truth["perturbations"].set_index("perturbation")
     targets = targets[targets["visibility"] != unseen]
     profiles = pd.DataFrame(center_scaled(values, obs)).groupby(obs["perturbation"].astype(str).to_numpy()).mean()
-    unit = profiles.loc[targets.index].to_numpy()
+    unit = profiles.loc[targets.index].to_numpy(copy=True)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     first, second = np.triu_indices(len(unit), k=1)
     pathway = targets["pathway"].astype(str).to_numpy()

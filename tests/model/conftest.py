@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import mudata
 import pytest
 import torch
 from mudata import MuData
 
 from petri_scvi import PETRI
+from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def combine() -> Callable[..., MuData]:
     """MuData of the modalities given, in the order given."""
 
     def combine(**modalities: AnnData) -> MuData:
-        with mudata.set_options(pull_on_update=False):
+        with columns_stay_in_modalities():
             return MuData(modalities)
 
     return combine

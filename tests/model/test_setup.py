@@ -186,6 +186,9 @@ def test_contexts_of_one_modality_only_are_announced_with_numbers_and_train(scre
     words = r"3 contexts were measured in one modality only \(7 in mdata\['image'\], 6 in mdata\['rna'\], 5 in common\)"
     with pytest.warns(UserWarning, match=words):
         model = fit(mdata, n_contexts_per_minibatch=2, n_cells_per_context=4)
+    # A minibatch without images has no weight in the mean loss of images.
+    image, rna = (model.history[f"train_loss_{name}"].iloc[0].item() for name in ("image", "rna"))
+    assert image > 0.8 > 0.7 > rna > 0.3
     assert np.isfinite(model.get_latent_representation()).all()
     loader = model.trainer.datamodule.train_dataloader()
     assert {tuple(minibatch["cells"]) for minibatch in loader} == {("image", "rna"), ("image",), ("rna",)}

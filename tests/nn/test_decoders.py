@@ -45,7 +45,7 @@ def test_image_decoder_reads_a_set_of_latent_tokens(latents: Tensor) -> None:
 def test_expression_decoder_is_a_three_layer_mlp_of_the_mean_latent_token(latents: Tensor) -> None:
     decoder = ExpressionDecoder(n_genes=5, embed_dim=8, hidden_dim=6)
     randomised(decoder)
-    linear = [layer for layer in decoder.mlp if isinstance(layer, nn.Linear)]
+    linear = [layer for layer in decoder.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(8, 6), (6, 6), (6, 5)]
     hidden = latents.mean(dim=1)
     for layer in linear[:-1]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mudata import MuData, set_options
+from mudata import MuData
 
+from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import IMAGE, RNA
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def assemble_screen(image: AnnData, rna: AnnData, uns: dict[str, Any]) -> MuData:
     """MuData with one row per cell; the columns stay in each modality's own ``obs``."""
-    with set_options(pull_on_update=False):
+    with columns_stay_in_modalities():
         mdata = MuData({IMAGE: image, RNA: rna})
     mdata.uns.update(uns)
     return mdata

@@ -41,4 +41,7 @@ def draw_counts(design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generato
     library_size = MEAN_LIBRARY_SIZE * n_genes / 300 * rng.lognormal(-0.08, 0.4, size=n_cells)
     mean = library_size[:, None] * share
     counts = rng.poisson(mean * rng.gamma(DISPERSION, 1 / DISPERSION, size=mean.shape))
+    # With few genes a cell may come out empty, and no pipeline would have called it a cell: one molecule was seen.
+    empty = np.flatnonzero(counts.sum(axis=1) == 0)
+    counts[empty, share[empty].argmax(axis=1)] = 1
     return sparse.csr_matrix(counts.astype(np.float32))

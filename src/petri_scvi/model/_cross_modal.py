@@ -33,7 +33,7 @@ def masked_losses(
     seed: int,
 ) -> NDArray[np.float32]:
     """Loss of the masked tokens of each target, given its document; shape ``(n,)``."""
-    network = module.modalities[modality]
+    network = module.modality(modality)
     mask = random_mask(len(targets), network.n_tokens, module.mask_ratio, seed)
     losses = np.empty(len(targets), dtype=np.float32)
     fused = fuse_cells(
@@ -90,7 +90,7 @@ def gain_of_context(
     """
     tables = []
     for modality, rows in targets.items():
-        sources = {name: (name,) for name in pool}
+        sources: dict[str, tuple[str, ...]] = {name: (name,) for name in pool}
         if len(pool) > 1:
             sources["all"] = tuple(pool)
         for source, names in sources.items():

@@ -118,7 +118,7 @@ def _encode_companions(
     inverse = inverse.reshape(rows.shape)
     n_skipped = int(len(distinct) > 0 and distinct[0] == -1)
     companions = distinct[n_skipped:]
-    modality: Any = module.modalities[name]
+    modality = module.modality(name)
     mask = None if mask_ratio is None else random_mask(len(companions), modality.n_tokens, mask_ratio, seed)
     encoded = list(encode_cells(module, name, reader, companions, batch_size=512, mask=mask))
     n_latent_tokens, embed_dim = module.latent_shape

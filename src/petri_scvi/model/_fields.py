@@ -209,7 +209,7 @@ class ExpressionField(_ModalityField):
         if self.attr_key is not None and self.attr_key not in modality.layers:
             raise KeyError(
                 f"rna_layer={self.attr_key!r} is not in mdata[{self.modality!r}].layers; it has "
-                f"{list(modality.layers.keys())}. Name the layer with the counts, or None for X."
+                f"{[key for key in modality.layers if key is not None]}. Name the layer with the counts, or None for X."
             )
         values = self.get_field_data(adata)
         if values is None or 0 in values.shape:

@@ -80,7 +80,7 @@ class ReconstructionMixin(RegisteredData):
         manager = self._manager_of(mdata)
         reader = self._require_modality(manager, modality)
         rows = rows_from_indices(indices, len(reader))
-        network = self.module.modalities[modality]
+        network = self.module.modality(modality)
         if mask is None:
             mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
         else:
@@ -130,7 +130,7 @@ class ReconstructionMixin(RegisteredData):
         readers = self._readers(manager)
         tables = []
         for name, rows in self._targets(manager, indices).items():
-            network, reader = self.module.modalities[name], readers[name]
+            network, reader = self.module.modality(name), readers[name]
             documents = self._documents_of(manager, name, rows, n_cells_per_context, seed)
             losses = {"PETRI": masked_losses(self.module, readers, name, rows, documents, seed=seed)}
             is_own = manager is self.adata_manager and self.train_indices is not None

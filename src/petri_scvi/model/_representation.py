@@ -12,11 +12,12 @@ from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
+    from torch import Tensor
 
 
 class RepresentationMixin(RegisteredData):
@@ -71,45 +72,38 @@ class RepresentationMixin(RegisteredData):
         if position not in ("encoder", "set_transformer"):
             raise ValueError(f"position={position!r}; expected 'encoder' or 'set_transformer'.")
         manager = self._manager_of(mdata)
-        embed = {"batch_size": batch_size or scvi.settings.batch_size, "pool": pool, "position": position, "seed": seed}
         if modality is not None:
             n_cells = len(self._require_modality(manager, modality))
-            return self._embed(manager, modality, rows_from_indices(indices, n_cells), **embed)
-        chosen = rows_from_indices(indices, manager.adata.n_obs)
-        embedding = None
-        for name, row_of in _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen).items():
-            places = np.flatnonzero(row_of >= 0)
-            part = self._embed(manager, name, row_of[places], **embed)
-            if embedding is None:
-                embedding = np.empty((len(chosen), *part.shape[1:]), dtype=part.dtype)
-            embedding[places] = part
+            rows_of = {modality: rows_from_indices(indices, n_cells)}
+        else:
+            chosen = rows_from_indices(indices, manager.adata.n_obs)
+            rows_of = _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen)
+
+        n_latent_tokens, embed_dim = self.module.latent_shape
+        shape = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}[
+            pool
+        ]
+        embedding = np.empty((len(next(iter(rows_of.values()))), *shape), dtype=np.float32)
+        for name, rows in rows_of.items():
+            places = np.flatnonzero(rows >= 0)
+            latents = (
+                self._encode(manager, name, rows[places], batch_size or scvi.settings.batch_size)
+                if position == "encoder"
+                else self._fuse(manager, name, rows[places], mask=None, n_cells=None, seed=seed)
+            )
+            for positions, batch in latents:
+                embedding[places[positions]] = _pool(batch, pool)
         return embedding
 
-    def _embed(
-        self,
-        manager: AnnDataManager,
-        modality: str,
-        rows: NDArray[np.integer],
-        *,
-        batch_size: int,
-        pool: str | None,
-        position: str,
-        seed: int,
-    ) -> NDArray[np.float32]:
-        """Embed rows of one modality into one preallocated array."""
-        n_latent_tokens, embed_dim = self.module.latent_shape
-        shape = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}
-        embedding = np.empty((len(rows), *shape[pool]), dtype=np.float32)
-        readers = self._readers(manager)
-        if position == "encoder":
-            start = 0
-            for latents in encode_cells(self.module, modality, readers[modality], rows, batch_size=batch_size):
-                embedding[start : start + len(latents)] = _pool(latents, pool)
-                start += len(latents)
-            return embedding
-        for placed, latents in self._fuse(manager, modality, rows, mask=None, n_cells=None, seed=seed):
-            embedding[placed] = _pool(latents, pool)
-        return embedding
+    def _encode(
+        self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+        """Latents of rows in batches, and their positions in ``rows``."""
+        reader = self._readers(manager)[modality]
+        start = 0
+        for latents in encode_cells(self.module, modality, reader, rows, batch_size=batch_size):
+            yield np.arange(start, start + len(latents)), latents
+            start += len(latents)
 
 
 def _rows_of_modalities(

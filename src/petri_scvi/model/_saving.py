@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import mudata
 import numpy as np
 
-from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS
+from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS, columns_stay_in_modalities
 from petri_scvi.model._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SavingMixin(RegisteredData):
             ) from error
         saved_mdata = Path(dir_path, f"{prefix}{SAVE_KEYS.MDATA_FNAME}")
         if adata is None and saved_mdata.exists():
-            with mudata.set_options(pull_on_update=False):
+            with columns_stay_in_modalities():
                 adata = mudata.read_h5mu(saved_mdata)
         if adata is not None and adata is not False:
             model._manager_of(adata)

@@ -145,10 +145,10 @@ class TrainingMixin(RegisteredData):
             for name, rows in datamodule.train_idx.items():
                 some = np.sort(rng.permutation(rows)[:N_CELLS_FOR_STATISTICS])
                 chunks = datamodule.readers[name].chunks(some)
-                self.module.modalities[name].fit_statistics(torch.from_numpy(chunk) for chunk in chunks)
+                self.module.modality(name).fit_statistics(torch.from_numpy(chunk) for chunk in chunks)
             return
         minibatches = [minibatch for _, minibatch in zip(range(32), datamodule.train_dataloader(), strict=False)]
-        for name, modality in self.module.modalities.items():
+        for name in self.module.modalities:
             cells = [minibatch["cells"][name] for minibatch in minibatches if name in minibatch["cells"]]
             if cells:
-                modality.fit_statistics(cells)
+                self.module.modality(name).fit_statistics(cells)

@@ -74,20 +74,17 @@ class ExpressionDecoder(nn.Module):
 
     def __init__(self, n_genes: int, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(embed_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, n_genes),
+        self.hidden = nn.Sequential(
+            nn.Linear(embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU()
         )
+        self.output = nn.Linear(hidden_dim, n_genes)
         self.apply(init_weights)
 
     @property
     def offset(self) -> Tensor:
         """Bias of the last layer: what is predicted before anything is learned, shape ``(M,)``."""
-        return self.mlp[-1].bias
+        return self.output.bias
 
     def forward(self, latents: Tensor) -> Tensor:
         """Predict every gene; shapes ``(B, L, D)`` -> ``(B, M)``."""
-        return self.mlp(latents.mean(dim=1))
+        return self.output(self.hidden(latents.mean(dim=1)))

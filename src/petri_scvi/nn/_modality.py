@@ -93,7 +93,7 @@ class ImageModality(Modality):
         self.encoder = encoder
         self.decoder = decoder
         self.image_shape = image_shape
-        self.latent_shape = tuple(encoder.latents.shape[1:])
+        self.latent_shape = (encoder.latents.shape[1], encoder.latents.shape[2])
         self.patch_size = encoder.patch_size
         self.n_tokens = (image_shape[1] // self.patch_size) * (image_shape[2] // self.patch_size)
         self.is_flipped = is_flipped
@@ -184,7 +184,7 @@ class ExpressionModality(Modality):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.latent_shape = tuple(encoder.latents.shape[1:])
+        self.latent_shape = (encoder.latents.shape[1], encoder.latents.shape[2])
         self.n_tokens = n_genes
         self.likelihood = likelihood
         if likelihood == "nb":

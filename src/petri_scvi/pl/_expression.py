@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def reconstructed_expression(
-    expression: NDArray[np.number] | sparse.spmatrix,
+    expression: NDArray[np.number] | sparse.spmatrix | sparse.sparray,
     prediction: NDArray[np.floating],
     mask: NDArray[np.bool_],
     *,
@@ -47,7 +47,7 @@ def reconstructed_expression(
     ValueError
         Expression, prediction and mask do not belong together.
     """
-    observed = expression.toarray() if sparse.issparse(expression) else np.asarray(expression)
+    observed = sparse.csr_array(expression).toarray() if sparse.issparse(expression) else np.asarray(expression)
     if not observed.shape == prediction.shape == mask.shape:
         raise ValueError(
             f"expression {observed.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; "

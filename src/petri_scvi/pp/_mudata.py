@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import mudata
 import pandas as pd
 from mudata import MuData
+
+from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,7 +48,7 @@ def build_mudata(**modalities: AnnData) -> MuData:
     if len(set().union(*(adata.obs_names for adata in modalities.values()))) < n_names:
         modalities = {name: _prefixed(adata, f"{name}:") for name, adata in modalities.items()}
     # The columns of a modality stay in the modality: pulled up, they would have gaps for the cells of the others.
-    with mudata.set_options(pull_on_update=False):
+    with columns_stay_in_modalities():
         return MuData(modalities)
 
 
@@ -60,7 +61,9 @@ def _prefixed(adata: AnnData, prefix: str) -> AnnData:
         obs=adata.obs.set_axis(prefix + adata.obs_names.astype(str), axis=0),
         var=adata.var,
         uns=dict(adata.uns),
-        layers=dict(adata.layers),
+        layers={
+            key: layer for key, layer in adata.layers.items() if key is not None
+        },  # from anndata 0.13 on, None is X
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
         varp=dict(adata.varp),
