@@ -6,6 +6,7 @@ import anndata
 import mudata
 import numpy as np
 import pytest
+import scanpy as sc
 
 from petri_scvi import PETRI, demo
 
@@ -29,3 +30,11 @@ def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
     model = PETRI.load(str(tmp_path / "demo" / "model"), mdata)
     np.testing.assert_allclose(model.get_latent_representation(), mdata.obsm["X_petri"], atol=1e-5)
     assert isinstance(mdata["image"], anndata.AnnData)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_scanpy_finds_neighbours_of_more_cells_than_it_compares_one_by_one(rng):
+    cells = anndata.AnnData(rng.normal(size=(8200, 8)).astype(np.float32))
+    sc.pp.neighbors(cells, use_rep="X", n_neighbors=15)
+    assert (cells.obsp["distances"].getnnz(axis=1) == 14).all()

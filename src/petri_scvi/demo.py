@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m petri_scvi.demo", description=__doc__)
     parser.add_argument("--data", choices=["synthetic", "real"], default="synthetic", help="which screen to train on")
     parser.add_argument("--out", type=Path, default=Path("petri_demo"), help="folder for the results")
-    parser.add_argument("--steps", type=int, default=2500, help="training steps, rounded to whole epochs")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps, rounded to whole epochs")
     parser.add_argument("--cells", type=int, default=8000, help="image cells of the synthetic screen")
     options = parser.parse_args(arguments)
     # Figures go to files: no window may open, and none is needed.
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mdata.obsm[EMBEDDING_KEY] = model.get_latent_representation()
 
     error = model.get_reconstruction_error()
-    gain = model.cross_modal_gain()
+    gain = model.cross_modal_gain(n_documents=1)
     draw_training(model, options.out / "loss_curves.png")
     draw_crops(model, mdata, options.out / "reconstructed_crops.png")
     draw_expression(model, mdata, options.out / "reconstructed_expression.png")

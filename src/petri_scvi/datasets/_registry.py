@@ -25,6 +25,15 @@ PAPALEXI = Entry(
     license="MIT",
 )
 
+STRINGDB = Entry(
+    file_name="StringDB.txt",
+    url="https://raw.githubusercontent.com/recursionpharma/EFAAR_benchmarking/"
+    "2df17070e43d3ede7ecd0d14301c04828420b6ab/efaar_benchmarking/benchmark_annotations/StringDB.txt",
+    sha256="7955c846a551530c07b1eb508404cf15ef0b77ea39ad2368ed40c5c099dedb8c",
+    n_bytes=1_412_650,
+    license="CC-BY-4.0",
+)
+
 EXAMPLE_SBS_ARCHIVE = Entry(
     file_name="ExampleSBSImages.tar.xz",
     url=None,

@@ -1,0 +1,209 @@
+"""Find an embedding and the cells it describes, and read it in chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Transform = Callable[[NDArray[np.float64], slice], NDArray[np.float64]]
+    """Maps a chunk of rows and their place in the matrix to the changed chunk."""
+
+CHUNK_ROWS = 8192
+ALL = "all"
+"""What the ``modality`` column says for an AnnData, which does not name its modality."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One ``obsm`` matrix.
+
+    ``cells`` has one row per row of the matrix: ``modality`` and the ``obs`` columns that were asked for.
+    """
+
+    owner: AnnData | MuData
+    key: str
+    array: Any
+    cells: pd.DataFrame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and dimensions."""
+        return int(self.array.shape[0]), int(self.array.shape[1])
+
+    def chunks(self, *transforms: Transform) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Rows in order as float64, after the transforms; a chunk may be changed by its receiver."""
+        n_rows = self.shape[0]
+        for start in range(0, n_rows, CHUNK_ROWS):
+            rows = slice(start, min(start + CHUNK_ROWS, n_rows))
+            chunk = _dense(self.array, rows)
+            for transform in transforms:
+                chunk = transform(chunk, rows)
+            yield rows, chunk
+
+    def take(self, rows: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
+        """Chosen rows, shape ``(len(rows), D)``, in single precision if the matrix is."""
+        dtype = np.float64 if self.array_dtype == np.float64 else np.float32
+        if isinstance(self.array, np.ndarray):
+            return np.asarray(self.array[rows], dtype=dtype)
+        found = np.empty((len(rows), self.shape[1]), dtype=dtype)
+        order = np.argsort(rows, kind="stable")
+        wanted = rows[order]
+        for start in range(0, self.shape[0], CHUNK_ROWS):
+            first, last = np.searchsorted(wanted, [start, start + CHUNK_ROWS])
+            if first < last:
+                chunk = _dense(self.array, slice(start, min(start + CHUNK_ROWS, self.shape[0])))
+                found[order[first:last]] = chunk[wanted[first:last] - start]
+        return found
+
+    def write(self, key_added: str, transform: Transform) -> None:
+        """Put the transformed matrix into ``owner.obsm[key_added]``, in place if it replaces its own array."""
+        dtype = np.float64 if self.array_dtype == np.float64 else np.float32
+        in_place = key_added == self.key and _is_own_memory(self.array, dtype)
+        target = self.array if in_place else np.empty(self.shape, dtype=dtype)
+        for rows, chunk in self.chunks(transform):
+            target[rows] = chunk
+        if not in_place:
+            self.owner.obsm[key_added] = target
+
+    @property
+    def array_dtype(self) -> np.dtype[Any]:
+        """Type of the numbers."""
+        if isinstance(self.array, pd.DataFrame):
+            return np.result_type(*self.array.dtypes)
+        return np.dtype(self.array.dtype)
+
+
+def find_slots(
+    data: AnnData | MuData, key: str, columns: Sequence[str] = (), *, modality: str | None = None
+) -> list[Slot]:
+    """Every matrix named ``key``: one for a space that modalities share, else one per modality.
+
+    Parameters
+    ----------
+    data
+        Cells.
+    key
+        ``obsm`` slot of the MuData or, if it has none of this name, of its modalities.
+    columns
+        ``obs`` columns to align with the rows; they live in each modality's own ``obs``.
+    modality
+        Leave out the cells of every other modality.
+
+    Raises
+    ------
+    KeyError
+        No such slot, column or modality.
+    ValueError
+        The matrix is not two-dimensional, or a cell has been measured in two modalities.
+    """
+    if isinstance(data, MuData):
+        return _slots_of_mudata(data, key, columns, modality)
+    if modality is not None:
+        raise ValueError(f"modality={modality!r} names a modality of a MuData, found an AnnData; leave it out")
+    if key not in data.obsm:
+        raise KeyError(_no_key(key, f"adata.obsm, which has {sorted(data.obsm)}", "adata"))
+    array = _checked(data.obsm[key], key)
+    cells = {"modality": np.full(len(data), ALL, dtype=object)}
+    cells |= {column: _column(data.obs, column, "adata.obs") for column in columns}
+    return [Slot(data, key, array, pd.DataFrame(cells))]
+
+
+def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: str | None) -> list[Slot]:
+    if modality is not None and modality not in data.mod:
+        raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name one of these.")
+    names = list(data.mod) if modality is None else [modality]
+    if key in data.obsm:
+        return [_shared_slot(data, key, columns, names)]
+    holders = [name for name in names if key in data.mod[name].obsm]
+    if not holders:
+        found = {name: sorted(data.mod[name].obsm) for name in names}
+        raise KeyError(
+            _no_key(key, f"mdata.obsm, which has {sorted(set(data.obsm) - set(data.mod))}, nor in {found}", "mdata")
+        )
+    slots = []
+    for name in holders:
+        (slot,) = find_slots(data.mod[name], key)
+        cells = {"modality": np.full(slot.shape[0], name, dtype=object)}
+        cells |= {column: _column(data.mod[name].obs, column, f"mdata[{name!r}].obs") for column in columns}
+        slots.append(Slot(data.mod[name], key, slot.array, pd.DataFrame(cells)))
+    return slots
+
+
+def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence[str]) -> Slot:
+    array = _checked(data.obsm[key], key)
+    filled: dict[str, NDArray[Any]] = {
+        column: np.full(data.n_obs, None, dtype=object) for column in ("modality", *columns)
+    }
+    for name in names:
+        place = np.asarray(data.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
+        rows = np.flatnonzero(place)
+        n_twice = int((filled["modality"][rows] != None).sum())  # noqa: E711
+        if n_twice:
+            raise ValueError(
+                f"{n_twice} cells are in mdata[{name!r}] and in another modality, so a row of mdata.obsm[{key!r}] does "
+                f"not belong to one modality. Pass modality={name!r}, or store one embedding per modality: "
+                f"mdata[{name!r}].obsm[{key!r}] = ..."
+            )
+        filled["modality"][rows] = name
+        for column in columns:
+            values = _column(data.mod[name].obs, column, f"mdata[{name!r}].obs")
+            filled[column][rows] = values[place[rows] - 1]
+    return Slot(data, key, array, pd.DataFrame(filled))
+
+
+def finite_rows(chunk: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Rows without NaN or infinity."""
+    return np.isfinite(chunk).all(axis=1)
+
+
+def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """At most ``n`` of the rows, without replacement, sorted."""
+    return rows if len(rows) <= n else np.sort(rng.choice(rows, size=n, replace=False))
+
+
+def _dense(array: Any, rows: slice) -> NDArray[np.float64]:
+    part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
+    if sparse.issparse(part):
+        part = part.toarray()
+    elif hasattr(part, "compute"):
+        part = part.compute()
+    return np.array(part, dtype=np.float64)
+
+
+def _checked(array: Any, key: str) -> Any:
+    if len(array.shape) != 2 or 0 in array.shape:
+        raise ValueError(f"obsm[{key!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
+    return array
+
+
+def _column(obs: pd.DataFrame, column: str, where: str) -> NDArray[Any]:
+    if column not in obs:
+        raise KeyError(f"{column!r} is not a column of {where}; it has {list(obs.columns)}. Name the column to use.")
+    values: NDArray[Any] = obs[column].astype(object).to_numpy(copy=True)
+    values[pd.isna(values)] = None
+    return values
+
+
+def _no_key(key: str, where: str, name: str) -> str:
+    return f"key={key!r} is not in {where}. Store the embedding first, for example {name}.obsm[{key!r}] = ..."
+
+
+def _is_own_memory(array: Any, dtype: Any) -> bool:
+    """Whether the array may be overwritten: plain, writable, and not a file of the user's."""
+    base = array
+    while base is not None:
+        if isinstance(base, np.memmap):
+            return False
+        base = getattr(base, "base", None)
+    return type(array) is np.ndarray and array.flags.writeable and array.dtype == dtype

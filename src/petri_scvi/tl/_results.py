@@ -1,0 +1,63 @@
+"""Where results go, and the small statistics that many of them need."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import binomtest, false_discovery_control
+
+from petri_scvi._constants import UNS_KEY
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+TIE = 1e-12
+"""Similarities closer than this are equal."""
+
+
+def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Put a result and the arguments that gave it into ``uns["petri_scvi"][name]``."""
+    kept = {k: _storable(v) for k, v in parameters.items() if v is not None}
+    everything = dict(data.uns.get(UNS_KEY, {}))  # a copy, so that views and shared dictionaries stay as they are
+    everything[name] = {**result, "parameters": kept}
+    data.uns[UNS_KEY] = everything
+
+
+def _storable(value: Any) -> Any:
+    """As a type that ``.h5ad`` and ``.h5mu`` can hold; a file does not tell tuples from arrays."""
+    if isinstance(value, (list, tuple)):
+        return np.asarray(value)
+    return value
+
+
+def adjust(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Benjamini-Hochberg q-values; NaN stays NaN and is no test."""
+    q_values = np.full(len(p_values), np.nan)
+    is_test = ~np.isnan(p_values)
+    if is_test.any():
+        q_values[is_test] = false_discovery_control(p_values[is_test])
+    return q_values
+
+
+def share(is_hit: NDArray[np.bool_]) -> dict[str, float]:
+    """Share of hits as ``score``, with its 95 % Wilson interval as ``score_low`` and ``score_high``."""
+    interval = binomtest(int(is_hit.sum()), len(is_hit)).proportion_ci(method="wilson")
+    return {"score": float(is_hit.mean()), "score_low": float(interval.low), "score_high": float(interval.high)}
+
+
+def null_p_values(observed: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of null draws at least as large as each observation; one is added to both counts."""
+    null = np.sort(null)
+    # Equal values that were summed in another order count as equal.
+    n_at_least = len(null) - np.searchsorted(null, observed - TIE, side="left")
+    return (1 + n_at_least) / (1 + len(null))
+
+
+def warn(message: str) -> None:
+    """Warn where the user called, not here."""
+    warnings.warn(message, UserWarning, stacklevel=3)
