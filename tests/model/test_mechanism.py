@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import scvi
+import torch
 
 import petri_scvi
 from petri_scvi import PETRI
@@ -31,28 +32,29 @@ MODEL: dict[str, Any] = {
     "expression_decoder_dim": 64,
     "set_transformer_depth": 2,
 }
-N_EPOCHS = 24
+N_EPOCHS = 16
 
 
 def _train(mdata: MuData) -> PETRI:
+    torch.set_num_threads(1)
     scvi.settings.seed = 0
     PETRI.setup_mudata(mdata)
     model = PETRI(mdata, **MODEL)
     model.train(
         max_epochs=N_EPOCHS,
-        train_size=0.8,
+        train_size=0.9,
         accelerator="cpu",
         enable_progress_bar=False,
-        plan_kwargs={"lr": 3e-3, "loss_weights": {"rna": 5.0}},
+        plan_kwargs={"lr": 2e-3, "loss_weights": {"rna": 3.0}},
     )
     return model
 
 
 def _screen() -> MuData:
     return petri_scvi.datasets.synthetic_screen(
-        n_cells=2400,
+        n_cells=6000,
         n_pathways=4,
-        n_genes=80,
+        n_genes=300,
         image_size=16,
         image_strength=2.0,
         rna_strength=2.0,
