@@ -38,14 +38,13 @@ def stringdb(organism: Literal["human", "mouse"] = "human", *, cache_dir: str | 
 
     Notes
     -----
-    The table is the one of EFAAR benchmarks (1.4 MB, CC BY 4.0): the physical interactions of STRING with a combined
-    score above 0.95. Repeated pairs and self-interactions are removed.
+    The table is the selection that EFAAR benchmarks use (1.4 MB, CC BY 4.0). Repeated pairs are removed.
 
     References
     ----------
     Szklarczyk et al., The STRING database in 2023, Nucleic Acids Research 2023, doi:10.1093/nar/gkac1000. Celik et al.,
-    Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data, PLOS Computational
-    Biology 2024, doi:10.1371/journal.pcbi.1012463.
+    Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data, PLOS
+    Computational Biology 2024, doi:10.1371/journal.pcbi.1012463.
     """
     if organism not in ("human", "mouse"):
         raise ValueError(f"organism={organism!r} is not accepted; pass 'human' or 'mouse'")

@@ -1,8 +1,32 @@
 """After training: numbers computed from embeddings, ours or anyone's."""
 
+from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
+from petri_scvi.tl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.tl._guide_consistency import guide_consistency
+from petri_scvi.tl._late_fusion import late_fusion, profile_similarity
+from petri_scvi.tl._mixing import mixing
+from petri_scvi.tl._perturbation_strength import perturbation_strength
+from petri_scvi.tl._probe import probe
 from petri_scvi.tl._profiles import aggregate_guides, aggregate_profiles
+from petri_scvi.tl._replicate_consistency import replicate_consistency
+from petri_scvi.tl._score_screen import score_screen
 from petri_scvi.tl._whiten import whiten
 
-__all__ = ["aggregate_guides", "aggregate_profiles", "center_scale", "guide_consistency", "whiten"]
+__all__ = [
+    "aggregate_guides",
+    "aggregate_profiles",
+    "center_scale",
+    "edge_recall",
+    "efaar_recall",
+    "guide_consistency",
+    "late_fusion",
+    "mean_average_precision",
+    "mixing",
+    "perturbation_strength",
+    "probe",
+    "profile_similarity",
+    "replicate_consistency",
+    "score_screen",
+    "whiten",
+]

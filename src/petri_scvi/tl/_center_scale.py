@@ -105,7 +105,12 @@ def center_scale(
         scaler = fit_scaler(slot, replicate_keys, target_key, control)
         slot.write(key_added, scaler)
         tables.append(scaler.table)
-    parameters = {"key": key, "replicate_key": replicate_keys, "target_key": target_key, "control": control}
+    parameters: dict[str, Any] = {
+        "key": key,
+        "replicate_key": replicate_keys,
+        "target_key": target_key,
+        "control": control,
+    }
     result = {"table": pd.concat(tables, ignore_index=True)}
     write_result(data, f"center_scale_{key_added}", result, parameters)
 
@@ -148,14 +153,19 @@ def _replicate_codes(
             f"obs[{keys}] is missing for {n_missing} of {int(is_cell.sum())} cells. Drop these cells, or name their "
             "replicate."
         )
-    by: Any = cells["modality"].astype(str)
-    name: Any = cells[keys[0]].astype(str)
+    name: Any = cells.loc[is_cell, keys[0]].astype(str)
     for other in keys[1:]:
-        name = name + " | " + cells[other].astype(str)
+        name = name + " | " + cells.loc[is_cell, other].astype(str)
+    modality, modalities = pd.factorize(cells.loc[is_cell, "modality"], sort=True)
+    replicate, replicates = pd.factorize(name, sort=True)
+    present, place = np.unique(modality * len(replicates) + replicate, return_inverse=True)
     codes = np.full(len(cells), -1, dtype=np.intp)
-    groups = pd.MultiIndex.from_arrays([by[is_cell], name[is_cell]], names=["modality", "replicate"])
-    codes[is_cell], unique = groups.factorize(sort=True)
-    return codes, unique.to_frame(index=False)
+    codes[is_cell] = place
+    groups = {
+        "modality": np.asarray(modalities)[present // len(replicates)],
+        "replicate": np.asarray(replicates)[present % len(replicates)],
+    }
+    return codes, pd.DataFrame(groups)
 
 
 def _check_controls(n_controls: NDArray[np.intp], groups: pd.DataFrame) -> None:

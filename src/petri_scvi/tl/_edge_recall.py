@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import auc
 
 from petri_scvi._constants import CONTROL
 
@@ -43,8 +44,8 @@ def edge_recall(
         :func:`petri_scvi.tl.aggregate_profiles` with ``level="gene"``.
     edges
         Known pairs: :func:`petri_scvi.datasets.stringdb`, or a data frame or text file with the two genes in the first
-        two columns and optionally a column ``score`` or ``combined_score``. Symbols match whatever their case; direction
-        and repetition do not matter.
+        two columns and optionally a column ``score`` or ``combined_score``. Symbols match whatever their case;
+        direction and repetition do not matter.
     layer
         Use this layer, for example a modality, instead of ``X``.
     similarity_key
@@ -66,8 +67,8 @@ def edge_recall(
     - ``score``, the true-positive rate at ``max_fpr``, interpolated linearly on the ROC curve; ``tpr_at_fpr``, a table
       of ``fpr`` (0.01, 0.05, 0.10) and ``tpr``; ``auc``; ``average_precision``;
     - ``curve``: ``fpr`` and ``tpr`` at the corners of the ROC curve;
-    - ``positives``, one row per known pair: ``entity1``, ``entity2``, ``similarity``, ``is_recalled`` (above the
-      threshold of ``max_fpr``);
+    - ``positives``, one row per known pair: ``entity1``, ``entity2``, ``similarity``, ``is_recalled`` (with a
+      false-positive rate of at most ``max_fpr``);
     - ``n_genes``, ``n_genes_in_table``, ``n_edges_in_table``, ``n_positive``, ``n_between`` (listed pairs left out) and
       ``n_negative``;
     - ``parameters``.
@@ -93,30 +94,31 @@ def edge_recall(
         raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
     likeness, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
     matched = match_edges(edges, genes, min_score)
-    similarity = likeness.of_all_pairs()
-    positive = similarity[matched.positive_index]
-    negative = np.sort(similarity[matched.is_negative()])
-    curve = roc_curve(positive, negative)
-    threshold = np.quantile(negative, 1 - max_fpr, method="higher")
-    is_recalled = positive > threshold
+    ranks = Ranks(likeness.of_all_pairs(), matched.positive_index, matched.between_index)
+    curve = ranks.curve()
     result = {
         "score": tpr_at(curve, max_fpr),
         "tpr_at_fpr": pd.DataFrame(
             {"fpr": FALSE_POSITIVE_RATES, "tpr": [tpr_at(curve, fpr) for fpr in FALSE_POSITIVE_RATES]}
         ),
         "auc": area(curve),
-        "average_precision": average_precision(positive, negative),
+        "average_precision": ranks.average_precision(),
         "curve": curve,
         "positives": pd.DataFrame(
             {
                 "entity1": genes[matched.positive[:, 0]],
                 "entity2": genes[matched.positive[:, 1]],
-                "similarity": positive,
-                "is_recalled": is_recalled,
+                "similarity": ranks.positive,
+                "is_recalled": ranks.fpr_of_positives() <= max_fpr,
             }
         ),
     } | matched.counts
-    parameters = {"layer": layer, "similarity_key": similarity_key, "min_score": min_score, "max_fpr": max_fpr}
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "min_score": min_score,
+        "max_fpr": max_fpr,
+    }
     write_result(profiles, key_added, result, parameters | {"control": control})
 
 
@@ -132,8 +134,8 @@ def efaar_recall(
 ) -> None:
     """Share of known gene pairs among the most similar or most opposite pairs, as EFAAR benchmarks report it.
 
-    Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are among
-    all pairs, known ones included.
+    Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are
+    among all pairs, known ones included.
 
     Parameters
     ----------
@@ -154,36 +156,76 @@ def efaar_recall(
 
     References
     ----------
-    Celik et al., Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data, PLOS
-    Computational Biology 2024, doi:10.1371/journal.pcbi.1012463.
+    Celik et al., Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data,
+    PLOS Computational Biology 2024, doi:10.1371/journal.pcbi.1012463.
     """
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
     likeness, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
     matched = match_edges(edges, genes, min_score)
     everything = likeness.of_all_pairs()
-    known = everything[matched.positive_index]
+    known = np.sort(everything[matched.positive_index])
     everything.sort()
     rank_low = np.searchsorted(everything, known, side="right") / len(everything)
     rank_high = np.searchsorted(everything, known, side="left") / len(everything)
     is_found = (rank_low <= tail) | (rank_high >= 1 - tail)
-    parameters = {"layer": layer, "similarity_key": similarity_key, "min_score": min_score, "tail": tail}
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "min_score": min_score,
+        "tail": tail,
+    }
     result = {"score": float(is_found.mean()), "chance": 2 * tail} | matched.counts
     write_result(profiles, "efaar_recall", result, parameters | {"control": control})
 
 
-def roc_curve(positive: NDArray[np.float64], sorted_negative: NDArray[np.float64]) -> pd.DataFrame:
-    """ROC curve at its corners, which are at the positives; the negatives must be sorted."""
-    thresholds = np.unique(positive)[::-1]
-    n_positive, n_negative = len(positive), len(sorted_negative)
-    ordered = np.sort(positive)
-    fpr, tpr = np.zeros(2 * len(thresholds) + 2), np.zeros(2 * len(thresholds) + 2)
-    # Two corners per threshold: before and after the pairs of exactly this similarity.
-    for offset, side in ((1, "right"), (2, "left")):
-        fpr[offset:-1:2] = 1 - np.searchsorted(sorted_negative, thresholds, side=side) / n_negative  # type: ignore[call-overload]
-        tpr[offset:-1:2] = 1 - np.searchsorted(ordered, thresholds, side=side) / n_positive  # type: ignore[call-overload]
-    fpr[-1] = tpr[-1] = 1
-    return pd.DataFrame({"fpr": fpr, "tpr": tpr})
+class Ranks:
+    """Ranks of positive pairs among negative ones.
+
+    Negatives are all pairs but the listed ones. They are counted as a difference, so that the millions of pairs are
+    sorted once and never copied.
+    """
+
+    def __init__(
+        self, similarity: NDArray[np.floating[Any]], positive: NDArray[np.intp], between: NDArray[np.intp]
+    ) -> None:
+        self.positive = similarity[positive]
+        listed = np.concatenate([self.positive, similarity[between]])
+        listed.sort()
+        similarity.sort()  # in place: the caller's array is not needed in its order again
+        self.everything, self.listed = similarity, listed
+        self.n_negative = len(similarity) - len(listed)
+        self.thresholds, self.n_at = np.unique(self.positive, return_counts=True)
+
+        # Negatives that are at least as similar as each threshold, and those that are more similar.
+        self.n_at_least, self.n_above = self._n_false("left"), self._n_false("right")
+
+    def _n_false(self, side: Literal["left", "right"]) -> NDArray[np.intp]:
+        n_below = np.searchsorted(self.everything, self.thresholds, side=side)
+        n_listed_below = np.searchsorted(self.listed, self.thresholds, side=side)
+        return np.asarray(self.n_negative - (n_below - n_listed_below))
+
+    def n_true(self) -> NDArray[np.intp]:
+        """Positives that are at least as similar as each threshold."""
+        return np.cumsum(self.n_at[::-1])[::-1]
+
+    def curve(self) -> pd.DataFrame:
+        """ROC curve at its corners: before and after the pairs of exactly each threshold, most similar first."""
+        corners = np.zeros((2, 2 * len(self.thresholds) + 2))
+        corners[0, 1:-1:2], corners[0, 2:-1:2] = self.n_above[::-1], self.n_at_least[::-1]
+        corners[1, 1:-1:2], corners[1, 2:-1:2] = (self.n_true() - self.n_at)[::-1], self.n_true()[::-1]
+        corners[:, -1] = self.n_negative, len(self.positive)
+        return pd.DataFrame({"fpr": corners[0] / self.n_negative, "tpr": corners[1] / len(self.positive)})
+
+    def average_precision(self) -> float:
+        """Precision at each threshold, weighted by the recall it adds."""
+        precision = self.n_true() / (self.n_true() + self.n_at_least)
+        return float(np.sum(self.n_at * precision) / len(self.positive))
+
+    def fpr_of_positives(self) -> NDArray[np.float64]:
+        """False-positive rate at which each positive is recalled."""
+        fpr: NDArray[np.float64] = self.n_at_least / self.n_negative
+        return fpr[np.searchsorted(self.thresholds, self.positive)]
 
 
 def tpr_at(curve: pd.DataFrame, fpr: float) -> float:
@@ -193,12 +235,4 @@ def tpr_at(curve: pd.DataFrame, fpr: float) -> float:
 
 def area(curve: pd.DataFrame) -> float:
     """Area under a ROC curve."""
-    return float(np.trapezoid(curve["tpr"], curve["fpr"]))
-
-
-def average_precision(positive: NDArray[np.float64], sorted_negative: NDArray[np.float64]) -> float:
-    """Precision at each distinct similarity of a positive, weighted by the recall it adds."""
-    thresholds, n_at = np.unique(positive, return_counts=True)
-    n_true = np.cumsum(n_at[::-1])[::-1]
-    n_false = len(sorted_negative) - np.searchsorted(sorted_negative, thresholds, side="left")
-    return float(np.sum(n_at / len(positive) * n_true / (n_true + n_false)))
+    return float(auc(curve["fpr"], curve["tpr"]))

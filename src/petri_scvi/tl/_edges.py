@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,11 @@ from ._likeness import pair_index
 from ._results import warn
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
-    EdgeTable = pd.DataFrame | str | PathLike[str]
+    EdgeTable: TypeAlias = pd.DataFrame | str | PathLike[str]
 
 SCORE_COLUMNS = ("score", "combined_score")
 FEW_GENES = 0.5
@@ -38,11 +39,16 @@ class Edges:
         """Places of the positives among all unordered pairs."""
         return pair_index(self.positive[:, 0], self.positive[:, 1], self.n_genes)
 
+    @property
+    def between_index(self) -> NDArray[np.intp]:
+        """Places of the pairs that are left out."""
+        return pair_index(self.between[:, 0], self.between[:, 1], self.n_genes)
+
     def is_negative(self) -> NDArray[np.bool_]:
         """Which of all unordered pairs are not listed at all."""
         negative = np.ones(self.n_genes * (self.n_genes - 1) // 2, dtype=bool)
         negative[self.positive_index] = False
-        negative[pair_index(self.between[:, 0], self.between[:, 1], self.n_genes)] = False
+        negative[self.between_index] = False
         return negative
 
 
@@ -70,11 +76,11 @@ def read_edges(edges: EdgeTable) -> pd.DataFrame:
     """
     if isinstance(edges, pd.DataFrame):
         table = edges
-    elif isinstance(edges, (str, Path)) or hasattr(edges, "__fspath__"):
+    elif isinstance(edges, (str, PathLike)):
         with Path(edges).open() as file:
             header = file.readline()
         separator = next((mark for mark in ("\t", ",", " ") if mark in header), ",")
-        table = pd.read_csv(edges, sep=separator, compression=None, dtype={0: str, 1: str})
+        table = pd.read_csv(edges, sep=separator, compression=None, keep_default_na=False)
     else:
         raise TypeError(
             f"edges must be a data frame or the path of a text file, found {type(edges).__name__}. For physical edges "
@@ -82,8 +88,8 @@ def read_edges(edges: EdgeTable) -> pd.DataFrame:
         )
     if table.shape[1] < 2 or len(table) == 0:
         raise ValueError(
-            f"the edge table has shape {table.shape} and columns {list(table.columns)}; expected one row per edge, with "
-            "the two genes in the first two columns and optionally a column 'score'"
+            f"the edge table has shape {table.shape} and columns {list(table.columns)}; expected one row per edge, "
+            "with the two genes in the first two columns and optionally a column 'score'"
         )
     read = pd.DataFrame({"entity1": table.iloc[:, 0], "entity2": table.iloc[:, 1]}).reset_index(drop=True)
     scored = next((c for c in SCORE_COLUMNS if c in table.columns), None)
@@ -114,23 +120,23 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
             f"{len(twice)} genes have more than one profile, for example {twice[0]!r}. Pass one profile per gene: "
             "petri_scvi.tl.aggregate_profiles(..., level='gene'). Symbols that differ in case only are one gene."
         )
-    ends = table[["entity1", "entity2"]].apply(lambda column: column.astype(str).str.strip().str.upper())
-    rows = np.stack([spelled.get_indexer(ends[c]) for c in ends], axis=1)  # (n_listed, 2), -1 for unknown genes
+    ends, symbols = _number_symbols(table)
+    rows = spelled.get_indexer(symbols)[ends]  # (n_listed, 2), -1 for unknown genes
     is_known = (rows >= 0).all(axis=1) & (rows[:, 0] != rows[:, 1])
     is_positive = np.ones(len(table), dtype=bool)
     if "score" in table:
         _check_scale(table["score"], min_score)
         is_positive = (table["score"] > min_score).to_numpy()
     found = np.sort(rows[is_known], axis=1)
-    positive = np.unique(found[is_positive[is_known]], axis=0)
-    listed = np.unique(found, axis=0)
+    positive = _unique_pairs(found[is_positive[is_known]])
+    listed = _unique_pairs(found)
     n = len(genes)
     is_between = ~np.isin(_code(listed, n), _code(positive, n))
-    in_table = spelled.isin(pd.unique(ends.to_numpy().ravel()))
+    in_table = spelled.isin(symbols)
     counts = {
         "n_genes": n,
         "n_genes_in_table": int(in_table.sum()),
-        "n_edges_in_table": _n_unordered(ends),
+        "n_edges_in_table": len(_unique_pairs(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1))),
         "n_positive": len(positive),
         "n_between": int(is_between.sum()),
         "n_negative": n * (n - 1) // 2 - len(listed),
@@ -140,15 +146,24 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
     return matched
 
 
+def _number_symbols(table: pd.DataFrame) -> tuple[NDArray[np.intp], pd.Index]:
+    """Number of each symbol in the table, shape ``(n_listed, 2)``, and the symbols in capitals by number."""
+    # A table names a symbol many times; each spelling is changed once.
+    codes, spellings = pd.factorize(table[["entity1", "entity2"]].to_numpy(dtype=object).ravel(), use_na_sentinel=False)
+    merged, symbols = pd.factorize(np.array([str(spelling).strip().upper() for spelling in spellings], dtype=object))
+    return merged[codes].reshape(-1, 2), pd.Index(symbols)
+
+
 def _code(pairs: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """One number per pair of numbers below ``n``."""
     return pairs[:, 0] * n + pairs[:, 1]
 
 
-def _n_unordered(ends: pd.DataFrame) -> int:
-    """Different unordered pairs, self-pairs left out."""
-    swap = ends["entity1"] > ends["entity2"]
-    low, high = ends["entity1"].where(~swap, ends["entity2"]), ends["entity2"].where(~swap, ends["entity1"])
-    return int((~pd.DataFrame({"low": low, "high": high})[low != high].duplicated()).sum())
+def _unique_pairs(pairs: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Different rows of a matrix of numbers, sorted."""
+    n = int(pairs.max(initial=0)) + 1
+    codes = np.unique(_code(pairs, n))
+    return np.stack([codes // n, codes % n], axis=1)
 
 
 def _check_scale(scores: pd.Series, min_score: float) -> None:

@@ -119,7 +119,12 @@ def guide_consistency(
         "n_single_guide": int((counts == 1).sum()),
         "null_quantiles": pd.DataFrame(quantiles, index=QUANTILES.round(2).astype(str)),
     }
-    parameters = {"layer": layer, "similarity_key": similarity_key, "control": control, "n_null": n_null}
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "control": control,
+        "n_null": n_null,
+    }
     write_result(profiles, key_added, result, parameters | {"alpha": alpha, "seed": seed})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 MAX_GATHERED = 4_000_000
 """Numbers held at once when many sets of rows are compared."""
+
+BLOCK = 500_000
+"""Similarities computed at once when all pairs are compared."""
+MANY_PAIRS = 2_000_000
+"""Above this number pairs are compared in single precision: two that swap ranks move no rate by more than 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,16 @@ class Likeness:
             squared_norm[start : start + step] = np.einsum("ij,ij->i", total_vector, total_vector)
         return (squared_norm - size) / (size * (size - 1))
 
-    def of_all_pairs(self) -> NDArray[np.float64]:
+    def of_all_pairs(self) -> NDArray[np.floating[Any]]:
         """Similarity of every unordered pair, ordered as by :func:`numpy.triu_indices` with ``k=1``."""
         n = len(self.matrix if self.unit is None else self.unit)  # type: ignore[arg-type]
-        condensed = np.empty(n * (n - 1) // 2)
-        step, filled = max(1, MAX_GATHERED // n), 0
+        dtype = np.float32 if self.unit is not None and n * (n - 1) // 2 > MANY_PAIRS else np.float64
+        vectors = None if self.unit is None else self.unit.astype(dtype)
+        compared = Likeness(vectors, self.matrix)  # type: ignore[arg-type]
+        condensed: NDArray[np.floating[Any]] = np.empty(n * (n - 1) // 2, dtype=dtype)
+        step, filled = max(1, BLOCK // n), 0  # blocks that fit into the cache
         for start in range(0, n, step):
-            block = self.between(np.arange(start, min(start + step, n)), start)
+            block = compared.between(np.arange(start, min(start + step, n)), start)
             for i, row in enumerate(block):
                 condensed[filled : filled + len(row) - i - 1] = row[i + 1 :]
                 filled += len(row) - i - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -101,7 +101,13 @@ def aggregate_profiles(
             f"they share one space, store it once: mdata.obsm[{key!r}] = ..."
         )
     profiles = guide_profiles(fold_guides(slots[0], guide_key, target_key))
-    parameters = {"key": key, "level": level, "guide_key": guide_key, "target_key": target_key, "modality": modality}
+    parameters: dict[str, Any] = {
+        "key": key,
+        "level": level,
+        "guide_key": guide_key,
+        "target_key": target_key,
+        "modality": modality,
+    }
     if level == "gene":
         profiles = aggregate_guides(profiles, statistic=over_guides)
         parameters["over_guides"] = over_guides
@@ -157,7 +163,7 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
     guides = pd.Index(targets.index)
     modalities = list(pd.unique(cells["modality"].dropna()))
     group = np.full(len(cells), -1, dtype=np.intp)
-    modality_code = pd.Categorical(cells.loc[is_used, "modality"], categories=modalities).codes
+    modality_code = pd.Categorical(cells.loc[is_used, "modality"], categories=modalities).codes.astype(np.intp)
     group[is_used] = modality_code * len(guides) + guides.get_indexer(guide)
 
     n_groups = len(modalities) * len(guides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -60,4 +61,7 @@ def null_p_values(observed: NDArray[np.float64], null: NDArray[np.float64]) -> N
 
 def warn(message: str) -> None:
     """Warn where the user called, not here."""
-    warnings.warn(message, UserWarning, stacklevel=3)
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("petri_scvi."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils.extmath import svd_flip
@@ -100,7 +100,7 @@ def whiten(
     for slot in slots:
         is_used = slot.cells["modality"].notna().to_numpy()
         if fit_on == "controls":
-            is_used &= (slot.cells[target_key] == control).to_numpy()
+            is_used = is_used & (slot.cells[target_key] == control).to_numpy()
         whitener = fit_whitener(slot, is_used)
         slot.write(key_added, whitener)
         name = slot.cells["modality"].dropna().iloc[0]
@@ -110,7 +110,7 @@ def whiten(
             "n_flat": whitener.n_flat,
         }
     result = fitted if len(fitted) > 1 else next(iter(fitted.values()))
-    parameters = {"key": key, "fit_on": fit_on, "target_key": target_key, "control": control}
+    parameters: dict[str, Any] = {"key": key, "fit_on": fit_on, "target_key": target_key, "control": control}
     write_result(data, f"whiten_{key_added}", result, parameters)
 
 

@@ -1,0 +1,195 @@
+"""Which perturbations do anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+from scipy.spatial.distance import cdist
+
+from petri_scvi._constants import CONTROL
+
+from ._embedding import find_slots, finite_rows, subsample
+from ._results import adjust, warn, write_result
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from ._embedding import Slot
+
+MIN_CELLS = 2
+
+
+def perturbation_strength(
+    data: AnnData | MuData,
+    key: str = "X_petri_scaled",
+    *,
+    perturbation_key: str = "perturbation",
+    replicate_key: str | None = "replicate",
+    control: str = CONTROL,
+    n_permutations: int = 999,
+    max_cells: int = 300,
+    alpha: float = 0.05,
+    seed: int = 0,
+    progress: bool = True,
+) -> None:
+    """Energy distance of each perturbation to the controls, with a permutation p-value.
+
+    Parameters
+    ----------
+    data
+        Cells. In a MuData each modality is tested on its own.
+    key
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`.
+    perturbation_key
+        ``obs`` column of what to test: the perturbation, or the guide.
+    replicate_key
+        ``obs`` column of the replicate. Labels are exchanged within replicates only, and controls come from the
+        replicates in which the perturbation was seen, so that replicates that differ do not look like an effect.
+        ``None`` exchanges freely.
+    control
+        Value of ``perturbation_key`` that marks controls.
+    n_permutations
+        Exchanges of labels; the smallest p-value is ``1 / (n_permutations + 1)``.
+    max_cells
+        At most so many cells of the perturbation, and as many controls, are compared.
+    alpha
+        The Benjamini-Hochberg q-value of an active perturbation is smaller; corrected within each modality.
+    seed
+        Seed of the choice of cells and of the permutations.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"]["perturbation_strength"]``: ``table``, one row per modality and perturbation,
+    strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``, ``n_controls_compared``,
+    ``energy_distance`` (in units of the embedding, 0 on average without an effect), ``p_value``, ``q_value``,
+    ``is_active``; ``parameters``.
+
+    Raises
+    ------
+    KeyError
+        A slot or column is missing.
+    ValueError
+        There are no controls.
+
+    Warns
+    -----
+    UserWarning
+        Perturbations have fewer than two cells or share no replicate with controls: their row has NaN. Or cells have
+        NaN or infinite values and are left out.
+
+    Notes
+    -----
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells.
+
+    References
+    ----------
+    Székely and Rizzo, Energy statistics: a class of statistics based on distances, Journal of Statistical Planning and
+    Inference 2013, doi:10.1016/j.jspi.2013.03.018.
+    """
+    columns = [perturbation_key] + ([] if replicate_key is None else [replicate_key])
+    tables = []
+    for slot in find_slots(data, key, columns):
+        for modality in pd.unique(slot.cells["modality"].dropna()):
+            tests = _Tests(slot, str(modality), perturbation_key, replicate_key, control)
+            table = tests.run(n_permutations, max_cells, np.random.default_rng(seed), progress)
+            table["q_value"] = adjust(table["p_value"].to_numpy(dtype=np.float64))
+            tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    table["is_active"] = table["q_value"] < alpha
+    n_untested = int(table["p_value"].isna().sum())
+    if n_untested:
+        warn(
+            f"{n_untested} of {len(table)} perturbations have fewer than {MIN_CELLS} cells, or fewer than {MIN_CELLS} "
+            "controls in the same replicates; they are not tested"
+        )
+    parameters: dict[str, Any] = {
+        "key": key,
+        "perturbation_key": perturbation_key,
+        "replicate_key": replicate_key,
+        "control": control,
+    }
+    parameters |= {"n_permutations": n_permutations, "max_cells": max_cells, "alpha": alpha, "seed": seed}
+    write_result(data, "perturbation_strength", {"table": table}, parameters)
+
+
+class _Tests:
+    """The tests of one modality."""
+
+    def __init__(
+        self, slot: Slot, modality: str, perturbation_key: str, replicate_key: str | None, control: str
+    ) -> None:
+        cells = slot.cells
+        is_here = ((cells["modality"] == modality) & cells[perturbation_key].notna()).to_numpy()
+        self.slot, self.modality = slot, modality
+        labels = cells[perturbation_key].where(is_here)
+        self.controls = np.flatnonzero((labels == control).to_numpy())
+        if len(self.controls) == 0:
+            raise ValueError(
+                f"no cell of modality {modality!r} has obs[{perturbation_key!r}] {control!r}; name the value that "
+                "marks the controls with control=..."
+            )
+        self.rows_of = {
+            str(name): np.asarray(rows, dtype=np.intp)
+            for name, rows in labels[labels.notna() & (labels != control)].groupby(labels).indices.items()
+        }
+        index = np.flatnonzero((labels.notna() & (labels != control)).to_numpy())
+        self.rows_of = {name: index[rows] for name, rows in self.rows_of.items()}
+        replicate = cells[replicate_key] if replicate_key is not None else pd.Series("", index=cells.index)
+        self.stratum = pd.factorize(replicate)[0]
+
+    def run(self, n_permutations: int, max_cells: int, rng: np.random.Generator, progress: bool) -> pd.DataFrame:
+        """One row per perturbation."""
+        records, n_bad = [], 0
+        names = track(self.rows_of, f"Strength, {self.modality}", disable=not progress)
+        for name in names:
+            rows = subsample(self.rows_of[name], max_cells, rng)
+            shared = self.controls[np.isin(self.stratum[self.controls], self.stratum[rows])]
+            controls = subsample(shared, max_cells, rng)
+            both = np.concatenate([rows, controls])
+            vectors = self.slot.take(both)
+            is_finite = finite_rows(vectors)
+            n_bad += int((~is_finite).sum())
+            is_treated = (np.arange(len(both)) < len(rows))[is_finite]
+            n, m = int(is_treated.sum()), int((~is_treated).sum())
+            distance = p_value = np.nan
+            if min(n, m) >= MIN_CELLS:
+                strata = self.stratum[both][is_finite]
+                distance, p_value = energy_test(vectors[is_finite], is_treated, strata, n_permutations, rng)
+            records.append((self.modality, name, len(self.rows_of[name]), n, m, distance, p_value))
+        if n_bad:
+            warn(f"{n_bad} cells of modality {self.modality!r} are NaN or infinite; they are left out")
+        columns = ["modality", "perturbation", "n_cells", "n_cells_compared", "n_controls_compared"]
+        table = pd.DataFrame(records, columns=[*columns, "energy_distance", "p_value"])
+        return table.sort_values("energy_distance", ascending=False, ignore_index=True)
+
+
+def energy_test(
+    vectors: NDArray[np.floating],
+    is_treated: NDArray[np.bool_],
+    strata: NDArray[np.intp],
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Energy distance between two groups of rows, and its p-value when labels are exchanged within strata."""
+    distances = cdist(vectors, vectors)
+    labels = np.empty((len(vectors), n_permutations + 1))
+    labels[:, 0] = is_treated
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        keys = rng.random((len(rows), n_permutations)).argsort(axis=0)
+        labels[rows, 1:] = is_treated[rows][keys]
+    to_treated = distances @ labels  # (n, n_permutations + 1)
+    within = np.einsum("ij,ij->j", labels, to_treated)
+    between = to_treated.sum(axis=0) - within
+    among_controls = distances.sum() - within - 2 * between
+    n, m = int(is_treated.sum()), int((~is_treated).sum())
+    energy = 2 * between / (n * m) - within / (n * (n - 1)) - among_controls / (m * (m - 1))
+    tie = 1e-12 * distances.max()
+    return float(energy[0]), float((1 + np.sum(energy[1:] >= energy[0] - tie)) / (1 + n_permutations))
