@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def check_sizes(**sizes: int) -> None:
+    """Require arguments of at least 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}; it must be at least 1.")
+
+
 def check_is_mudata(mdata: object) -> None:
     """Require a MuData."""
     if not isinstance(mdata, MuData):
@@ -50,15 +57,20 @@ def check_context(mdata: MuData, modality: str, context_key: Sequence[str]) -> N
             )
 
 
-def check_obs_names(mdata: MuData, modalities: Sequence[str]) -> None:
+def check_unique_names(mdata: MuData, modalities: Sequence[str]) -> None:
+    """Require that no two cells of one modality have the same name."""
+    for modality in modalities:
+        if not mdata.mod[modality].obs_names.is_unique:
+            raise ValueError(
+                f"mdata[{modality!r}].obs_names are not unique. Call mdata[{modality!r}].obs_names_make_unique() first."
+            )
+
+
+def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
     """Require that no two modalities name a cell alike."""
     seen: dict[str, str] = {}
     for modality in modalities:
         names = mdata.mod[modality].obs_names
-        if not names.is_unique:
-            raise ValueError(
-                f"mdata[{modality!r}].obs_names are not unique. Call mdata[{modality!r}].obs_names_make_unique() first."
-            )
         shared = [name for name in names if name in seen]
         if shared:
             raise ValueError(

@@ -13,6 +13,7 @@ import mudata
 import rich.pretty  # noqa: F401
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES_KEY
 from scvi.data._constants import _MODEL_NAME_KEY as MODEL_NAME_KEY
+from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE_REGISTRY_KEY
 from scvi.model._utils import get_max_epochs_heuristic
@@ -22,6 +23,7 @@ __all__ = [
     "FIELD_REGISTRIES_KEY",
     "MODEL_NAME_KEY",
     "SAVE_KEYS",
+    "SCVI_UUID_KEY",
     "SETUP_ARGS_KEY",
     "STATE_REGISTRY_KEY",
     "columns_stay_in_modalities",

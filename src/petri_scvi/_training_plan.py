@@ -32,9 +32,9 @@ class PETRITrainingPlan(pl.LightningModule):
     betas
         AdamW's decay rates of the first and second moment.
     n_warmup_steps
-        Steps of linear warm-up; a twentieth of all steps if ``None``.
+        Steps of linear warm-up; a twentieth of all steps if ``None``. ``lr_schedule="plateau"`` has none.
     lr_schedule
-        After warm-up: ``"cosine"`` decay to ``lr_min`` at the last step, ``"constant"``, or ``"plateau"``, which
+        ``"cosine"`` decay to ``lr_min`` at the last step or ``"constant"``, both after warm-up, or ``"plateau"``, which
         multiplies by ``lr_factor`` when ``validation_loss`` has not improved for ``lr_patience`` epochs.
     lr_min
         Smallest learning rate.
@@ -48,7 +48,7 @@ class PETRITrainingPlan(pl.LightningModule):
     Raises
     ------
     ValueError
-        An unknown schedule, or a weight for a modality that the module does not have.
+        An unknown schedule, warm-up before a plateau, or a weight for a modality that the module does not have.
     """
 
     def __init__(
@@ -69,6 +69,11 @@ class PETRITrainingPlan(pl.LightningModule):
         super().__init__()
         if lr_schedule not in ("cosine", "constant", "plateau"):
             raise ValueError(f"lr_schedule={lr_schedule!r}; expected 'cosine', 'constant' or 'plateau'.")
+        if lr_schedule == "plateau" and n_warmup_steps:
+            raise ValueError(
+                f"n_warmup_steps={n_warmup_steps}, but lr_schedule='plateau' has no warm-up. Leave n_warmup_steps out, "
+                "or pass lr_schedule='cosine' or 'constant'."
+            )
         unknown = set(loss_weights or {}) - set(module.modalities)
         if unknown:
             raise ValueError(

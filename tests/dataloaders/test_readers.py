@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from petri_scvi.dataloaders import ChannelReader, RowReader, open_rows
+from petri_scvi.dataloaders import ChannelReader, RowReader, _readers, open_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,6 +162,13 @@ def test_chunks_are_the_same_rows_in_pieces() -> None:
     assert [len(piece) for piece in pieces] == [4, 2]
     np.testing.assert_array_equal(np.concatenate(pieces), COUNTS[ROWS])
     assert list(open_rows(COUNTS).chunks(ROWS[:0])) == []
+
+
+def test_chunks_of_large_crops_hold_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_readers, "CHUNK_BYTES", 3 * COUNTS[0].nbytes)
+    assert [len(piece) for piece in open_rows(COUNTS).chunks(ROWS)] == [3, 3]
+    monkeypatch.setattr(_readers, "CHUNK_BYTES", 1)
+    assert [len(piece) for piece in open_rows(COUNTS).chunks(ROWS)] == [1] * 6
 
 
 # Nothing is read whole

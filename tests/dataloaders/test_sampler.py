@@ -272,6 +272,15 @@ def test_documents_are_filled_with_the_companions_given_only() -> None:
     assert {name: rows.tolist() for name, rows in document.rows.items()} == {"image": [[8, 3, 3]], "rna": [[7, 7, 7]]}
 
 
+def test_a_target_that_comes_twice_is_placed_in_two_documents(companions: dict[str, Any]) -> None:
+    documents = arrange([8, 8, 0, 8], companions, n_cells=4)
+    fronts = [[[8, 8, 0, 8][i] for i in positions] for _, positions in documents]
+    assert sorted(map(sorted, fronts)) == [[0, 8], [8], [8]]
+    for document, positions in documents:
+        others = document.rows["image"][0, len(positions) :]
+        assert not set(others) & set(document.rows["image"][0, : len(positions)])
+
+
 def test_no_targets_need_no_documents(companions: dict[str, Any]) -> None:
     assert (
         arrange_documents(np.array([], dtype=int), CODES["rna"], "rna", companions, 2, np.random.default_rng(0)) == []

@@ -185,6 +185,17 @@ def test_no_channel(screen, refused):
         PETRI.setup_mudata(screen, image_channels=[])
 
 
+def test_a_channel_named_twice(screen, refused):
+    words = ("names a channel twice: ['actin', 'nucleus', 'actin']", "Name each once")
+    with refused(ValueError, *words, untouched=(screen,)):
+        PETRI.setup_mudata(screen, image_channels=["actin", 0, 4])
+
+
+def test_channels_as_one_string(screen, refused):
+    with refused(ValueError, "image_channels='actin' is one string", "pass a list", untouched=(screen,)):
+        PETRI.setup_mudata(screen, image_channels="actin")
+
+
 @pytest.mark.parametrize("names", [["a", "b"], list("aabcd")])
 def test_channel_names_that_do_not_fit(screen, refused, names):
     screen["image"].uns["channel_names"] = names
@@ -197,7 +208,7 @@ def test_modalities_that_share_no_context(screen, refused):
     screen["rna"].obs["perturbation"] = "sg" + screen["rna"].obs["perturbation"].astype(str)
     words = (
         "share no context",
-        "8 in mdata['image'], 8 in mdata['rna'], none in common",
+        "8 in mdata['image'], 8 in mdata['rna'], none in common; for example 'TARGET01' and 'sgTARGET01'",
         "Spell",
         "{'rna_layer': None}",
     )
@@ -234,14 +245,26 @@ def test_cells_of_one_name_in_both_modalities(screen, combine, refused, build):
     build(mended)
 
 
-def test_cells_of_one_name_in_one_modality(screen, combine, refused):
+@pytest.mark.parametrize("is_paired", [False, True])
+def test_cells_of_one_name_in_one_modality(screen, combine, refused, is_paired):
     rna = screen["rna"].copy()
     rna.obs_names = ["cell"] * rna.n_obs
     with pytest.warns(UserWarning, match="not unique"):
         mdata = combine(image=screen["image"], rna=rna)
     words = ("mdata['rna'].obs_names are not unique", "mdata['rna'].obs_names_make_unique()")
     with refused(ValueError, *words, untouched=(mdata,)):
-        PETRI.setup_mudata(mdata)
+        PETRI.setup_mudata(mdata, is_paired=is_paired)
+
+
+def test_a_paired_cell_of_two_contexts(screen, combine, refused):
+    rna = screen["rna"][:200].copy()
+    rna.obs_names = screen["image"].obs_names[:200]
+    rna.obs["perturbation"] = screen["image"].obs["perturbation"].iloc[:200].to_numpy()
+    rna.obs["perturbation"] = rna.obs["perturbation"].where(np.arange(200) != 7, "TARGET99")
+    mdata = combine(image=screen["image"], rna=rna)
+    words = ("1 of 200 cells that are in mdata['image'] and in mdata['rna']", "Give a cell one context", "build_mudata")
+    with refused(ValueError, *words, untouched=(mdata,)):
+        PETRI.setup_mudata(mdata, is_paired=True)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +279,8 @@ def test_cells_of_one_name_in_one_modality(screen, combine, refused):
         ({"expression_encoder_depth": -1}, ("expression_encoder_depth=-1", "at least 1")),
         ({"set_transformer_depth": -1}, ("set_transformer_depth=-1", "at least 0")),
         ({"mask_ratio": 1.0}, ("mask_ratio=1.0", "[0, 1)")),
+        ({"mask_ratio": 0.0}, ("hides none of the 4 tokens of a cell of 'image'", "larger mask_ratio")),
+        ({"patch_size": 16}, ("mask_ratio=0.75 hides none of the 1 tokens", "smaller patch_size")),
         ({"mask_ratio": -0.1}, ("mask_ratio=-0.1", "[0, 1)")),
         ({"image_intensity_jitter": -1.0}, ("intensity_jitter=-1.0", "not negative")),
         ({"expression_likelihood": "zinb"}, ("'zinb'", "'nb' or 'normal'")),

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
+
+from petri_scvi.dataloaders._readers import _InMemory
+from petri_scvi.model import _documents, _reconstruction
+from petri_scvi.model._trivial import trivial_predictors
 
 CELL = 3
 IMAGES = "single_cell_images"
@@ -195,3 +200,93 @@ def test_gain_needs_two_contexts_to_compare(screen, trained_model, combine, refu
     control = {name: screen[name][screen[name].obs["perturbation"] == "TARGET01"].copy() for name in ("image", "rna")}
     with refused(ValueError, "1 contexts have two or more cells", "at least two"):
         trained_model.cross_modal_gain(combine(**control))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"indices": {"imgae": [1], "rna": [1]}},
+            ("['imgae', 'rna']", "some of ['image', 'rna']", "{'image': [0, 1]}"),
+        ),
+        ({"indices": [1, 2]}, ("indices has a list", "some of ['image', 'rna']")),
+        ({"n_documents": 0}, ("n_documents=0", "at least 1")),
+        ({"n_cells_per_context": 0}, ("n_cells_per_context=0", "at least 1")),
+    ],
+)
+def test_wrong_arguments_of_the_gain_are_refused(trained_model, refused, arguments, words):
+    with refused(ValueError, *words):
+        trained_model.cross_modal_gain(**arguments)
+
+
+def test_gain_of_one_cell_has_no_interval(trained_model):
+    gain = trained_model.cross_modal_gain(indices={"rna": [1]})
+    assert gain["n_cells"].tolist() == [1, 1, 1]
+    assert np.isfinite(gain["gain"]).all()
+    assert gain[["gain_low", "gain_high", "effect_size"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("n_cells", [0, -2])
+def test_documents_of_no_cells_are_refused(trained_model, refused, n_cells):
+    with refused(ValueError, f"n_cells_per_context={n_cells}", "at least 1"):
+        trained_model.get_reconstruction(modality="image", indices=[0], n_cells_per_context=n_cells)
+
+
+def test_a_cell_asked_for_twice_does_not_show_what_its_other_mask_hides(trained_model, screen):
+    mask = np.array([[True, True, False, False], [False, False, True, True]])
+    arguments = {"modality": "image", "indices": [CELL, CELL], "mask": mask}
+    before = trained_model.get_reconstruction(screen, **arguments).prediction
+    screen["image"].obsm[IMAGES][CELL, :, :8] = 60_000  # hidden in the first copy only
+    after = trained_model.get_reconstruction(screen, **arguments).prediction
+    np.testing.assert_array_equal(after[0], before[0])
+    assert np.abs(after[1] - before[1]).max() > 0.1
+
+
+def test_error_has_a_row_per_predictor_with_margins_to_petri(trained_model):
+    table = trained_model.get_reconstruction_error().set_index(["modality", "predictor"])
+    assert table.index.tolist() == [
+        ("image", "PETRI"),
+        ("image", "mean patch"),
+        ("image", "mean of visible patches"),
+        ("rna", "PETRI"),
+        ("rna", "mean expression"),
+    ]
+    for name, rows in trained_model.validation_indices.items():
+        part = table.loc[name]
+        assert (part["n_cells"] == len(rows)).all()
+        np.testing.assert_allclose(part["margin"], 1 - part.loc["PETRI", "loss"] / part["loss"])
+
+
+def test_error_reads_other_data_in_pieces_and_the_pieces_do_not_matter(trained_model, screen, monkeypatch):
+    whole = trained_model.get_reconstruction_error(screen)
+    assert set(whole["n_cells"]) == {240, 228}
+    monkeypatch.setattr(_reconstruction, "N_CELLS_PER_CHUNK", 50)
+    n_read = []
+    read = _InMemory.read
+
+    def count(reader, rows):
+        n_read.append(len(rows))
+        return read(reader, rows)
+
+    monkeypatch.setattr(_InMemory, "read", count)
+    pd.testing.assert_frame_equal(trained_model.get_reconstruction_error(screen), whole)
+    n_read.clear()
+    monkeypatch.setattr(_reconstruction, "N_CELLS_FOR_AVERAGES", 60)
+    monkeypatch.setattr(_documents, "DOCUMENTS_PER_CHUNK", 4)
+    trained_model.get_reconstruction_error(screen)
+    assert 0 < max(n_read) <= 60
+
+
+def test_mean_patch_and_mean_of_visible_patches_are_scored_as_defined(trained_model):
+    network = trained_model.module.modality("image")
+    images = torch.from_numpy(trained_model.adata["image"].obsm[IMAGES][:6])
+    mask = torch.tensor([[True, True, True, False]] * 2)
+    scores = {name: score(images[:2], mask) for name, score in trivial_predictors(network, images[2:]).items()}
+    pixels = network.prepare(images)
+    expected = (pixels[:2] - pixels[2:].mean(dim=0)).square()
+    is_hidden = torch.ones(16, 16, dtype=torch.bool)
+    is_hidden[8:, 8:] = False
+    torch.testing.assert_close(scores["mean patch"], expected[:, :, is_hidden].mean(dim=(1, 2)))
+    visible = pixels[:2, :, 8:, 8:].repeat(1, 1, 2, 2)
+    expected = (pixels[:2] - visible).square()
+    torch.testing.assert_close(scores["mean of visible patches"], expected[:, :, is_hidden].mean(dim=(1, 2)))

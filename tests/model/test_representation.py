@@ -103,6 +103,8 @@ def test_embedding_after_the_set_transformer_is_one_of_documents(trained_model):
     [
         ({"pool": "max"}, ("pool='max'", "'mean', 'concat' or None")),
         ({"position": "decoder"}, ("position='decoder'", "'encoder' or 'set_transformer'")),
+        ({"batch_size": 0}, ("batch_size=0", "at least 1")),
+        ({"batch_size": -5}, ("batch_size=-5", "at least 1")),
         ({"modality": "atac"}, ("modality='atac'", "the model knows ['image', 'rna']")),
     ],
 )

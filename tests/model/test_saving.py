@@ -58,6 +58,18 @@ def test_a_model_loaded_without_data_embeds_any_data_passed(trained_model, saved
     assert loaded.get_reconstruction(other, modality="rna", indices=[0]).prediction.shape == (1, 40)
 
 
+def test_data_passed_to_a_model_without_data_is_not_taken_for_its_training_data(saved, make_screen, refused):
+    loaded, other = PETRI.load(saved), make_screen(n_cells=150, seed=3)
+    expected = {name: other[name].n_obs for name in ("image", "rna")}
+    errors = loaded.get_reconstruction_error(other)
+    assert dict(zip(errors["modality"], errors["n_cells"], strict=True)) == expected
+    gain = loaded.cross_modal_gain(other, n_documents=1)
+    assert dict(zip(gain["modality"], gain["n_cells"], strict=True)) == expected
+    for use in (loaded.get_latent_representation, lambda: loaded.train(max_epochs=1)):
+        with refused(ValueError, "loaded without data", "PETRI.load(folder, mdata)"):
+            use()
+
+
 def test_data_is_saved_and_loaded_on_request(trained_model, tmp_path):
     trained_model.save(tmp_path / "model", save_anndata=True)
     assert sorted(os.listdir(tmp_path / "model")) == ["mdata.h5mu", "model.pt"]
@@ -65,6 +77,18 @@ def test_data_is_saved_and_loaded_on_request(trained_model, tmp_path):
     assert loaded.adata.obs_names.tolist() == trained_model.adata.obs_names.tolist()
     np.testing.assert_array_equal(loaded.get_latent_representation(), trained_model.get_latent_representation())
     assert PETRI.load(tmp_path / "model", adata=False).adata is None
+
+
+def test_data_of_a_model_saved_there_before_is_not_attached(trained_model, saved, make_screen, fit, refused):
+    trained_model.save(saved, overwrite=True, save_anndata=True)
+    trained_model.save(saved, overwrite=True)
+    assert PETRI.load(saved).adata.n_obs == 468
+    other = fit(make_screen(n_cells=260))
+    other.save(saved, overwrite=True)
+    with refused(ValueError, "mdata.h5mu is not the MuData of model.pt", "adata=False"):
+        PETRI.load(saved)
+    assert PETRI.load(saved, adata=False).adata is None
+    assert PETRI.load(saved, make_screen(n_cells=260)).adata.n_obs == 507
 
 
 def test_data_that_is_not_there_cannot_be_saved(saved, tmp_path, refused):

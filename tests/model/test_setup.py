@@ -50,6 +50,19 @@ def test_several_columns_define_the_context_together(screen, build):
         ]
 
 
+def test_columns_that_contain_the_separator_make_contexts_of_their_own(screen):
+    """Joined without care, ("x | y", "z") and ("x", "y | z") would be one context."""
+    for name in ("image", "rna"):
+        is_even = np.arange(screen[name].n_obs) % 2 == 0
+        screen[name].obs["drug"] = np.where(is_even, "x | y", "x")
+        screen[name].obs["stimulus"] = np.where(is_even, "z", "y | z")
+    PETRI.setup_mudata(screen, context_key=["drug", "stimulus"])
+    for name in ("image", "rna"):
+        codes = screen[name].obs[CODES].to_numpy()
+        assert codes[:2].tolist() * (len(codes) // 2) == codes[: len(codes) // 2 * 2].tolist()
+        assert codes[0] != codes[1]
+
+
 @pytest.mark.parametrize(
     ("image_channels", "expected"),
     [

@@ -183,6 +183,16 @@ def test_cosine_schedule_warms_up_and_decays_to_its_floor(screen, fit, n_warmup)
     np.testing.assert_allclose(record.rates, [2.5e-4, 5e-4, 7.5e-4][:n_warmup] + cosine)
 
 
+def test_warm_up_before_a_plateau_is_refused(screen, build, quiet, refused):
+    with refused(ValueError, "n_warmup_steps=3", "'plateau' has no warm-up", "'cosine' or 'constant'"):
+        build(screen).train(max_epochs=1, plan_kwargs={"lr_schedule": "plateau", "n_warmup_steps": 3}, **quiet)
+
+
+def test_documents_after_training_are_as_large_as_in_it(screen, fit):
+    assert fit(screen, n_cells_per_context=3).n_cells_per_context_ == 3
+    assert fit(screen, datasplitter_kwargs={"n_cells_per_context": 4}).n_cells_per_context_ == 4
+
+
 def test_constant_schedule_stays_after_its_warm_up(screen, fit):
     record = Record()
     fit(

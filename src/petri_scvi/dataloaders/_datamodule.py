@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 from torch.utils.data import DataLoader
 
+from petri_scvi._checks import check_sizes
 from petri_scvi.dataloaders._dataset import DocumentDataset
 from petri_scvi.dataloaders._sampler import DocumentSampler, rows_by_context
 
@@ -100,12 +101,7 @@ class DocumentDataModule(pl.LightningDataModule):
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in [
-            ("n_contexts_per_minibatch", n_contexts_per_minibatch),
-            ("n_cells_per_context", n_cells_per_context),
-        ]:
-            if value < 1:
-                raise ValueError(f"{name}={value}; it must be at least 1.")
+        check_sizes(n_contexts_per_minibatch=n_contexts_per_minibatch, n_cells_per_context=n_cells_per_context)
         self.readers = dict(readers)
         self.n_contexts_per_minibatch = n_contexts_per_minibatch
         self.n_cells_per_context = n_cells_per_context

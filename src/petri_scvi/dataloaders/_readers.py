@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+CHUNK_BYTES = 2**25
+
 
 class RowReader(ABC):
     """Rows of one array.
@@ -38,8 +40,12 @@ class RowReader(ABC):
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """Dense rows in the order asked for, with repeats; shape ``(len(rows), ...)``, the array's dtype."""
 
-    def chunks(self, rows: NDArray[np.integer], chunk_size: int = 1024) -> Iterator[NDArray[Any]]:
-        """The same rows in pieces of at most ``chunk_size``."""
+    def chunks(self, rows: NDArray[np.integer], chunk_size: int | None = None) -> Iterator[NDArray[Any]]:
+        """The same rows in pieces of at most ``chunk_size``; by default of at most 32 MB."""
+        if chunk_size is None:
+            # In bytes, not in rows: a thousand large crops, cast to float64 for a sum, are gigabytes.
+            n_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+            chunk_size = max(1, CHUNK_BYTES // max(1, n_bytes))
         for start in range(0, len(rows), chunk_size):
             yield self.read(rows[start : start + chunk_size])
 

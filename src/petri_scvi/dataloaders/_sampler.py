@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 from torch.utils.data import Sampler
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def arrange_documents(
     Parameters
     ----------
     targets
-        Rows of ``modality`` to place, each once.
+        Rows of ``modality`` to place; a row that comes twice is placed in two documents.
     codes
         Context code of every cell of ``modality``.
     modality
@@ -186,15 +187,23 @@ def arrange_documents(
     -------
     One document (G = 1) at a time, and the positions in ``targets`` of its first cells.
     """
+    # Never twice in one document: the second copy of a target would show what is hidden of the first.
+    repeat = pd.Series(targets).groupby(targets).cumcount().to_numpy()
+    groups = [
+        positions[repeat[positions] == i]
+        for positions in rows_by_context(codes[targets]).values()
+        for i in range(repeat[positions].max() + 1)
+    ]
     documents = []
-    for context, positions in rows_by_context(codes[targets]).items():
+    for positions in groups:
+        context = int(codes[targets[positions[0]]])
         for start in range(0, len(positions), n_cells_per_context):
             placed = positions[start : start + n_cells_per_context]
             rows = {}
             for name, rows_of_context in companions.items():
                 candidates = rows_of_context.get(context, np.empty(0, dtype=int))
                 if name == modality:
-                    # Other cells only: a second copy of a target would show what is hidden of the first.
+                    # Other cells only, for the same reason.
                     others = np.setdiff1d(candidates, targets[placed])
                     n_drawn = n_cells_per_context - len(placed) if len(others) else 0
                     rows[name] = np.concatenate([targets[placed], rng.choice(others, size=n_drawn)])[None]

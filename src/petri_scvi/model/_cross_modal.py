@@ -116,7 +116,13 @@ def gain_of_context(
                     }
                 )
             )
-    return pd.concat(tables, ignore_index=True)
+    per_cell = pd.concat(tables, ignore_index=True)
+    if per_cell.empty:
+        raise ValueError(
+            "no cell to rebuild has companions of its own context; pass indices of cells whose context has two or more "
+            "cells in some modality."
+        )
+    return per_cell
 
 
 def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +142,7 @@ def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (modality, source), cells in per_cell.groupby(["modality", "source"], sort=False):
         difference = (cells["loss_other"] - cells["loss_own"]).to_numpy()
-        mean, spread = difference.mean(), difference.std(ddof=1)
+        mean, spread = difference.mean(), difference.std(ddof=1) if len(difference) > 1 else np.nan
         half_width = 1.96 * spread / np.sqrt(len(difference))
         rows.append(
             {
@@ -149,7 +155,7 @@ def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
                 "gain_low": mean - half_width,
                 "gain_high": mean + half_width,
                 "relative_gain": mean / cells["loss_other"].mean(),
-                "effect_size": mean / spread if spread > 0 else 0.0,
+                "effect_size": 0.0 if spread == 0 else mean / spread,
                 "share_of_cells": (difference > 0).mean(),
                 "p_value": wilcoxon(difference).pvalue if spread > 0 else 1.0,
             }

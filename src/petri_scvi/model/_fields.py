@@ -1,15 +1,14 @@
-"""How PETRI registers images, expression and contexts of an unpaired MuData."""
+"""How PETRI registers images and expression of an unpaired MuData."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
-from petri_scvi._checks import check_context, check_expression, check_finite_images, check_images
+from petri_scvi._checks import check_expression, check_finite_images, check_images
 from petri_scvi._constants import CHANNEL_NAMES_KEY
 from petri_scvi.dataloaders import open_rows
 
@@ -19,11 +18,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-CODES_COLUMN = "_scvi_petri_context"
-"""``obs`` column with the context code of each cell; scvi-tools prefixes such columns with ``_scvi``."""
 
-
-class _ModalityField(BaseAnnDataField):
+class ModalityField(BaseAnnDataField):
     """A field of one modality, which may be missing from data that the model meets later.
 
     Parameters
@@ -90,7 +86,7 @@ class _ModalityField(BaseAnnDataField):
         return table
 
 
-class ImagesField(_ModalityField):
+class ImagesField(ModalityField):
     """Image crops in ``obsm``, with the names of the channels to use.
 
     Parameters
@@ -126,9 +122,7 @@ class ImagesField(_ModalityField):
         super().register_field(adata)
         images = self.get_field_data(adata)
         names = self._channel_names(adata.mod[self.modality], images.shape[1])
-        if self.image_channels is not None and not len(self.image_channels):
-            raise ValueError(f"image_channels is empty; name at least one of {names}, or pass None for all.")
-        chosen = names if self.image_channels is None else [self._name_of(c, names) for c in self.image_channels]
+        chosen = names if self.image_channels is None else self._choose(self.image_channels, names)
         return {
             "n_obs": images.shape[0],
             "height": images.shape[2],
@@ -177,6 +171,17 @@ class ImagesField(_ModalityField):
             )
         return names
 
+    def _choose(self, channels: Sequence[str | int], names: list[str]) -> list[str]:
+        """Names of the channels asked for."""
+        if isinstance(channels, str):
+            raise ValueError(f"image_channels={channels!r} is one string; pass a list, such as [{channels!r}].")
+        if not len(channels):
+            raise ValueError(f"image_channels is empty; name at least one of {names}, or pass None for all.")
+        chosen = [self._name_of(channel, names) for channel in channels]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"image_channels names a channel twice: {chosen}. Name each once.")
+        return chosen
+
     def _name_of(self, channel: str | int, names: list[str]) -> str:
         if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
             return names[channel]
@@ -188,7 +193,7 @@ class ImagesField(_ModalityField):
         )
 
 
-class ExpressionField(_ModalityField):
+class ExpressionField(ModalityField):
     """Counts or log-normalised values in ``X`` or a layer.
 
     Parameters
@@ -248,58 +253,3 @@ class ExpressionField(_ModalityField):
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of cells and genes."""
         return {f"n_{self.modality}_cells": state_registry["n_obs"], "n_vars": state_registry["n_vars"]}
-
-
-class ContextField(_ModalityField):
-    """Context of each cell, as codes of one code book that all modalities share.
-
-    Per-modality code books would give one code to different perturbations.
-
-    Parameters
-    ----------
-    modality
-        Key of ``mdata.mod``.
-    context_key
-        ``obs`` columns that together define the context.
-    modalities
-        All modalities that share the code book.
-    """
-
-    def __init__(self, modality: str, context_key: Sequence[str], modalities: Sequence[str]) -> None:
-        super().__init__(f"context_{modality}", modality, "obs", CODES_COLUMN)
-        self.context_key = tuple(context_key)
-        self.modalities = tuple(modalities)
-
-    def validate_field(self, adata: MuData) -> None:
-        """Check that every cell has a context."""
-        check_context(adata, self.modality, self.context_key)
-
-    def register_field(self, adata: MuData) -> dict:
-        """Number the union of the contexts of all modalities, alphabetically."""
-        super().register_field(adata)
-        return self._encode(adata, [])
-
-    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
-        """Keep the known codes and append new contexts: a new screen has new perturbations."""
-        self.validate_field(mdata)
-        return self._encode(mdata, list(state_registry["categories"]))
-
-    def get_summary_stats(self, state_registry: dict) -> dict:
-        """Number of contexts this modality was measured in."""
-        return {f"n_{self.modality}_contexts": state_registry["n_contexts"]}
-
-    def labels(self, mdata: MuData, modality: str) -> pd.Series:
-        """Context of each cell of a modality, as text."""
-        columns = [mdata.mod[modality].obs[key].astype(str) for key in self.context_key]
-        return columns[0] if len(columns) == 1 else columns[0].str.cat(columns[1:], sep=" | ")
-
-    def _encode(self, mdata: MuData, known: list[str]) -> dict:
-        present = [m for m in self.modalities if m in mdata.mod and mdata.mod[m].n_obs > 0]
-        for modality in present:
-            check_context(mdata, modality, self.context_key)
-        found = set().union(*(self.labels(mdata, modality).unique() for modality in present))
-        categories = known + sorted(found - set(known))
-        labels = self.labels(mdata, self.modality)
-        codes = pd.Categorical(labels, categories=categories).codes.astype(np.int64)
-        mdata.mod[self.modality].obs[CODES_COLUMN] = codes
-        return {"categories": categories, "n_contexts": len(np.unique(codes)), "context_key": list(self.context_key)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from petri_scvi._checks import check_sizes
 from petri_scvi._module import PETRIModule
 from petri_scvi.nn import (
     ExpressionDecoder,
@@ -54,7 +55,7 @@ def build_module(
     ValueError
         An argument is out of range or does not fit the data.
     """
-    _check_sizes(
+    check_sizes(
         n_latent_tokens=n_latent_tokens,
         embed_dim=embed_dim,
         n_heads=n_heads,
@@ -71,7 +72,7 @@ def build_module(
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio={mask_ratio}; it must lie in [0, 1).")
     if intensity_jitter < 0:
-        raise ValueError(f"intensity_jitter={intensity_jitter}; a standard deviation is not negative.")
+        raise ValueError(f"image_intensity_jitter={intensity_jitter}; a standard deviation is not negative.")
     if set_transformer_depth < 0:
         raise ValueError(f"set_transformer_depth={set_transformer_depth}; it must be at least 0.")
     if expression_likelihood not in ("nb", "normal"):
@@ -97,13 +98,14 @@ def build_module(
                 n_genes,
                 expression_likelihood,
             )
+    for name, modality in modalities.items():
+        # The loss of such a modality would be 0, and its networks would stay as they were drawn.
+        if int(modality.n_tokens * mask_ratio) == 0:
+            raise ValueError(
+                f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
+                "nothing is left to rebuild. Pass a larger mask_ratio or, for images, a smaller patch_size."
+            )
     return PETRIModule(modalities, SetTransformer(list(states), embed_dim, set_transformer_depth, n_heads), mask_ratio)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size}; it must be at least 1.")
 
 
 def _check_patch_size(shape: tuple[int, int, int], patch_size: int) -> None:

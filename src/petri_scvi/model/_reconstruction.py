@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
+from petri_scvi._checks import check_sizes
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.model._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model._documents import random_mask
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
-from petri_scvi.model._trivial import trivial_losses
+from petri_scvi.model._trivial import trivial_predictors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 N_CELLS_FOR_AVERAGES = 5_000
 """Training cells from which the averages of trivial predictors are taken."""
+N_CELLS_PER_CHUNK = 512
+"""Cells that trivial predictors rebuild at once: the images to score may not fit into memory together."""
 
 
 class Reconstruction(NamedTuple):
@@ -133,14 +137,18 @@ class ReconstructionMixin(RegisteredData):
             network, reader = self.module.modality(name), readers[name]
             documents = self._documents_of(manager, name, rows, n_cells_per_context, seed)
             losses = {"PETRI": masked_losses(self.module, readers, name, rows, documents, seed=seed)}
-            is_own = manager is self.adata_manager and self.train_indices is not None
-            known = self.train_indices[name] if is_own else np.arange(len(reader))
+            is_split = self._is_own(manager) and self.train_indices is not None
+            known = self.train_indices[name] if is_split else np.arange(len(reader))
             known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
             mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
-            cells = [
-                torch.from_numpy(part).to(self.module.device) for part in (reader.read(known), reader.read(rows), mask)
-            ]
-            losses |= {predictor: loss.cpu().numpy() for predictor, loss in trivial_losses(network, *cells).items()}
+            training = torch.from_numpy(reader.read(known)).to(self.module.device)
+            for predictor, score in trivial_predictors(network, training).items():
+                losses[predictor] = np.concatenate(
+                    [
+                        score(torch.from_numpy(reader.read(rows[part])), torch.from_numpy(mask[part])).cpu().numpy()
+                        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // N_CELLS_PER_CHUNK))
+                    ]
+                )
             means = {predictor: float(loss.mean()) for predictor, loss in losses.items()}
             tables += [
                 {
@@ -201,6 +209,7 @@ class ReconstructionMixin(RegisteredData):
             There are no validation cells, or fewer than two contexts to compare.
         """
         self._check_if_trained(warn=True)
+        check_sizes(n_documents=n_documents)
         manager = self._manager_of(mdata)
         readers, codes = self._readers(manager), self._codes(manager)
         targets = self._targets(manager, indices)
@@ -211,7 +220,7 @@ class ReconstructionMixin(RegisteredData):
             codes,
             targets,
             {name: rows_by_context(codes[name]) for name in readers},
-            n_cells_per_context=n_cells_per_context or self.n_cells_per_context_,
+            n_cells_per_context=self._document_size(n_cells_per_context),
             n_documents=n_documents,
             seed=seed,
         )
@@ -223,8 +232,14 @@ class ReconstructionMixin(RegisteredData):
         """Rows to rebuild, per modality: those given, else validation cells, else all."""
         readers = self._readers(manager)
         if indices is None:
-            held_out = self.validation_indices if manager is self.adata_manager else None
+            held_out = self.validation_indices if self._is_own(manager) else None
             indices = held_out or {name: np.arange(len(reader)) for name, reader in readers.items()}
+        elif not isinstance(indices, Mapping) or set(indices) - set(readers):
+            given = list(indices) if isinstance(indices, Mapping) else f"a {type(indices).__name__}"
+            raise ValueError(
+                f"indices has {given}; expected rows for some of {list(readers)}, for example "
+                f"indices={{{next(iter(readers))!r}: [0, 1]}}."
+            )
         rows = {name: rows_from_indices(indices[name], len(readers[name])) for name in readers if name in indices}
         targets = {name: found for name, found in rows.items() if len(found)}
         if not targets:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scvi.model.base import BaseModelClass
 
-from petri_scvi._checks import check_integers, check_is_mudata
+from petri_scvi._checks import check_integers, check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi.dataloaders import ChannelReader, arrange_documents, open_rows, rows_by_context
 from petri_scvi.model._documents import fuse_cells
@@ -29,6 +29,8 @@ class RegisteredData(BaseModelClass):
     module: PETRIModule
     n_cells_per_context_: int
     _likelihood: str
+    _is_lent = False
+    """Whether ``adata`` is data that was passed to a method of a model without data."""
 
     def _modality_states(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Modality to its field, ``"images"`` or ``"X"``, and what that recorded."""
@@ -65,12 +67,18 @@ class RegisteredData(BaseModelClass):
             check_is_mudata(mdata)
             self._check_modalities(mdata)
             self._check_likelihood(mdata)
+        # scvi-tools takes the first data that such a model meets for its training data.
+        self._is_lent |= self.adata is None
         mdata = self._validate_anndata(mdata)
         return self.get_anndata_manager(mdata, required=True)
 
     def _require_data(self) -> None:
-        if self.adata is None:
+        if self.adata is None or self._is_lent:
             raise ValueError("the model was loaded without data; pass a MuData, or PETRI.load(folder, mdata).")
+
+    def _is_own(self, manager: AnnDataManager) -> bool:
+        """Whether this is the data whose split into training and validation cells the model knows."""
+        return manager is self.adata_manager and not self._is_lent
 
     def _require_modality(self, manager: AnnDataManager, modality: str) -> RowReader:
         readers = self._readers(manager)
@@ -110,9 +118,16 @@ class RegisteredData(BaseModelClass):
             codes[modality],
             modality,
             {name: rows_by_context(codes_of_modality) for name, codes_of_modality in codes.items()},
-            n_cells or self.n_cells_per_context_,
+            self._document_size(n_cells),
             np.random.default_rng([seed, 0]),
         )
+
+    def _document_size(self, n_cells_per_context: int | None) -> int:
+        """Cells per document and modality (S); as in training if ``None``."""
+        if n_cells_per_context is None:
+            return self.n_cells_per_context_
+        check_sizes(n_cells_per_context=n_cells_per_context)
+        return n_cells_per_context
 
     def _fuse(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 import scvi
 import torch
 
+from petri_scvi._checks import check_sizes
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
 
@@ -46,7 +47,7 @@ class RepresentationMixin(RegisteredData):
         indices
             Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
         batch_size
-            Cells per pass; ``scvi.settings.batch_size`` if ``None``.
+            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``. Documents have a size of their own.
         pool
             How the L latent tokens of a cell become one vector: ``"mean"`` of them, or ``"concat"``; ``None`` keeps
             them apart.
@@ -71,6 +72,9 @@ class RepresentationMixin(RegisteredData):
             raise ValueError(f"pool={pool!r}; expected 'mean', 'concat' or None.")
         if position not in ("encoder", "set_transformer"):
             raise ValueError(f"position={position!r}; expected 'encoder' or 'set_transformer'.")
+        if batch_size is None:
+            batch_size = scvi.settings.batch_size
+        check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
         if modality is not None:
             n_cells = len(self._require_modality(manager, modality))
@@ -87,7 +91,7 @@ class RepresentationMixin(RegisteredData):
         for name, rows in rows_of.items():
             places = np.flatnonzero(rows >= 0)
             latents = (
-                self._encode(manager, name, rows[places], batch_size or scvi.settings.batch_size)
+                self._encode(manager, name, rows[places], batch_size)
                 if position == "encoder"
                 else self._fuse(manager, name, rows[places], mask=None, n_cells=None, seed=seed)
             )

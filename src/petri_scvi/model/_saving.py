@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import mudata
 import numpy as np
 
-from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS, columns_stay_in_modalities
+from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS, SCVI_UUID_KEY, columns_stay_in_modalities
 from petri_scvi.model._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 class SavingMixin(RegisteredData):
     """Whole models on disk, or none."""
+
+    mdata_uuid_: str | None = None
+    """Identifier of the MuData the model was saved with; scvi-tools saves what ends with "_"."""
 
     def save(
         self,
@@ -54,6 +57,8 @@ class SavingMixin(RegisteredData):
         """
         if save_anndata:
             self._require_data()
+        # The folder may still hold the MuData of a model saved there before.
+        self.mdata_uuid_ = None if self.adata is None or self._is_lent else self.adata.uns[SCVI_UUID_KEY]
         folder = Path(dir_path)
         if folder.exists() and not overwrite:
             raise ValueError(f"{folder} already exists. Choose another folder, or pass overwrite=True.")
@@ -87,7 +92,8 @@ class SavingMixin(RegisteredData):
         Raises
         ------
         ValueError
-            The folder has no complete model, or one of another class, or the data does not fit it.
+            The folder has no complete model, one of another class, or the MuData of another model; or the data does not
+            fit it.
         """
         prefix = kwargs.get("prefix") or ""
         if not Path(dir_path, f"{prefix}{SAVE_KEYS.MODEL_FNAME}").exists() and not kwargs.get("backup_url"):
@@ -110,9 +116,16 @@ class SavingMixin(RegisteredData):
         saved_mdata = Path(dir_path, f"{prefix}{SAVE_KEYS.MDATA_FNAME}")
         if adata is None and saved_mdata.exists():
             with columns_stay_in_modalities():
-                adata = mudata.read_h5mu(saved_mdata)
+                found = mudata.read_h5mu(saved_mdata)
+            if found.uns.get(SCVI_UUID_KEY) != model.mdata_uuid_:
+                raise ValueError(
+                    f"{saved_mdata} is not the MuData of {prefix}{SAVE_KEYS.MODEL_FNAME} beside it; another model was "
+                    "saved there before. Pass the MuData, or adata=False to load the model without data."
+                )
+            adata = found
         if adata is not None and adata is not False:
             model._manager_of(adata)
+            model._is_lent = False
         return model
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, NDArray[Any]] | NDArray[Any]:

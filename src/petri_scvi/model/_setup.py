@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
-from petri_scvi._checks import check_is_mudata, check_modality, check_obs_names
+from petri_scvi._checks import check_is_mudata, check_modality, check_unique_names, check_unshared_names
 from petri_scvi._compat import FIELD_REGISTRIES_KEY
 from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
-from petri_scvi.model._fields import ContextField, ExpressionField, ImagesField
+from petri_scvi.model._context_field import ContextField
+from petri_scvi.model._fields import ExpressionField, ImagesField
 from petri_scvi.model._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class SetupMixin(RegisteredData):
         if not context_columns:
             raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
         present = [modality for modality in chosen.values() if modality in mdata.mod]
+        check_unique_names(mdata, present)
         if not is_paired:
-            check_obs_names(mdata, present)
+            check_unshared_names(mdata, present)
         fields: list[Any] = []
         if "images_key" in chosen:
             fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
@@ -168,11 +170,13 @@ def _check_contexts(mdata: MuData, fields: Sequence[ContextField]) -> None:
             )
     if len(contexts) < 2:
         return
+    _check_paired_cells(fields, mdata)
     shared = set.intersection(*contexts.values())
     counts = ", ".join(f"{len(found)} in mdata[{modality!r}]" for modality, found in contexts.items())
     if not shared:
         raise ValueError(
-            f"the modalities share no context: obs[{context_key}] takes {counts}, none in common. "
+            f"the modalities share no context: obs[{context_key}] takes {counts}, none in common; "
+            f"for example {' and '.join(repr(min(found)) for found in contexts.values())}. "
             "Spell the perturbations alike in all modalities, or train on one modality with "
             "modalities={'rna_layer': None}."
         )
@@ -184,3 +188,18 @@ def _check_contexts(mdata: MuData, fields: Sequence[ContextField]) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def _check_paired_cells(fields: Sequence[ContextField], mdata: MuData) -> None:
+    """Require that a cell in two modalities has the same context in both."""
+    first, *others = [field.labels(mdata, field.modality) for field in fields]
+    for field, labels in zip(fields[1:], others, strict=True):
+        names = first.index.intersection(labels.index)
+        n_different = int((first[names].to_numpy() != labels[names].to_numpy()).sum())
+        if n_different:
+            raise ValueError(
+                f"{n_different} of {len(names)} cells that are in mdata[{fields[0].modality!r}] and in "
+                f"mdata[{field.modality!r}] have another obs[{list(field.context_key)}] in each. Give a cell one "
+                "context, or rename the cells if they are different ones: "
+                "mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
+            )

@@ -112,7 +112,7 @@ class TrainingMixin(RegisteredData):
                     f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
                     "or go without."
                 )
-        self.n_cells_per_context_ = n_cells_per_context
+        self.n_cells_per_context_ = getattr(datamodule, "n_cells_per_context", n_cells_per_context)
         if not self.is_trained_:
             self._fit_statistics(datamodule)
         runner = TrainRunner(
