@@ -109,7 +109,7 @@ def profile_similarity(profiles: AnnData, *, layer: str | None = None, key_added
 def split_modalities(profiles: AnnData) -> list[AnnData]:
     """One table per layer, with the rows that have a profile in it."""
     parts = []
-    for name in profiles.layers:
+    for name in (layer for layer in profiles.layers if layer is not None):
         is_seen = profiles.obs["modalities"].str.split(SEPARATOR, regex=False).map(lambda names, n=name: n in names)
         part = profiles[is_seen.to_numpy()]
         parts.append(AnnData(X=read_vectors(part, name), obs=part.obs.copy()))

@@ -125,7 +125,7 @@ def read_likeness(
 def read_vectors(profiles: AnnData, layer: str | None = None) -> NDArray[np.float64]:
     """Profiles as a float64 matrix."""
     if layer is not None and layer not in profiles.layers:
-        raise KeyError(f"layer={layer!r} is not in profiles.layers, which has {sorted(profiles.layers)}")
+        raise KeyError(f"layer={layer!r} is not in profiles.layers, which has {sorted(filter(None, profiles.layers))}")
     matrix = profiles.X if layer is None else profiles.layers[layer]
     if matrix is None:
         raise ValueError(

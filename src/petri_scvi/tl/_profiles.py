@@ -141,7 +141,9 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
             "petri_scvi.tl.aggregate_profiles."
         )
     codes, genes = pd.factorize(profiles.obs["target_gene"].astype(str), sort=True)
-    layers = {layer: read_vectors(profiles, layer) for layer in profiles.layers} or {ALL: read_vectors(profiles)}
+    layers = {layer: read_vectors(profiles, layer) for layer in profiles.layers if layer is not None} or {
+        ALL: read_vectors(profiles)
+    }
     means = {layer: _over_groups(values, codes, len(genes), statistic) for layer, values in layers.items()}
     counted = [column for column in profiles.obs if column.startswith("n_cells")]
     n_cells = profiles.obs[counted].groupby(codes).sum().to_numpy()
