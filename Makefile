@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test oracles lint docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/"
 	@echo "make test               run the default test suite"
+	@echo "make oracles            compare metrics with other packages, which are installed beside the environment"
 	@echo "make lint               ruff and mypy"
 	@echo "make docs               build docs/_build/html"
 	@echo "make clean              remove the environment and everything built"
@@ -26,6 +27,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# The other packages have a folder of their own, so that nothing else sees them.
+oracles: $(VENV)/.oracles-installed
+	PYTHONPATH=$(VENV)/oracles $(BIN)/python -m pytest -m oracle
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -51,6 +56,11 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.docs-installed: $(VENV)/.installed
 	@rm -f $@
 	$(INSTALL) --editable ".[doc]"
+	@touch $@
+
+$(VENV)/.oracles-installed: $(VENV)/.installed .ci/oracles.txt
+	@rm -rf $@ $(VENV)/oracles
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/oracles -r .ci/oracles.txt
 	@touch $@
 
 check_python = { $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -193,17 +193,14 @@ class Ranks:
         listed = np.concatenate([self.positive, similarity[between]])
         listed.sort()
         similarity.sort()  # in place: the caller's array is not needed in its order again
-        self.everything, self.listed = similarity, listed
         self.n_negative = len(similarity) - len(listed)
         self.thresholds, self.n_at = np.unique(self.positive, return_counts=True)
 
         # Negatives that are at least as similar as each threshold, and those that are more similar.
-        self.n_at_least, self.n_above = self._n_false("left"), self._n_false("right")
-
-    def _n_false(self, side: Literal["left", "right"]) -> NDArray[np.intp]:
-        n_below = np.searchsorted(self.everything, self.thresholds, side=side)
-        n_listed_below = np.searchsorted(self.listed, self.thresholds, side=side)
-        return np.asarray(self.n_negative - (n_below - n_listed_below))
+        below, up_to = _places(similarity, self.thresholds)
+        listed_below, listed_up_to = _places(listed, self.thresholds)
+        self.n_at_least = self.n_negative - (below - listed_below)
+        self.n_above = self.n_negative - (up_to - listed_up_to)
 
     def n_true(self) -> NDArray[np.intp]:
         """Positives that are at least as similar as each threshold."""
@@ -226,6 +223,17 @@ class Ranks:
         """False-positive rate at which each positive is recalled."""
         fpr: NDArray[np.float64] = self.n_at_least / self.n_negative
         return fpr[np.searchsorted(self.thresholds, self.positive)]
+
+
+def _places(values: NDArray[Any], members: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """How many of the sorted values are smaller than each of some of them, and how many are not larger."""
+    n_smaller = np.searchsorted(values, members, side="left")
+    n_not_larger = n_smaller + 1
+    # Few values repeat; only these are searched for a second time.
+    is_repeated = values[np.minimum(n_not_larger, len(values) - 1)] == members
+    is_repeated &= n_not_larger < len(values)
+    n_not_larger[is_repeated] = np.searchsorted(values, members[is_repeated], side="right")
+    return n_smaller, n_not_larger
 
 
 def tpr_at(curve: pd.DataFrame, fpr: float) -> float:

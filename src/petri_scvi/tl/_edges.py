@@ -127,16 +127,16 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
     if "score" in table:
         _check_scale(table["score"], min_score)
         is_positive = (table["score"] > min_score).to_numpy()
-    found = np.sort(rows[is_known], axis=1)
+    found = rows[is_known]
     positive = _unique_pairs(found[is_positive[is_known]])
     listed = _unique_pairs(found)
     n = len(genes)
-    is_between = ~np.isin(_code(listed, n), _code(positive, n))
+    is_between = ~np.isin(_code(listed, n), _code(positive, n), assume_unique=True)
     in_table = spelled.isin(symbols)
     counts = {
         "n_genes": n,
         "n_genes_in_table": int(in_table.sum()),
-        "n_edges_in_table": len(_unique_pairs(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1))),
+        "n_edges_in_table": len(_unique_pairs(ends[ends[:, 0] != ends[:, 1]])),
         "n_positive": len(positive),
         "n_between": int(is_between.sum()),
         "n_negative": n * (n - 1) // 2 - len(listed),
@@ -160,9 +160,11 @@ def _code(pairs: NDArray[np.intp], n: int) -> NDArray[np.intp]:
 
 
 def _unique_pairs(pairs: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Different rows of a matrix of numbers, sorted."""
+    """Different unordered pairs, the smaller number first, sorted."""
     n = int(pairs.max(initial=0)) + 1
-    codes = np.unique(_code(pairs, n))
+    low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
+    codes = np.sort(low * n + high)  # many times faster than numpy.unique, which hashes
+    codes = codes[np.diff(codes, prepend=-1) > 0]
     return np.stack([codes // n, codes % n], axis=1)
 
 
