@@ -51,7 +51,7 @@ def test_crops_are_drawn_on_the_axes_given_and_name_the_channels(rng):
     images = rng.random((3, 2, 8, 8))
     mask = np.zeros((3, 4), dtype=bool)
     assert pl.reconstructed_crops(images, images, mask, channel_names=["dna", "lipid_droplets"], ax=ax) is ax
-    assert [text.get_text() for text in ax.texts] == ["dna", "lipid droplets"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dna", "lipid droplets"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "masked", "rebuilt"]
 
 
