@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +123,15 @@ def _groups_to_draw(
             )
         return list(dict.fromkeys(chosen))
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
-    order = [str(group) for group in column.cat.categories if str(group) in rows_of] if is_category else sorted(rows_of)
+    every = map(str, column.cat.categories) if is_category else sorted(rows_of, key=_natural)
+    order = [group for group in every if group in rows_of]
     largest = sorted(order, key=lambda group: -len(rows_of[group]))[:MAX_GROUPS]
     return [group for group in order if group in largest]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts G2 before G10, as anndata orders the categories of a column that it writes."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _channels_to_draw(

@@ -67,7 +67,7 @@ def draw_ranking(ax: Axes, table: pd.DataFrame, *, hit: str, alpha: float, n_lab
     """
     modalities = list(dict.fromkeys(table["modality"]))
     parts = [table[(table["modality"] == m) & table["value"].notna()].sort_values("value") for m in modalities]
-    n_most = max(len(part) for part in parts)
+    n_most = max(1, *(len(part) for part in parts))
     parts = [part.assign(x=np.arange(n_most - len(part), n_most) + 1) for part in parts]
     handles: list[Artist] = []
     for modality, part, colour in zip(modalities, parts, palette(len(parts)), strict=True):

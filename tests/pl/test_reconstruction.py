@@ -1,4 +1,4 @@
-"""Plots draw the numbers they are given."""
+"""Plots of a model draw the numbers they are given."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import pytest
 from scipy import sparse
 
 from petri_scvi import pl
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
 
 
 def test_history_draws_both_curves_of_a_modality_from_epoch_one():
