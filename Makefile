@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test oracles lint docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/"
 	@echo "make test               run the default test suite"
+	@echo "make oracles            compare the scores with other implementations"
 	@echo "make lint               ruff and mypy"
 	@echo "make docs               build docs/_build/html"
 	@echo "make clean              remove the environment and everything built"
@@ -26,6 +27,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# Missing oracles skip their tests; here a skip is a failure.
+oracles: $(VENV)/.oracles-installed
+	PETRI_SCVI_ORACLES=required $(BIN)/python -m pytest tests/tl/test_equivalence_oracles.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -51,6 +56,11 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.docs-installed: $(VENV)/.installed
 	@rm -f $@
 	$(INSTALL) --editable ".[doc]"
+	@touch $@
+
+$(VENV)/.oracles-installed: .ci/oracles.txt $(VENV)/.installed
+	@rm -f $@
+	$(INSTALL) --no-deps -r .ci/oracles.txt
 	@touch $@
 
 check_python = { $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || \
