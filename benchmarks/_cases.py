@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from benchmarks._timing import PLAIN, Variant, forward_backward, interleave, peak_bytes
+from benchmarks._timing import N_REPEATS, PLAIN, Variant, forward_backward, interleave, peak_bytes
 from benchmarks.reference import direct_loss, encode_expression
 from petri_scvi.model import build_module
 from petri_scvi.nn import random_masking
@@ -46,6 +46,30 @@ A = Setting("(a) 300 genes, 4 x 32 x 32", 300, 4, 32)
 B = Setting("(b) 5,000 genes, 5 x 64 x 64", 5000, 5, 64)
 LARGE = Setting("8,000 genes, 5 x 96 x 96, D = 512", 8000, 5, 96, embed_dim=512)
 TINY = Setting("tiny", 50, 3, 16, n_cells=1, embed_dim=32)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the script was called."""
+
+    device: str
+    threads: list[int]
+    is_quick: bool
+
+    @property
+    def n_repeats(self) -> int:
+        return 1 if self.is_quick else N_REPEATS
+
+    @property
+    def settings(self) -> list[Setting]:
+        small = [replace(A, n_genes=100, embed_dim=64), replace(B, n_genes=500, embed_dim=64)]
+        return small if self.is_quick else [A, B]
+
+    def variants(self) -> list[Variant]:
+        if self.device == "cpu":
+            return [PLAIN]
+        half = torch.bfloat16
+        return [PLAIN, Variant("bf16", half), Variant("bf16, compiled", half, is_compiled=True)]
 
 
 def make_module(setting: Setting, device: str) -> PETRIModule:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def draw_ratios(axis: Axes, rows: pd.DataFrame) -> None:
     axis.barh(names, ratios["median"], color=["C1" if kind == "memory" else "C0" for kind in kinds], height=0.6)
     required = pd.to_numeric(ratios["required"].astype(str).str.removeprefix(">= "), errors="coerce")
     for place, (ratio, least) in enumerate(zip(ratios["median"], required, strict=True)):
-        axis.text(ratio, place, f" {ratio:.1f}", va="center")
+        axis.text(np.nanmax([ratio, least]), place, f" {ratio:.1f}", va="center")
         if np.isfinite(least):
             axis.plot([least, least], [place - 0.42, place + 0.42], color="black", linewidth=1.5)
     axis.invert_yaxis()
@@ -60,9 +61,9 @@ def draw_profile(axis: Axes, rows: pd.DataFrame) -> None:
         axis.barh(parts.index.str.split(" ").str[0], parts[part], left=left, label=part, height=0.5)
         left += parts[part].to_numpy()
     axis.invert_yaxis()
+    axis.set_xlim(0, 100)
     axis.set_xlabel("share of a training step (%), forward and backward")
-    axis.set_ylim(1.5, -1.4)
-    axis.legend(ncols=3, frameon=False, loc="upper center", fontsize=7)
+    axis.legend(ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
 
 
 def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
@@ -73,6 +74,9 @@ def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
         sizes = points["setting"].astype(int)
         values = points[column].fillna(points["median"])
         axis.loglog(sizes / sizes.min(), values, marker="o", label=f"{name}, {sizes.min():,} to {sizes.max():,}")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(StrMethodFormatter("{x:g}"))
+        side.set_minor_formatter(NullFormatter())
     axis.set_xlabel("size, relative to the smallest")
     axis.set_ylabel(label)
     axis.legend(frameon=False)

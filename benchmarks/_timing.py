@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Call = Callable[[], Any]
 
 N_REPEATS = 5
+MIB = 2**20
 
 
 @dataclass

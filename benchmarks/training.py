@@ -8,34 +8,26 @@ bfloat16 and with ``torch.compile`` too.
 from __future__ import annotations
 
 import argparse
-import copy
 import platform
-import tempfile
-import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import sparse
-from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 import petri_scvi
 from benchmarks import _cases as cases
+from benchmarks._data import embedding, large_file, waiting
 from benchmarks._figure import draw
-from benchmarks._large_file import SHAPE, embed_screen, write_screen
-from benchmarks._timing import N_REPEATS, PLAIN, Table, Variant, forward_backward, in_fresh_process, interleave
-from petri_scvi.dataloaders import DocumentDataModule, open_rows
-from petri_scvi.model._documents import encode_cells
+from benchmarks._profile import step_profile
+from benchmarks._timing import MIB, Table, in_fresh_process, interleave
 
 if TYPE_CHECKING:
-    from benchmarks._timing import Call
-    from petri_scvi._module import PETRIModule
+    from benchmarks._timing import Variant
 
-MIB = 2**20
 MATRIX = 2048
 RIVALS = {
     "expression": ["direct", "perceiver-pytorch"],
@@ -59,31 +51,7 @@ CPU_ATTENTION = {
 }
 
 
-@dataclass(frozen=True)
-class Run:
-    """How the script was called."""
-
-    device: str
-    threads: list[int]
-    is_quick: bool
-
-    @property
-    def n_repeats(self) -> int:
-        return 1 if self.is_quick else N_REPEATS
-
-    @property
-    def settings(self) -> list[cases.Setting]:
-        small = [replace(cases.A, n_genes=100, embed_dim=64), replace(cases.B, n_genes=500, embed_dim=64)]
-        return small if self.is_quick else [cases.A, cases.B]
-
-    def variants(self) -> list[Variant]:
-        if self.device == "cpu":
-            return [PLAIN]
-        half = torch.bfloat16
-        return [PLAIN, Variant("bf16", half), Variant("bf16, compiled", half, is_compiled=True)]
-
-
-def pairs(table: Table, run: Run, n_threads: int, variant: Variant) -> None:
+def pairs(table: Table, run: cases.Run, n_threads: int, variant: Variant) -> None:
     """Ours beside the direct composition and other libraries: time in turns, memory each in a process of its own."""
     setting = run.settings[1]
     name = f"{setting.name}{', ' * bool(variant.name)}{variant.name}"
@@ -108,78 +76,7 @@ def pairs(table: Table, run: Run, n_threads: int, variant: Variant) -> None:
             table.compare(peaks["ours"], peaks.get(rival), rival, REQUIRED_MEMORY.get((case, rival)))
 
 
-def parts_of_step(setting: cases.Setting, device: str) -> dict[str, Call]:
-    """Forward and backward of each part of the step alone, on what the part before it made."""
-    module = cases.make_module(setting, device)
-    cells = cases.make_cells(setting, device)
-    minibatch = {"cells": cells, "context": torch.arange(setting.n_documents, device=device)}
-    outputs, predictions, _ = module(minibatch)
-    outputs, predictions = detached(outputs), detached(predictions)
-    visible = {name: (~mask).nonzero()[:, 1].reshape(setting.batch, -1) for name, mask in outputs["mask"].items()}
-    documents = {name: part.unflatten(0, (setting.n_documents, -1)) for name, part in outputs["latents"].items()}
-    calls: dict[str, Call] = {}
-    for name, title in [("rna", "expression"), ("image", "image")]:
-        modality = module.modality(name)
-        calls[f"{title} encoder"] = forward_backward(
-            lambda m=modality, n=name: m.encode(outputs["inputs"][n], visible[n]).square().sum(), module, device
-        )
-        calls[f"{title} decoder"] = forward_backward(
-            lambda n=name: module.generative({n: outputs["fused"][n]}, outputs["inputs"])[n].square().sum(),
-            module,
-            device,
-        )
-        calls[f"{title} loss"] = forward_backward(
-            lambda n=name: module.loss(minibatch, outputs, {n: predictions[n]}).loss, module, device
-        )
-    calls["set transformer"] = forward_backward(
-        lambda: torch.stack([part.square().sum() for part in module.set_transformer(documents).values()]).sum(),
-        module,
-        device,
-    )
-    return {**calls, **step_of(module, minibatch)}
-
-
-def step_of(module: PETRIModule, minibatch: dict[str, Any]) -> dict[str, Call]:
-    """The optimizer alone, and the whole step."""
-    trained = copy.deepcopy(module)  # training it changes nothing else
-    optimizer = torch.optim.AdamW(trained.parameters(), fused=True)
-    whole = forward_backward(lambda: trained(minibatch)[2].loss, trained, str(next(module.parameters()).device.type))
-    whole()
-    return {"optimizer": optimizer.step, "whole step": lambda: (whole(), optimizer.step())}
-
-
-def detached(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Copies that ask for a gradient where one was computed, as in the step."""
-    return {
-        name: detached(value) if isinstance(value, dict) else value.detach().requires_grad_(value.requires_grad)
-        for name, value in tensors.items()
-    }
-
-
-def step_profile(table: Table, run: Run) -> None:
-    """Share of each part, and of the operators that take longest."""
-    section = "profile of the training step"
-    for setting in run.settings:
-        calls = parts_of_step(setting, run.device)
-        seconds = {
-            name: float(np.median(times)) for name, times in interleave(calls, run.device, run.n_repeats).items()
-        }
-        total = sum(value for name, value in seconds.items() if name != "whole step")
-        table.add(section, setting.name, "whole step", seconds["whole step"], "s", threads=run.threads[0])
-        table.add(section, setting.name, "sum of its parts", total, "s", threads=run.threads[0])
-        for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
-            if name != "whole step":
-                table.add(section, setting.name, name, 100 * value / total, "% of the parts")
-        with profile() as profiler:
-            calls["whole step"]()
-        averages = sorted(profiler.key_averages(), key=lambda average: -average.self_cpu_time_total)
-        all_operators = sum(average.self_cpu_time_total for average in averages)
-        for average in averages[:8]:
-            share = 100 * average.self_cpu_time_total / all_operators
-            table.add(section, setting.name, f"operator {average.key}", share, "% of all operators")
-
-
-def scaling(table: Table, run: Run) -> None:
+def scaling(table: Table, run: cases.Run) -> None:
     """Growth of time and memory of the step, and the slope on logarithmic axes."""
     setting = run.settings[1]
     axes: dict[str, tuple[str, list[int]]] = {
@@ -207,7 +104,7 @@ def scaling(table: Table, run: Run) -> None:
             table.add(section, f"{chosen[-2]} to {chosen[-1]}", f"exponent of {quantity}", float(last), "")
 
 
-def flops(table: Table, run: Run) -> None:
+def flops(table: Table, run: cases.Run) -> None:
     """Operations executed per second, as a share of those of a large matrix product in the same turns."""
     setting = run.settings[1]
     section = "FLOP/s of what is executed (sharing executes fewer than the direct composition)"
@@ -228,81 +125,7 @@ def flops(table: Table, run: Run) -> None:
             table.add(section, quantity, name, 100 * achieved / peak, "% of the matrix product")
 
 
-def embedding(table: Table, run: Run) -> None:
-    """Cells per second of the path of ``get_latent_representation``, from memory."""
-    setting = replace(run.settings[1], n_cells=64)  # 512 cells
-    section = "embedding, cells in memory"
-    module = cases.make_module(setting, run.device).eval()
-    cells = cases.make_cells(setting, "cpu")
-    stored = {
-        "image": (cells["image"] * 20 + 128).clamp(0, 255).to(torch.uint8).numpy(),
-        "rna": sparse.csr_array(cells["rna"].numpy()),
-    }
-    calls = {}
-    for name, array in stored.items():
-        for batch_size in (128, 512):
-            reader, rows = open_rows(array), np.arange(setting.batch)
-            calls[f"{name}, {batch_size} per pass"] = lambda n=name, r=reader, b=batch_size, rows=rows: [
-                latents.mean(dim=1).cpu() for latents in encode_cells(module, n, r, rows, batch_size=b)
-            ]
-    for name, times in interleave(calls, run.device, run.n_repeats).items():
-        rates = [setting.batch / elapsed for elapsed in times]
-        table.add(section, setting.name, name, rates, "cells/s", threads=run.threads[0])
-
-
-def large_file(table: Table, run: Run) -> None:
-    """Embed the cells of a file, whose crops are mapped and not loaded."""
-    n_cells = 5000 if run.is_quick else 100_000
-    section = f"embedding, {n_cells:,} cells of each modality from an .h5mu file (one block, D = 32)"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "screen.h5mu"
-        write_screen(path, n_cells)
-        n_bytes = path.stat().st_size
-        found = in_fresh_process(embed_screen, str(path), run.threads[0], run.device)
-    table.add(section, "file", "size", n_bytes / MIB, "MiB")
-    table.add(section, "file", "open, check and register", found["setup"], "s", threads=run.threads[0])
-    for name, shape in [("image", " x ".join(map(str, SHAPE))), ("rna", "1,000 genes")]:
-        table.add(section, shape, name, n_cells / found[name], "cells/s", threads=run.threads[0])
-    table.add(section, "memory", "peak without mapped pages, beyond the imports", found["anonymous"] / MIB, "MiB")
-    table.add(section, "memory", "the same by size of the file", 100 * found["anonymous"] / n_bytes, "%")
-    table.add(section, "memory", "peak with mapped pages, which can be dropped", found["resident"] / MIB, "MiB")
-
-
-def waiting(table: Table, run: Run) -> None:
-    """Share of an epoch that is spent waiting for the next minibatch."""
-    for setting in run.settings:
-        n_cells = 512
-        rng = np.random.default_rng(0)
-        shape = (n_cells, setting.n_channels, setting.side, setting.side)
-        codes = {name: np.arange(n_cells) % 16 for name in ("image", "rna")}
-        counts = sparse.csr_array(cases.make_counts(n_cells, setting.n_genes).numpy())
-        with tempfile.TemporaryDirectory() as folder:
-            images = np.memmap(Path(folder) / "images", dtype=np.uint8, mode="w+", shape=shape)
-            images[:] = rng.integers(256, size=shape, dtype=np.uint8)
-            readers = {"image": open_rows(images), "rna": open_rows(counts)}
-            wait, total = epoch(cases.make_module(setting, run.device), DocumentDataModule(readers, codes), run.device)
-        section = "waiting for data (crops mapped from disk, counts sparse in memory)"
-        table.add(section, setting.name, "share of an epoch", 100 * wait / total, "%", threads=run.threads[0])
-
-
-def epoch(module: PETRIModule, data: DocumentDataModule, device: str) -> tuple[float, float]:
-    """Seconds in ``next``, and of the whole epoch."""
-    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
-    waited, start = 0.0, time.perf_counter()
-    minibatches = iter(data.train_dataloader())
-    while True:
-        asked = time.perf_counter()
-        minibatch = next(minibatches, None)
-        waited += time.perf_counter() - asked
-        if minibatch is None:
-            break
-        minibatch["cells"] = {name: cells.to(device) for name, cells in minibatch["cells"].items()}
-        forward_backward(lambda found=minibatch: module(found)[2].loss, module, device)()
-        optimizer.step()
-    return waited, time.perf_counter() - start
-
-
-def large_model(table: Table, run: Run) -> None:
+def large_model(table: Table, run: cases.Run) -> None:
     """Training cells per second of a large model, on a GPU."""
     for variant in run.variants()[1:]:
         calls = {"ours": cases.step_calls(cases.LARGE, run.device, variant)["ours"]}
@@ -310,7 +133,7 @@ def large_model(table: Table, run: Run) -> None:
         table.add("training, large model", cases.LARGE.name, variant.name, rates, "cells/s")
 
 
-def measure(table: Table, run: Run) -> None:
+def measure(table: Table, run: cases.Run) -> None:
     torch.set_num_threads(run.threads[0])
     step_profile(table, run)
     for variant in run.variants():
@@ -333,7 +156,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="the pairs are timed with each of these")
     arguments = parser.parse_args()
-    run = Run(arguments.device, arguments.threads, arguments.quick)
+    run = cases.Run(arguments.device, arguments.threads, arguments.quick)
     versions = f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     processor = torch.cuda.get_device_name() if run.device == "cuda" else torch.backends.cpu.get_cpu_capability()
     print(f"{versions} | {processor}", flush=True)
