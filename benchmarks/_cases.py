@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from benchmarks._timing import N_REPEATS, PLAIN, Variant, forward_backward, interleave, peak_bytes
+from benchmarks._timing import PLAIN, Variant, forward_backward, interleave, peak_bytes
 from benchmarks.reference import direct_loss, encode_expression
 from petri_scvi.model import build_module
 from petri_scvi.nn import random_masking
@@ -55,10 +55,11 @@ class Run:
     device: str
     threads: list[int]
     is_quick: bool
+    repeats: int
 
     @property
     def n_repeats(self) -> int:
-        return 1 if self.is_quick else N_REPEATS
+        return 1 if self.is_quick else self.repeats
 
     @property
     def settings(self) -> list[Setting]:

@@ -69,7 +69,7 @@ def draw_profile(axis: Axes, rows: pd.DataFrame) -> None:
 def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
     """One line per size that is varied, as a multiple of its smallest value."""
     column = "fastest" if unit == "s" else "median"
-    for name in ("genes", "cells per document", "image side"):
+    for name in ("genes", "cells per document (2 documents)", "image side"):
         points = rows[(rows["section"] == f"scaling with {name}") & (rows["unit"] == unit)]
         sizes = points["setting"].astype(int)
         values = points[column].fillna(points["median"])

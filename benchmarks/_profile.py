@@ -81,8 +81,9 @@ def step_profile(table: Table, run: cases.Run) -> None:
                 table.add(section, setting.name, name, 100 * value / total, "% of the parts")
         with profile() as profiler:
             calls["whole step"]()
-        averages = sorted(profiler.key_averages(), key=lambda average: -average.self_cpu_time_total)
-        all_operators = sum(average.self_cpu_time_total for average in averages)
+        clock = "self_cpu_time_total" if run.device == "cpu" else "self_device_time_total"
+        averages = sorted(profiler.key_averages(), key=lambda average: -getattr(average, clock))
+        all_operators = sum(getattr(average, clock) for average in averages)
         for average in averages[:8]:
-            share = 100 * average.self_cpu_time_total / all_operators
+            share = 100 * getattr(average, clock) / all_operators
             table.add(section, setting.name, f"operator {average.key}", share, "% of all operators")

@@ -6,7 +6,7 @@ import csv
 import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,18 +48,25 @@ class Row:
 
 @dataclass
 class Table:
-    """Rows in the order they were measured, printed as they come."""
+    """Rows in the order they were measured, printed and written to a CSV as they come."""
 
-    rows: list[Row] = field(default_factory=list)
+    path: Path
+    is_continued: bool = False
+    last_section: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.is_continued and self.path.exists()):
+            self._write("w", [column.name for column in fields(Row)])
 
     def add(self, section: str, setting: str, what: str, value: float | list[float], unit: str, **more: Any) -> Row:
         values = value if isinstance(value, list) else [value]
         spread = {"fastest": min(values), "slowest": max(values)} if len(values) > 1 else {}
         row = Row(section, setting, what, statistics.median(values), unit, **spread, **more)
-        if not self.rows or self.rows[-1].section != section:
+        if section != self.last_section:
             print(section, flush=True)
-        self.rows.append(row)
+            self.last_section = section
         print(row.line(), flush=True)
+        self._write("a", [getattr(row, column.name) for column in fields(Row)])
         return row
 
     def compare(self, base: Row, other: Row | None, name: str, at_least: float | None = None) -> None:
@@ -75,14 +82,9 @@ class Table:
             fastest = other.fastest / base.fastest
             self.add(base.section, base.setting, f"{what}, fastest of each", fastest, unit, threads=base.threads)
 
-    def write(self, path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            names = [column.name for column in fields(Row)]
-            writer.writerow(names)
-            for row in self.rows:
-                values = [getattr(row, name) for name in names]
-                writer.writerow([f"{value:.5g}" if isinstance(value, float) else value for value in values])
+    def _write(self, mode: str, values: list[Any]) -> None:
+        with self.path.open(mode, newline="") as file:
+            csv.writer(file).writerow([f"{value:.5g}" if isinstance(value, float) else value for value in values])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from benchmarks import _cases as cases
 from benchmarks._data import embedding, large_file, waiting
 from benchmarks._figure import draw
 from benchmarks._profile import step_profile
-from benchmarks._timing import MIB, Table, in_fresh_process, interleave
+from benchmarks._timing import MIB, N_REPEATS, Table, in_fresh_process, interleave
 
 if TYPE_CHECKING:
     from benchmarks._timing import Variant
@@ -81,7 +81,7 @@ def scaling(table: Table, run: cases.Run) -> None:
     setting = run.settings[1]
     axes: dict[str, tuple[str, list[int]]] = {
         "genes": ("n_genes", [300, 1000, 2500, 5000, 10_000, 20_000]),
-        "cells per document": ("n_cells", [4, 8, 16, 32, 64]),
+        "cells per document (2 documents)": ("n_cells", [4, 8, 16, 32, 64]),
         "image side": ("side", [32, 64, 96, 128]),
     }
     for axis, (argument, values) in axes.items():
@@ -89,7 +89,7 @@ def scaling(table: Table, run: cases.Run) -> None:
         chosen = values[:2] if run.is_quick else values
         medians, peaks = [], []
         for value in chosen:
-            point = replace(setting, **{argument: value})
+            point = replace(setting, n_documents=2 if argument == "n_cells" else 8, **{argument: value})
             times, peak = in_fresh_process(
                 cases.scaling_point, point, run.device, run.threads[0], min(run.n_repeats, 3)
             )
@@ -133,40 +133,52 @@ def large_model(table: Table, run: cases.Run) -> None:
         table.add("training, large model", cases.LARGE.name, variant.name, rates, "cells/s")
 
 
-def measure(table: Table, run: cases.Run) -> None:
-    torch.set_num_threads(run.threads[0])
-    step_profile(table, run)
+def all_pairs(table: Table, run: cases.Run) -> None:
     for variant in run.variants():
         for n_threads in run.threads if run.device == "cpu" else run.threads[:1]:
             torch.set_num_threads(n_threads)
             pairs(table, run, n_threads, variant)
-    torch.set_num_threads(run.threads[0])
-    for section in (flops, embedding, waiting, scaling, large_file):
-        section(table, run)
-    if run.device == "cuda":
-        large_model(table, run)
-    else:
-        print("bf16, torch.compile and the large model are measured on a GPU only: not run", flush=True)
 
 
-def main() -> None:
+SECTIONS = {
+    "profile": step_profile,
+    "pairs": all_pairs,
+    "flops": flops,
+    "embedding": embedding,
+    "waiting": waiting,
+    "scaling": scaling,
+    "file": large_file,
+    "large": large_model,
+}
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one repeat: does the script run?")
     parser.add_argument("--out", type=Path, default=Path("benchmark_results"), help="folder of the CSV and the figure")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="the pairs are timed with each of these")
-    arguments = parser.parse_args()
-    run = cases.Run(arguments.device, arguments.threads, arguments.quick)
+    parser.add_argument("--repeats", type=int, default=N_REPEATS, help="timings of each call")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), help="add these sections to the CSV that is there")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    run = cases.Run(arguments.device, arguments.threads, arguments.quick, arguments.repeats)
     versions = f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     processor = torch.cuda.get_device_name() if run.device == "cuda" else torch.backends.cpu.get_cpu_capability()
     print(f"{versions} | {processor}", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = Table()
-    try:
-        measure(table, run)
-    finally:  # what was measured until an interruption
-        table.write(arguments.out / "training.csv")
-    draw(arguments.out / "training.csv", arguments.out / "training.png")
+    path = arguments.out / "training.csv"
+    table = Table(path, is_continued=bool(arguments.only))
+    for name in arguments.only or SECTIONS:
+        if name == "large" and run.device == "cpu":
+            print("bf16, torch.compile and the large model are measured on a GPU only: not run", flush=True)
+            continue
+        torch.set_num_threads(run.threads[0])
+        SECTIONS[name](table, run)
+    draw(path, arguments.out / "training.png")
 
 
 if __name__ == "__main__":
