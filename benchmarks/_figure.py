@@ -71,6 +71,8 @@ def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
     column = "fastest" if unit == "s" else "median"
     for name in ("genes", "cells per document (2 documents)", "image side"):
         points = rows[(rows["section"] == f"scaling with {name}") & (rows["unit"] == unit)]
+        if points.empty:
+            continue
         sizes = points["setting"].astype(int)
         values = points[column].fillna(points["median"])
         axis.loglog(sizes / sizes.min(), values, marker="o", label=f"{name}, {sizes.min():,} to {sizes.max():,}")
@@ -79,4 +81,4 @@ def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
         side.set_minor_formatter(NullFormatter())
     axis.set_xlabel("size, relative to the smallest")
     axis.set_ylabel(label)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
