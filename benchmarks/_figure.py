@@ -24,7 +24,7 @@ LABELS = {
 def draw(table: Path, figure: Path) -> None:
     rows = pd.read_csv(table)
     plt.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
-    canvas, axes = plt.subplots(2, 2, figsize=(9.5, 6.5), layout="constrained")
+    canvas, axes = plt.subplots(2, 2, figsize=(9.5, 7.6), layout="constrained")
     draw_ratios(axes[0, 0], rows)
     draw_profile(axes[0, 1], rows)
     draw_scaling(axes[1, 0], rows, "s", "time of a step (s, fastest)")
