@@ -156,7 +156,9 @@ def _queries(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
 def _move_to_latents(block: CrossAttentionBlock, queries: Tensor) -> Tensor:
     """Apply the transposed key projection to queries; shapes ``(B, H, L, d)`` -> ``(B, H * L, D)``."""
     weight = block.key_value.weight.chunk(2)[0] * block.norm_tokens.weight  # (D, D)
-    return (queries @ weight.unflatten(0, (block.n_heads, -1))).flatten(1, 2)
+    # Head by head for all cells: one product per head and cell would copy the weights for each cell.
+    moved = queries.transpose(0, 1).flatten(1, 2) @ weight.unflatten(0, (block.n_heads, -1))  # (H, B * L, D)
+    return moved.unflatten(1, (len(queries), -1)).transpose(0, 1).flatten(1, 2)
 
 
 def _key_constant(block: CrossAttentionBlock) -> Tensor:
@@ -174,9 +176,10 @@ def _values(block: CrossAttentionBlock, read: Tensor, total: Tensor | float = 1.
     projection = (weight * block.norm_tokens.weight).unflatten(0, (block.n_heads, -1)).transpose(1, 2)  # (H, D, d)
     constant = (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, 1, -1))  # (H, 1, d)
     if not isinstance(total, float):
-        total = total.unflatten(1, (block.n_heads, -1))  # (B, H, L, 1)
-    heads = read.unflatten(1, (block.n_heads, -1)) @ projection + total * constant  # (B, H, L, d)
-    return heads.transpose(1, 2).flatten(2)
+        total = total.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, 1)
+    by_head = read.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, D)
+    values = by_head @ projection + total * constant  # (H, B * L, d)
+    return values.unflatten(1, (len(read), -1)).permute(1, 2, 0, 3).flatten(2)
 
 
 def _softmax(scores: Tensor, dim: int) -> Tensor:
