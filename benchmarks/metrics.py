@@ -1,7 +1,7 @@
 """Time and memory of the evaluation functions, beside plain loops and EFAAR benchmarks.
 
-Run as ``python benchmarks/metrics.py [gc] [edges] [stream] [pipeline]``; without arguments all parts run. For the
-comparison of edges, ``make oracles`` first and run with ``PYTHONPATH=.venv/oracles``.
+Run as ``python benchmarks/metrics.py [gc] [edges] [stream] [pipeline]``; without arguments all parts run. The
+comparison of edges needs ``make oracles`` first.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def edges() -> None:
     screen = Bunch(features=pd.DataFrame(profiles.X), metadata=profiles.obs.reset_index(drop=True))
     with tempfile.TemporaryDirectory() as folder:
         table.to_csv(Path(folder) / "mine.txt", index=False)
-        calls.append(
-            lambda: known_relationship_benchmark(screen, "target_gene", ["mine"], [(0.05, 0.95)], 20, folder)
-        )
+        calls.append(lambda: known_relationship_benchmark(screen, "target_gene", ["mine"], [(0.05, 0.95)], 20, folder))
         ours, two_sided, theirs = fastest(*calls)
     print(f"edges, {n_genes:,} genes, 58,059 edges: edge_recall {ours:.2f} s, efaar_recall {two_sided:.2f} s")
     print(

@@ -11,7 +11,7 @@ copyright = f"2026, {author}"
 version = release = installed_version("petri-scvi")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -24,6 +24,8 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+# Notebooks are shown with the outputs they were committed with; a slow test runs them again.
+nb_execution_mode = "off"
 
 autosummary_generate = True
 autodoc_typehints = "description"

@@ -56,6 +56,9 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         ``"nb"``, negative binomial, for counts; ``"normal"``, squared error, for log-normalised values.
     set_transformer_depth
         Self-attention blocks of the set transformer; 0 keeps cells to themselves; ours.
+    share_gene_tokens
+        Compute tokens of equal gene and count once for all cells: the same result, several times faster. ``False``
+        computes every token of every cell, for debugging.
 
     Raises
     ------
@@ -90,6 +93,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         expression_decoder_dim: int = 512,
         expression_likelihood: Literal["nb", "normal"] = "nb",
         set_transformer_depth: int = 4,
+        share_gene_tokens: bool = True,
     ) -> None:
         super().__init__(mdata, registry)
         self.module = build_module(
@@ -108,6 +112,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
             expression_decoder_dim=expression_decoder_dim,
             expression_likelihood=expression_likelihood,
             set_transformer_depth=set_transformer_depth,
+            share_gene_tokens=share_gene_tokens,
         )
         self.n_cells_per_context_ = 8
         self._likelihood = expression_likelihood

@@ -48,6 +48,12 @@ class PETRIModule(BaseModuleClass):
         """Encoder, decoder and loss of a modality."""
         return cast("Modality", self.modalities[name])
 
+    def networks(self) -> list[nn.Module]:
+        """The parts that compute: encoders, decoders and the set transformer."""
+        return [network for modality in self.modalities.values() for network in modality.children()] + [
+            self.set_transformer
+        ]
+
     def _get_inference_input(self, tensors: dict) -> dict:
         return {"cells": tensors["cells"], "n_documents": len(tensors["context"])}
 

@@ -44,6 +44,10 @@ class PETRITrainingPlan(pl.LightningModule):
         Weight of each modality's loss; 1 where not given.
     validation_seed
         Seed of the masks of the validation cells, the same in every epoch.
+    compile
+        Whether encoders, decoders and set transformer are compiled with :func:`torch.compile` while training.
+    compile_kwargs
+        Arguments of :func:`torch.compile`, such as ``mode`` or ``backend``.
 
     Raises
     ------
@@ -65,6 +69,8 @@ class PETRITrainingPlan(pl.LightningModule):
         lr_patience: int = 10,
         loss_weights: Mapping[str, float] | None = None,
         validation_seed: int = 0,
+        compile: bool = False,
+        compile_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if lr_schedule not in ("cosine", "constant", "plateau"):
@@ -90,6 +96,19 @@ class PETRITrainingPlan(pl.LightningModule):
         self.lr_patience = lr_patience
         self.loss_weights = dict(loss_weights or {})
         self.validation_seed = validation_seed
+        self.is_compiled = compile
+        self.compile_kwargs = dict(compile_kwargs or {})
+
+    def on_fit_start(self) -> None:
+        """Compile the networks in place, so that their parameters keep their names in checkpoints."""
+        if self.is_compiled:
+            for network in self.module.networks():
+                network.compile(**self.compile_kwargs)
+
+    def on_fit_end(self) -> None:
+        """Leave the module as it came: compiled for the shapes of training, it would be compiled again for others."""
+        for network in self.module.networks():
+            network._compiled_call_impl = None
 
     def forward(self, minibatch: dict[str, Any], **inference_kwargs: Any) -> Any:
         """Encode, fuse, decode and score a minibatch."""

@@ -2,6 +2,7 @@
 
 from petri_scvi.dataloaders._datamodule import DocumentDataModule, split_cells
 from petri_scvi.dataloaders._dataset import DocumentDataset
+from petri_scvi.dataloaders._prefetch import PrefetchLoader, prefetch
 from petri_scvi.dataloaders._readers import ChannelReader, RowReader, open_rows
 from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, arrange_documents, rows_by_context
 
@@ -11,9 +12,11 @@ __all__ = [
     "DocumentDataset",
     "DocumentRows",
     "DocumentSampler",
+    "PrefetchLoader",
     "RowReader",
     "arrange_documents",
     "open_rows",
+    "prefetch",
     "rows_by_context",
     "split_cells",
 ]

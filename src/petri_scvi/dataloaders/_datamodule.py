@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader
 
 from petri_scvi._checks import check_sizes
 from petri_scvi.dataloaders._dataset import DocumentDataset
+from petri_scvi.dataloaders._prefetch import PrefetchLoader
 from petri_scvi.dataloaders._sampler import DocumentSampler, rows_by_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+    from torch.utils.data import DataLoader
 
     from petri_scvi.dataloaders._readers import RowReader
 
@@ -142,7 +143,9 @@ class DocumentDataModule(pl.LightningDataModule):
             world_size=self.trainer.world_size if self.trainer else 1,
         )
         # batch_size=None: the sampler yields whole minibatches. Worker processes would cost more than they read.
-        return DataLoader(DocumentDataset(self.readers), sampler=sampler, batch_size=None, pin_memory=self.pin_memory)
+        return PrefetchLoader(
+            DocumentDataset(self.readers), sampler=sampler, batch_size=None, pin_memory=self.pin_memory
+        )
 
 
 def _complete_contexts(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def stringdb(organism: Literal["human", "mouse"] = "human", *, cache_dir: str | Path | None = None) -> pd.DataFrame:
-    """Known physical interactions between human proteins, from STRING.
+    """Known physical interactions between human proteins, from STRING :cite:p:`Szklarczyk2023`.
 
     Parameters
     ----------
@@ -38,13 +38,8 @@ def stringdb(organism: Literal["human", "mouse"] = "human", *, cache_dir: str | 
 
     Notes
     -----
-    The table is the selection that EFAAR benchmarks use (1.4 MB, CC BY 4.0). Repeated pairs are removed.
-
-    References
-    ----------
-    Szklarczyk et al., The STRING database in 2023, Nucleic Acids Research 2023, doi:10.1093/nar/gkac1000. Celik et al.,
-    Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data, PLOS
-    Computational Biology 2024, doi:10.1371/journal.pcbi.1012463.
+    The table is the selection of the EFAAR benchmarks (:cite:t:`Celik2024`; 1.4 MB, CC BY 4.0). Repeated pairs are
+    removed.
     """
     if organism not in ("human", "mouse"):
         raise ValueError(f"organism={organism!r} is not accepted; pass 'human' or 'mouse'")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from petri_scvi.dataloaders import prefetch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -40,11 +42,12 @@ def encode_cells(
     mask: NDArray[np.bool_] | None = None,
 ) -> Iterator[Tensor]:
     """Latents of cells in batches, shape ``(batch, L, D)``, on the module's device."""
-    for start in range(0, len(rows), batch_size):
-        stop = start + batch_size
-        cells = torch.from_numpy(reader.read(rows[start:stop])).to(module.device)
-        hidden = None if mask is None else torch.from_numpy(mask[start:stop]).to(module.device)
-        yield module.encode(modality, cells, hidden)
+    starts = range(0, len(rows), batch_size)
+    read = (torch.from_numpy(reader.read(rows[start : start + batch_size])) for start in starts)
+    # A single batch is read as fast without a thread.
+    for start, cells in zip(starts, prefetch(read) if len(starts) > 1 else read, strict=True):
+        hidden = None if mask is None else torch.from_numpy(mask[start : start + batch_size]).to(module.device)
+        yield module.encode(modality, cells.to(module.device, non_blocking=True), hidden)
 
 
 @torch.inference_mode()

@@ -37,6 +37,7 @@ def build_module(
     expression_decoder_dim: int,
     expression_likelihood: Literal["nb", "normal"],
     set_transformer_depth: int,
+    share_gene_tokens: bool,
 ) -> PETRIModule:
     """One entry per registered modality, and the set transformer that joins them.
 
@@ -93,7 +94,14 @@ def build_module(
         else:
             n_genes = state["n_vars"]
             modalities[name] = ExpressionModality(
-                ExpressionEncoder(n_genes, n_latent_tokens, embed_dim, expression_encoder_depth, n_heads),
+                ExpressionEncoder(
+                    n_genes,
+                    n_latent_tokens,
+                    embed_dim,
+                    expression_encoder_depth,
+                    n_heads,
+                    share_tokens=share_gene_tokens,
+                ),
                 ExpressionDecoder(n_genes, embed_dim, expression_decoder_dim),
                 n_genes,
                 expression_likelihood,

@@ -61,7 +61,7 @@ class TrainingMixin(RegisteredData):
             More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
         plan_kwargs
             Arguments of the training plan: ``lr``, ``weight_decay``, ``n_warmup_steps``, ``lr_schedule``,
-            ``loss_weights`` and so on.
+            ``loss_weights``, ``compile`` and so on.
         datamodule
             Data to train on instead of the registered MuData. Its minibatches are like those of
             :class:`petri_scvi.dataloaders.DocumentDataset`.

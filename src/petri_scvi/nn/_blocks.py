@@ -87,10 +87,17 @@ class CrossAttentionBlock(nn.Module):
 
     def forward(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """Let latents read the tokens; shapes ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+        return self.update(latents, self.read(latents, tokens))
+
+    def read(self, latents: Tensor, tokens: Tensor) -> Tensor:
+        """What the latents read, before the residual connection; ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
         query = _split_heads(self.query(self.norm_latents(latents)), self.n_heads)
         key, value = (
             _split_heads(part, self.n_heads) for part in self.key_value(self.norm_tokens(tokens)).chunk(2, -1)
         )
-        attended = scaled_dot_product_attention(query, key, value)  # (B, n_heads, L, D / n_heads)
-        latents = latents + self.project(attended.transpose(1, 2).flatten(2))
+        return scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    def update(self, latents: Tensor, read: Tensor) -> Tensor:
+        """Add what was read to the latents, and apply the MLP; all of shape ``(B, L, D)``."""
+        latents = latents + self.project(read)
         return latents + self.mlp(self.norm_mlp(latents))

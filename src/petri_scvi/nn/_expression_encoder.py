@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import embedding, gelu, layer_norm
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, init_weights
+from petri_scvi.nn._shared_tokens import (
+    distinct_pairs,
+    product_dtype,
+    read_every_gene,
+    read_scored,
+    read_visible,
+    score_table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK_BYTES = {"cpu": 24 * 2**20}
+"""Tokens of the cells that are read together. On a CPU they should stay in its cache."""
+CHUNK_BYTES_ELSEWHERE = 2**30
 
 
 class GeneTokens(nn.Module):
@@ -30,12 +47,12 @@ class GeneTokens(nn.Module):
         self.level_weight = nn.Parameter(torch.randn(embed_dim))
         self.output_layer = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Embed expression levels; shapes ``(B, M)`` and optional ``(B, M_visible)`` -> ``(B, M_visible, D)``."""
-        genes = self.gene_layer(self.embedding)  # (M, D)
-        if visible is not None:
-            genes, levels = genes[visible], levels.gather(1, visible)  # (B, M_visible, D), (B, M_visible)
-        return self.output_layer(gelu(genes + levels.unsqueeze(-1) * self.level_weight))
+    def forward(self, levels: Tensor, genes: Tensor | None = None) -> Tensor:
+        """Embed expression levels of genes, by default of all in order; ``(..., T)`` twice -> ``(..., T, D)``."""
+        gene_part = self.gene_layer(self.embedding)  # (M, D)
+        if genes is not None:
+            gene_part = embedding(genes, gene_part)  # (..., T, D)
+        return self.output_layer(gelu(gene_part + levels.unsqueeze(-1) * self.level_weight))
 
 
 class ExpressionEncoder(nn.Module):
@@ -53,10 +70,16 @@ class ExpressionEncoder(nn.Module):
         Number of pairs of a cross-attention and a self-attention block.
     n_heads
         Attention heads; divides D.
+    share_tokens
+        Compute each distinct token once instead of once per cell: the same result for a fraction of the work. ``False``
+        writes everything out, for debugging.
     """
 
-    def __init__(self, n_genes: int, n_latent_tokens: int, embed_dim: int, depth: int, n_heads: int) -> None:
+    def __init__(
+        self, n_genes: int, n_latent_tokens: int, embed_dim: int, depth: int, n_heads: int, *, share_tokens: bool = True
+    ) -> None:
         super().__init__()
+        self.share_tokens = share_tokens
         self.tokens = GeneTokens(n_genes, embed_dim)
         self.latents = nn.Parameter(torch.randn(1, n_latent_tokens, embed_dim) * 0.02)
         self.cross_blocks = nn.ModuleList(CrossAttentionBlock(embed_dim, n_heads) for _ in range(depth))
@@ -78,8 +101,65 @@ class ExpressionEncoder(nn.Module):
         -------
         Latents, shape ``(B, L, D)``.
         """
-        tokens = self.tokens(levels, visible)  # (B, M_visible, D)
-        latents = self.latents.expand(len(levels), -1, -1)  # (B, L, D)
-        for cross_block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
-            latents = self_block(cross_block(latents, tokens))
+        if not self.share_tokens:
+            seen = levels if visible is None else levels.gather(1, visible)  # (B, T)
+            tokens = self.tokens(seen, visible)  # (B, T, D)
+            return self._compress(len(levels), lambda block, latents: block.read(latents, tokens))
+        if visible is None:
+            return self._encode_every_gene(levels)
+        genes, distinct_levels, place = distinct_pairs(visible, levels.gather(1, visible))
+        table = self._normalised(self.tokens(distinct_levels, genes))  # (U, D)
+        scores = score_table(cast("CrossAttentionBlock", self.cross_blocks[0]), self.latents, table)  # (U, H * L)
+        return torch.cat([self._read_chunk(part, table, scores) for part in self._chunks(place, place.shape[1])])
+
+    def _compress(self, n_cells: int, read: Callable[[CrossAttentionBlock, Tensor], Tensor]) -> Tensor:
+        """Latents, shape ``(B, L, D)``, that alternately ``read`` and attend to each other."""
+        latents = self.latents.expand(n_cells, -1, -1)  # (B, L, D)
+        for block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
+            cross_block = cast("CrossAttentionBlock", block)
+            latents = self_block(cross_block.update(latents, read(cross_block, latents)))
         return self.norm(latents)
+
+    def _read_chunk(self, place: Tensor, table: Tensor, scores: Tensor) -> Tensor:
+        """Latents of cells whose tokens are rows of a table; shape ``(B, T)`` -> ``(B, L, D)``."""
+        tokens = embedding(place, table)  # (B, T, D)
+
+        def read(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
+            if block is self.cross_blocks[0]:
+                return read_scored(block, embedding(place, scores), tokens)
+            return read_visible(block, latents, tokens)
+
+        return self._compress(len(place), read)
+
+    def _encode_every_gene(self, levels: Tensor) -> Tensor:
+        """Latents of cells without a mask; shapes ``(B, M)`` -> ``(B, L, D)``."""
+        n_cells, n_genes = levels.shape
+        is_listed = levels != 0
+        # The genes of each cell that are not zero, filled up with zeros to as many in every cell.
+        n_listed = int(is_listed.sum(dim=1).max())
+        if 2 * n_listed > n_genes:  # too few zeros to gain from
+            return self(levels, torch.arange(n_genes, device=levels.device).expand(n_cells, -1))
+        zero_tokens = self._normalised(self.tokens(levels.new_zeros(n_genes)))  # (M, D)
+        genes = is_listed.to(torch.uint8).topk(n_listed, dim=1).indices  # (B, K)
+        pair_genes, pair_levels, place = distinct_pairs(genes, levels.gather(1, genes))
+        table = self._normalised(self.tokens(pair_levels, pair_genes))  # (U, D)
+        n_rows = n_listed + n_genes // 4  # beside the tokens, the scores of all genes
+        chunks = zip(self._chunks(genes, n_rows), self._chunks(place, n_rows), strict=True)
+        return torch.cat([self._read_whole_chunk(zero_tokens, listed, embedding(at, table)) for listed, at in chunks])
+
+    def _read_whole_chunk(self, zero_tokens: Tensor, genes: Tensor, tokens: Tensor) -> Tensor:
+        """Latents from every gene; shapes ``(M, D)``, ``(B, K)`` and ``(B, K, D)`` -> ``(B, L, D)``."""
+        return self._compress(
+            len(tokens), lambda block, latents: read_every_gene(block, latents, zero_tokens, genes, tokens)
+        )
+
+    def _normalised(self, tokens: Tensor) -> Tensor:
+        """The part of the blocks' LayerNorm that all share, in the precision of the products that read it."""
+        normalised = layer_norm(tokens, tokens.shape[-1:], eps=self.norm.eps)
+        return normalised.to(product_dtype(normalised))
+
+    def _chunks(self, rows: Tensor, n_tokens: int) -> tuple[Tensor, ...]:
+        """Cells in groups, as equal as can be, whose tokens are few enough to be read fast."""
+        budget = CHUNK_BYTES.get(rows.device.type, CHUNK_BYTES_ELSEWHERE)
+        n_bytes = 4 * rows.shape[0] * n_tokens * self.latents.shape[-1]
+        return rows.tensor_split(max(1, min(len(rows), -(-n_bytes // budget))))

@@ -1,7 +1,33 @@
 """Draw what a model or a ``tl`` function returned. One function, one Axes."""
 
+from petri_scvi.pl._average_precision import mean_average_precision
+from petri_scvi.pl._consistency import guide_consistency, replicate_consistency
 from petri_scvi.pl._crops import reconstructed_crops
+from petri_scvi.pl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.pl._expression import reconstructed_expression
+from petri_scvi.pl._group_crops import crops
 from petri_scvi.pl._history import training_history
+from petri_scvi.pl._mixing import mixing
+from petri_scvi.pl._perturbation_strength import perturbation_strength
+from petri_scvi.pl._probe import probe
+from petri_scvi.pl._profile_similarity import profile_similarity
+from petri_scvi.pl._score_screen import score_screen
+from petri_scvi.pl._umap_crops import umap_crops
 
-__all__ = ["reconstructed_crops", "reconstructed_expression", "training_history"]
+__all__ = [
+    "crops",
+    "edge_recall",
+    "efaar_recall",
+    "guide_consistency",
+    "mean_average_precision",
+    "mixing",
+    "perturbation_strength",
+    "probe",
+    "profile_similarity",
+    "reconstructed_crops",
+    "reconstructed_expression",
+    "replicate_consistency",
+    "score_screen",
+    "training_history",
+    "umap_crops",
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
+
+from ._axes import inches, open_axes, outer_legend, text_inches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,28 +65,59 @@ def reconstructed_crops(
     hidden = _pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
     if colours is None:
         colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
-    low, high = (np.percentile(images, q, axis=(0, 2, 3))[:, None, None] for q in (1, 99.7))
+    scale = intensity_range(images)
     rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
-    pictures = [_colour((row - low) / np.maximum(high - low, 1e-6), colours) for row in rows]
-    if ax is None:
-        _, ax = plt.subplots(figsize=(max(3.0, 0.8 * n_cells), 3.0))
-    ax.imshow(np.concatenate([_montage_row(picture) for picture in pictures]), interpolation="nearest")
-    ax.set_yticks([(i + 0.5) * (height + 1) for i in range(3)], ["original", "masked", "rebuilt"])
+    pictures = [colour_channels(row, scale, colours) for row in rows]
+    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
+    with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
+        draw_montage(ax, pictures, ["original", "masked", "rebuilt"])
+        channel_legend(ax, names, colours)
+    return ax
+
+
+def intensity_range(images: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """What is black and what is bright in each channel, the same for all crops; shapes ``(C, 1, 1)``."""
+    low, high = (np.nanpercentile(images, q, axis=(0, 2, 3))[:, None, None] for q in (1, 99.7))
+    return low, high
+
+
+def colour_channels(
+    images: NDArray[np.floating],
+    scale: tuple[NDArray[np.floating], NDArray[np.floating]],
+    colours: Sequence[str],
+) -> NDArray[np.floating]:
+    """Scaled crops as pictures; shapes ``(n, C, H, W)`` -> ``(n, H, W, 3)``."""
+    low, high = scale
+    scaled: NDArray[np.floating] = (images - low) / np.maximum(high - low, 1e-6)
+    return _colour(scaled, colours)
+
+
+def draw_montage(ax: Axes, rows: Sequence[NDArray[np.floating]], names: Sequence[str]) -> None:
+    """Draw rows of pictures, each of shape ``(n, H, W, 3)``; short rows end in white."""
+    n_columns, height = max(len(row) for row in rows), max(row.shape[1] for row in rows)
+    full = [np.pad(row, ((0, n_columns - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=1.0) for row in rows]
+    ax.imshow(np.concatenate([_montage_row(row) for row in full]), interpolation="nearest")
+    ax.set_yticks([i * (height + 1) + (height - 1) / 2 for i in range(len(rows))], names)
     ax.set_xticks([])
     ax.tick_params(length=0)
-    sns.despine(ax=ax, left=True, bottom=True)
-    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
-    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        ax.annotate(
-            name.replace("_", " "),
-            (i / n_channels, -0.02),
-            xycoords="axes fraction",
-            va="top",
-            fontsize="small",
-            color=colour,
-            weight="bold",
-        )
-    return ax
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def channel_legend(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> None:
+    """Name the channels below a montage, in as many columns as fit."""
+    written = [name.replace("_", " ") for name in names]
+    letter = 0.55 * text_inches()
+    n_columns = int(inches(ax)[0] / (letter * (max(map(len, written)) + 5)))
+    outer_legend(
+        ax,
+        handles=[Patch(color=colour, label=name) for name, colour in zip(written, colours, strict=True)],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=min(max(n_columns, 1), len(written)),
+        handlelength=1,
+        handleheight=1,
+    )
 
 
 def _pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:

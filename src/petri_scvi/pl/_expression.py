@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from scipy import sparse
+
+from ._axes import is_rasterized, open_axes
+from ._colours import PALETTE, REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +62,11 @@ def reconstructed_expression(
     ]
     x, y = np.stack(means, axis=1).reshape(2, -1)
     is_drawn = (x > 0) & (y > 0)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.5, 3.5))
-    ax.scatter(x[is_drawn], y[is_drawn], s=4, alpha=0.4, linewidths=0, color=sns.color_palette("colorblind")[0])
     limits = (min(x[is_drawn].min(), y[is_drawn].min()), max(x[is_drawn].max(), y[is_drawn].max()))
-    ax.plot(limits, limits, color="grey", linewidth=1, linestyle=":")
     unit = "gene" if groups is None else "gene and group"
-    ax.set(xscale="log", yscale="log", xlabel=f"Observed mean per {unit}", ylabel="Rebuilt mean", aspect="equal")
+    with open_axes(ax, "reconstructed_expression", 3.5, 3.5) as ax:
+        points = ax.scatter(x[is_drawn], y[is_drawn], s=4, alpha=0.4, linewidths=0, color=PALETTE[0])
+        points.set_rasterized(is_rasterized())
+        ax.plot(limits, limits, color=REFERENCE, linewidth=1, linestyle=":")
+        ax.set(xscale="log", yscale="log", xlabel=f"Observed mean per {unit}", ylabel="Rebuilt mean", aspect="equal")
     return ax

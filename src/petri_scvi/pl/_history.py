@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
-import seaborn as sns
+from ._axes import inner_legend, open_axes
+from ._colours import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,14 +40,12 @@ def training_history(
     suffix = "" if modality is None else f"_{modality}"
     if f"train_loss{suffix}" not in history:
         raise KeyError(f"the history has no 'train_loss{suffix}'; it has {sorted(history)}. Call model.train() first.")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.5, 3))
-    colours = sns.color_palette("colorblind")
-    for part, colour in [("train", colours[0]), ("validation", colours[1])]:
-        losses = history.get(f"{part}_loss{suffix}")
-        if losses is not None:
-            curve = losses.iloc[:, 0].astype(float)
-            ax.plot(curve.index + 1, curve, color=colour, label=part, marker="." if len(curve) < 30 else None)
-    ax.set(xlabel="Epoch", ylabel="Loss" if modality is None else f"Loss, {modality}")
-    ax.legend(frameon=False)
+    with open_axes(ax, "training_history", 3.5, 3) as ax:
+        for part, colour in [("train", PALETTE[0]), ("validation", PALETTE[1])]:
+            losses = history.get(f"{part}_loss{suffix}")
+            if losses is not None:
+                curve = losses.iloc[:, 0].astype(float)
+                ax.plot(curve.index + 1, curve, color=colour, label=part, marker="." if len(curve) < 30 else None)
+        ax.set(xlabel="Epoch", ylabel="Loss" if modality is None else f"Loss, {modality}")
+        inner_legend(ax)
     return ax

@@ -32,7 +32,7 @@ def mean_average_precision(
     seed: int = 0,
     control: str = CONTROL,
 ) -> None:
-    """Mean average precision with which each guide finds the other guides of its gene, as copairs defines it.
+    """Mean average precision with which guides find the others of their gene, as in copairs :cite:p:`Kalinin2025`.
 
     Parameters
     ----------
@@ -76,11 +76,6 @@ def mean_average_precision(
     As in copairs, guides with as many siblings and competitors share their random rankings, so the null of a gene's
     mean is about as wide as that of one guide. Without an effect, p-values therefore crowd in the middle: few are
     small, and few are large. With few competitors even a perfect ranking is likely by chance and cannot be significant.
-
-    References
-    ----------
-    Kalinin et al., A versatile information retrieval framework for evaluating profile strength and similarity, Nature
-    Communications 2025, doi:10.1038/s41467-025-60306-2.
     """
     check_choice("negatives", negatives, ("other_genes", "controls"))
     if "target_gene" not in profiles.obs:

@@ -132,7 +132,7 @@ def efaar_recall(
     tail: float = 0.05,
     control: str = CONTROL,
 ) -> None:
-    """Share of known gene pairs among the most similar or most opposite pairs, as EFAAR benchmarks report it.
+    """Share of known gene pairs among the most similar or most opposite pairs, as in EFAAR :cite:p:`Celik2024`.
 
     Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are
     among all pairs, known ones included.
@@ -153,11 +153,6 @@ def efaar_recall(
     ------
     KeyError, ValueError
         As :func:`petri_scvi.tl.edge_recall`.
-
-    References
-    ----------
-    Celik et al., Building, benchmarking, and exploring perturbative maps of transcriptional and morphological data,
-    PLOS Computational Biology 2024, doi:10.1371/journal.pcbi.1012463.
     """
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")

@@ -37,7 +37,7 @@ def perturbation_strength(
     seed: int = 0,
     progress: bool = True,
 ) -> None:
-    """Energy distance of each perturbation to the controls, with a permutation p-value.
+    """Energy distance :cite:p:`Szekely2013` of each perturbation to the controls, with a permutation p-value.
 
     Parameters
     ----------
@@ -87,11 +87,6 @@ def perturbation_strength(
     Notes
     -----
     ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells.
-
-    References
-    ----------
-    Székely and Rizzo, Energy statistics: a class of statistics based on distances, Journal of Statistical Planning and
-    Inference 2013, doi:10.1016/j.jspi.2013.03.018.
     """
     columns = [perturbation_key] + ([] if replicate_key is None else [replicate_key])
     tables = []

@@ -61,8 +61,9 @@ def replicate_consistency(
     -------
     ``None``. Writes ``uns["petri_scvi"]["replicate_consistency"]``: ``table``, one row per modality and perturbation
     that was seen in at least two replicates: ``modality``, ``perturbation``, ``n_replicates``, ``similarity`` (mean
-    pairwise cosine), ``p_value``, ``q_value``, ``is_consistent``; ``score``, the share that is consistent, with its 95
-    % Wilson interval, ``score_low`` and ``score_high``; ``n_not_scored``; ``parameters``.
+    pairwise cosine), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``, ``q_value``,
+    ``is_consistent``; ``score``, the share that is consistent, with its 95 % Wilson interval, ``score_low`` and
+    ``score_high``; ``n_not_scored``; ``parameters``.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def _score_modality(
         null = likeness.of_sets(place.to_numpy()[drawn, replicates])
         names = place.index[rows]
         part = pd.DataFrame({"modality": modality, "perturbation": names, "n_replicates": len(replicates)})
-        parts.append(part.assign(similarity=similarity, p_value=null_p_values(similarity, null)))
+        part = part.assign(similarity=similarity, null_mean=null.mean(), null_95=np.quantile(null, 0.95))
+        parts.append(part.assign(p_value=null_p_values(similarity, null)))
     if not parts:
         return pd.DataFrame(), len(place)
     table = pd.concat(parts).sort_values("perturbation", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Plots draw the numbers they are given."""
+"""Plots of a model draw the numbers they are given."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import pytest
 from scipy import sparse
 
 from petri_scvi import pl
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
 
 
 def test_history_draws_both_curves_of_a_modality_from_epoch_one():
@@ -51,7 +45,7 @@ def test_crops_are_drawn_on_the_axes_given_and_name_the_channels(rng):
     images = rng.random((3, 2, 8, 8))
     mask = np.zeros((3, 4), dtype=bool)
     assert pl.reconstructed_crops(images, images, mask, channel_names=["dna", "lipid_droplets"], ax=ax) is ax
-    assert [text.get_text() for text in ax.texts] == ["dna", "lipid droplets"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dna", "lipid droplets"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "masked", "rebuilt"]
 
 

@@ -1,0 +1,248 @@
+"""What is timed: modules, minibatches, the calls of ours and of those it is compared with."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from benchmarks._timing import PLAIN, Variant, forward_backward, interleave, peak_bytes
+from benchmarks.reference import direct_loss, encode_expression
+from petri_scvi.model import build_module
+from petri_scvi.nn import random_masking
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from benchmarks._timing import Call
+    from petri_scvi._module import PETRIModule
+    from petri_scvi.nn import ExpressionModality, ImageModality
+
+SHARE_OF_ZEROS = 0.85
+MASK_RATIO = 0.75
+N_HEADS, N_LATENTS, PATCH_SIZE, IMAGE_DEPTH, DECODER_DIM, DECODER_DEPTH, DEPTH = 8, 8, 8, 6, 128, 2, 4
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of data and minibatch; the model is PETRI's default but for its width."""
+
+    name: str
+    n_genes: int
+    n_channels: int
+    side: int
+    n_cells: int = 8
+    n_documents: int = 8
+    embed_dim: int = 256
+
+    @property
+    def batch(self) -> int:
+        return self.n_cells * self.n_documents
+
+
+A = Setting("(a) 300 genes, 4 x 32 x 32", 300, 4, 32)
+B = Setting("(b) 5,000 genes, 5 x 64 x 64", 5000, 5, 64)
+LARGE = Setting("8,000 genes, 5 x 96 x 96, D = 512", 8000, 5, 96, embed_dim=512)
+TINY = Setting("tiny", 50, 3, 16, n_cells=1, embed_dim=32)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the script was called."""
+
+    device: str
+    threads: list[int]
+    is_quick: bool
+    repeats: int
+
+    @property
+    def n_repeats(self) -> int:
+        return 1 if self.is_quick else self.repeats
+
+    @property
+    def settings(self) -> list[Setting]:
+        small = [replace(A, n_genes=100, embed_dim=64), replace(B, n_genes=500, embed_dim=64)]
+        return small if self.is_quick else [A, B]
+
+    def variants(self) -> list[Variant]:
+        if self.device == "cpu":
+            return [PLAIN]
+        half = torch.bfloat16
+        return [PLAIN, Variant("bf16", half), Variant("bf16, compiled", half, is_compiled=True)]
+
+
+def make_module(setting: Setting, device: str) -> PETRIModule:
+    torch.manual_seed(0)
+    channels = [str(i) for i in range(setting.n_channels)]
+    states: dict[str, tuple[str, dict[str, Any]]] = {
+        "image": ("images", {"channels": channels, "height": setting.side, "width": setting.side}),
+        "rna": ("X", {"n_vars": setting.n_genes}),
+    }
+    return build_module(
+        states,
+        n_latent_tokens=N_LATENTS,
+        embed_dim=setting.embed_dim,
+        n_heads=N_HEADS,
+        patch_size=PATCH_SIZE,
+        mask_ratio=MASK_RATIO,
+        image_encoder_depth=IMAGE_DEPTH,
+        image_decoder_depth=DECODER_DEPTH,
+        image_decoder_dim=DECODER_DIM,
+        is_flipped=False,
+        intensity_jitter=0.0,
+        expression_encoder_depth=DEPTH,
+        expression_decoder_dim=512,
+        expression_likelihood="nb",
+        set_transformer_depth=4,
+        share_gene_tokens=True,
+    ).to(device)
+
+
+def make_counts(n_cells: int, n_genes: int, seed: int = 0) -> Tensor:
+    """Overdispersed counts, most of them zero; genes differ in their mean by orders of magnitude."""
+    generator = torch.Generator().manual_seed(seed)
+    relative = (1.7 * torch.randn(n_genes, generator=generator)).exp()
+    low, high = 0.0, 100.0
+    for _ in range(60):  # the scale at which the expected share of zeros is as wanted
+        scale = (low + high) / 2
+        is_sparse = (1 + scale * relative / 2).pow(-2).mean() > SHARE_OF_ZEROS
+        low, high = (scale, high) if is_sparse else (low, scale)
+    uniform = torch.rand(2, n_cells, n_genes, generator=generator)
+    rates = -uniform.log().sum(dim=0) / 2 * relative * scale  # gamma of shape 2 and mean 1, times the mean
+    return torch.poisson(rates, generator=generator)
+
+
+def make_cells(setting: Setting, device: str) -> dict[str, Tensor]:
+    shape = (setting.batch, setting.n_channels, setting.side, setting.side)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    return {"image": images.to(device), "rna": make_counts(setting.batch, setting.n_genes).to(device)}
+
+
+def make_step(module: PETRIModule, setting: Setting, device: str, variant: Variant = PLAIN) -> dict[str, Call]:
+    """Masks, forward, backward and optimizer: ours and the direct composition, on the same parameters."""
+    cells = make_cells(setting, device)
+    minibatch = {"cells": cells, "context": torch.arange(setting.n_documents, device=device)}
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+
+    def direct() -> Tensor:
+        drawn = {
+            name: random_masking(setting.batch, module.modality(name).n_tokens, MASK_RATIO, device=device)
+            for name in cells
+        }
+        visible, mask = ({name: pair[i] for name, pair in drawn.items()} for i in range(2))
+        losses = direct_loss(module, cells, setting.n_documents, visible, mask)
+        return losses["image"] + losses["rna"]
+
+    forwards = {"ours": lambda: cast("Tensor", module(minibatch)[2].loss), "direct": direct}
+    gradients = {name: forward_backward(forward, module, device, variant) for name, forward in forwards.items()}
+    return {name: lambda call=call: (call(), optimizer.step()) for name, call in gradients.items()}
+
+
+def step_calls(setting: Setting, device: str, variant: Variant = PLAIN) -> dict[str, Call]:
+    return make_step(make_module(setting, device), setting, device, variant)
+
+
+def expression_calls(setting: Setting, device: str, variant: Variant = PLAIN) -> dict[str, Call]:
+    """Forward and backward of the expression encoder on the same visible genes."""
+    encoder = cast("ExpressionModality", make_module(setting, device).modality("rna")).encoder
+    levels = make_counts(setting.batch, setting.n_genes).to(device).log1p()
+    visible, _ = random_masking(setting.batch, setting.n_genes, MASK_RATIO, device=device)
+    weights = torch.randn(setting.batch, N_LATENTS, setting.embed_dim, device=device)
+    forwards = {
+        "ours": lambda: (encoder(levels, visible) * weights).sum(),
+        "direct": lambda: (encode_expression(encoder, levels, visible) * weights).sum(),
+    }
+    calls = {name: forward_backward(forward, encoder, device, variant) for name, forward in forwards.items()}
+    if importlib.util.find_spec("perceiver_pytorch") is not None:
+        perceiver = make_perceiver(setting.embed_dim).to(device)
+        both = torch.nn.ModuleList([perceiver, encoder.tokens])  # the tokens are made as in the direct composition
+        calls["perceiver-pytorch"] = forward_backward(
+            lambda: (perceiver(encoder.tokens(levels.gather(1, visible), visible)) * weights).sum(),
+            both,
+            device,
+            variant,
+        )
+    return calls
+
+
+def make_perceiver(embed_dim: int) -> nn.Module:
+    from perceiver_pytorch import Perceiver
+
+    return Perceiver(
+        num_freq_bands=1,
+        max_freq=1.0,
+        fourier_encode_data=False,
+        input_channels=embed_dim,
+        input_axis=1,
+        depth=DEPTH,
+        num_latents=N_LATENTS,
+        latent_dim=embed_dim,
+        cross_heads=N_HEADS,
+        latent_heads=N_HEADS,
+        cross_dim_head=embed_dim // N_HEADS,
+        latent_dim_head=embed_dim // N_HEADS,
+        final_classifier_head=False,
+    )
+
+
+def image_calls(setting: Setting, device: str, variant: Variant = PLAIN) -> dict[str, Call]:
+    """Masks, encoder, decoder, loss of images, forward and backward, without a set transformer."""
+    modality = cast("ImageModality", make_module(setting, device).modality("image"))
+    images = make_cells(setting, device)["image"]
+
+    def ours() -> Tensor:
+        visible, mask = random_masking(len(images), modality.n_tokens, MASK_RATIO, device=device)
+        inputs = modality.prepare(images)
+        return modality.loss(modality.decode(modality.encode(inputs, visible), inputs), inputs, mask).mean()
+
+    calls = {"ours": forward_backward(ours, modality, device, variant)}
+    if importlib.util.find_spec("transformers") is not None:
+        autoencoder = make_vit_mae(setting).to(device)
+        calls["transformers ViTMAE"] = forward_backward(
+            lambda: cast("Tensor", autoencoder(images).loss), autoencoder, device, variant
+        )
+    return calls
+
+
+def make_vit_mae(setting: Setting) -> nn.Module:
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    return ViTMAEForPreTraining(
+        ViTMAEConfig(
+            hidden_size=setting.embed_dim,
+            num_hidden_layers=IMAGE_DEPTH,
+            num_attention_heads=N_HEADS,
+            intermediate_size=4 * setting.embed_dim,
+            image_size=setting.side,
+            patch_size=PATCH_SIZE,
+            num_channels=setting.n_channels,
+            decoder_hidden_size=DECODER_DIM,
+            decoder_num_hidden_layers=DECODER_DEPTH,
+            decoder_num_attention_heads=N_HEADS,
+            decoder_intermediate_size=4 * DECODER_DIM,
+            mask_ratio=MASK_RATIO,
+            attn_implementation="sdpa",
+        )
+    ).train()
+
+
+CASES = {"expression": expression_calls, "image": image_calls, "step": step_calls}
+
+
+def peak_of(case: str, which: str, setting: Setting, device: str, n_threads: int, variant: Variant = PLAIN) -> int:
+    """Peak memory of one call; to be run in a fresh process."""
+    torch.set_num_threads(n_threads)
+    CASES[case](replace(TINY, embed_dim=setting.embed_dim), device)[which]()  # libraries load and allocate once
+    call = CASES[case](setting, device, variant)[which]
+    return peak_bytes(call, device)
+
+
+def scaling_point(setting: Setting, device: str, n_threads: int, n_repeats: int) -> tuple[list[float], int]:
+    """Seconds and peak memory of our step; to be run in a fresh process."""
+    torch.set_num_threads(n_threads)
+    step_calls(TINY, device)["ours"]()
+    call = step_calls(setting, device)["ours"]
+    peak = peak_bytes(call, device)
+    return interleave({"ours": call}, device, n_repeats)["ours"], peak

@@ -1,0 +1,217 @@
+r"""Read gene tokens that cells share: the same Perceiver with a fraction of the work.
+
+Written out, the expression encoder builds a token of width D for every visible gene of every cell, and each of its
+cross-attention blocks normalises all tokens and projects them to keys and values: about :math:`10 D^2` multiplications
+per token. Three identities make most of them unnecessary. None is an approximation.
+
+**A token depends on its gene and level only.** Counts are small integers and most are zero, so a minibatch holds few
+distinct pairs. With U of them, the table :math:`T \in \mathbb{R}^{U \times D}` of distinct tokens is computed once, and
+cell b sees the rows :math:`T_b = T[\mathrm{place}_b]`. See :func:`distinct_pairs`.
+
+**Only the affine part of a LayerNorm differs between blocks.** With :math:`\hat t` the token centred and scaled, the
+key and value of head h are
+
+.. math::
+
+    k_h = W^k_h (\gamma \circ \hat t + \beta) + c^k_h ,
+    \qquad
+    v_h = W^v_h (\gamma \circ \hat t + \beta) + c^v_h ,
+
+so :math:`\hat t` is computed once for all blocks.
+
+**The L latents are few, the tokens many: move the projections to the latents.** The score of latent query
+:math:`q_h` is
+
+.. math::
+
+    q_h^\top k_h = \bigl( \gamma \circ W^{k\top}_h q_h \bigr)^\top \hat t + \mathrm{const} ,
+
+where the constant is the same for all tokens and leaves the softmax unchanged. And since attention weights
+:math:`p_t` sum to one,
+
+.. math::
+
+    \sum_t p_t v_{h,t} = W^v_h \Bigl( \gamma \circ \sum_t p_t \hat t \Bigr) + W^v_h \beta + c^v_h .
+
+All heads and latents of a cell together are H * L queries of width D that read the same :math:`\hat t` as key and as
+value: :func:`read_visible`. In the first block the queries are the learned latents, the same in all cells, so there
+even the scores are computed once per distinct token: :func:`score_table` and :func:`read_scored`.
+
+**Where every gene is visible**, as in embedding, most tokens are those of a zero count, which all cells share. Their
+keys and values are projected once, and all cells read them with one product over the gene axis; genes that are not zero
+replace their column: :func:`read_every_gene`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from petri_scvi.nn._blocks import CrossAttentionBlock
+
+BITS_PER_LEVEL = 32
+
+
+@torch.compiler.disable  # the number of pairs depends on the data
+def distinct_pairs(genes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct pairs of gene and level in a minibatch.
+
+    Parameters
+    ----------
+    genes
+        Gene of each token, shape ``(B, T)``.
+    levels
+        Its level in float32, shape ``(B, T)``.
+
+    Returns
+    -------
+    Gene and level of each distinct pair, shape ``(U,)``, and the pair of each token, shape ``(B, T)``.
+    """
+    # Gene and bits of the level in one integer: exact for any level, and sorted as fast as integers are.
+    bits = (levels.float() + 0.0).contiguous().view(torch.int32).long() & (
+        2**BITS_PER_LEVEL - 1
+    )  # + 0.0 turns -0.0 into 0.0
+    pairs, place = torch.unique((genes << BITS_PER_LEVEL) | bits, return_inverse=True)
+    distinct_levels = (pairs & (2**BITS_PER_LEVEL - 1)).to(torch.int32).view(torch.float32)
+    return pairs >> BITS_PER_LEVEL, distinct_levels.to(levels.dtype), place
+
+
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """Precision in which matrix products of a tensor are taken."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
+def read_visible(block: CrossAttentionBlock, latents: Tensor, tokens: Tensor) -> Tensor:
+    """What latents read from normalised tokens of their own cell; ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+    queries = _move_to_latents(block, _queries(block, latents))  # (B, H * L, D)
+    return _values(block, _read(queries, tokens))
+
+
+def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> Tensor:
+    """Scores of distinct tokens ``(U, D)`` for latents that all cells share ``(1, L, D)``; shape ``(U, H * L)``."""
+    return table @ _move_to_latents(block, _queries(block, latents))[0].T
+
+
+def read_scored(block: CrossAttentionBlock, scores: Tensor, tokens: Tensor) -> Tensor:
+    """What latents read from tokens whose scores are known; ``(B, T, H * L)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+    weights = _softmax(scores, dim=1)
+    return _values(block, weights.transpose(1, 2) @ tokens)
+
+
+def read_every_gene(
+    block: CrossAttentionBlock, latents: Tensor, zero_tokens: Tensor, genes: Tensor, tokens: Tensor
+) -> Tensor:
+    """What latents read when every gene is visible.
+
+    Parameters
+    ----------
+    block
+        The block whose projections are used.
+    latents
+        Latents, shape ``(B, L, D)``.
+    zero_tokens
+        Normalised token of each gene at level zero, shape ``(M, D)``.
+    genes, tokens
+        The K genes of each cell that are read one by one, shape ``(B, K)``, all that are not zero among them, and their
+        normalised tokens, shape ``(B, K, D)``.
+
+    Returns
+    -------
+    What was read, shape ``(B, L, D)``.
+    """
+    n_cells, n_heads, n_latents = len(latents), block.n_heads, latents.shape[1]
+    queries = _queries(block, latents)  # (B, H, L, d)
+    affine = zero_tokens * block.norm_tokens.weight + block.norm_tokens.bias
+    key, value = (part.unflatten(1, (n_heads, -1)).transpose(0, 1) for part in block.key_value(affine).chunk(2, -1))
+
+    # One product over the gene axis for all cells, then the columns of genes that are not zero.
+    scores = queries.transpose(0, 1).flatten(1, 2) @ key.transpose(1, 2)  # (H, B * L, M)
+    scores = scores.unflatten(1, (n_cells, n_latents))
+    columns = genes[None, :, None].expand(n_heads, -1, n_latents, -1)  # (H, B, L, K)
+    moved = _move_to_latents(block, queries)  # (B, H * L, D)
+    # The scores left out a constant, which matters beside scores that have it.
+    constant = (queries @ _key_constant(block)[:, :, None]).transpose(0, 1)  # (H, B, L, 1)
+    listed = (moved @ tokens.transpose(1, 2)).unflatten(1, (n_heads, n_latents)).transpose(0, 1) + constant
+    weights = _softmax(scores.scatter(-1, columns, listed.to(scores.dtype)), dim=-1)
+
+    listed_weights = weights.gather(-1, columns).transpose(0, 1).flatten(1, 2).to(tokens.dtype)  # (B, H * L, K)
+    zero_weights = weights.scatter(-1, columns, 0.0).to(value.dtype)
+    from_zeros = (zero_weights.flatten(1, 2) @ value).unflatten(1, (n_cells, n_latents))  # (H, B, L, d)
+    from_listed = _values(block, listed_weights @ tokens, listed_weights.sum(dim=-1, keepdim=True))
+    return from_zeros.permute(1, 2, 0, 3).flatten(2) + from_listed
+
+
+def _queries(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
+    """Scaled queries by head; shapes ``(B, L, D)`` -> ``(B, H, L, d)``."""
+    queries = block.query(block.norm_latents(latents)).unflatten(-1, (block.n_heads, -1)).transpose(1, 2)
+    return queries * queries.shape[-1] ** -0.5
+
+
+def _move_to_latents(block: CrossAttentionBlock, queries: Tensor) -> Tensor:
+    """Apply the transposed key projection to queries; shapes ``(B, H, L, d)`` -> ``(B, H * L, D)``."""
+    weight = block.key_value.weight.chunk(2)[0] * block.norm_tokens.weight  # (D, D)
+    # Head by head for all cells: one product per head and cell would copy the weights for each cell.
+    moved = queries.transpose(0, 1).flatten(1, 2) @ weight.unflatten(0, (block.n_heads, -1))  # (H, B * L, D)
+    return moved.unflatten(1, (len(queries), -1)).transpose(0, 1).flatten(1, 2)
+
+
+def _key_constant(block: CrossAttentionBlock) -> Tensor:
+    """The part of every key that does not depend on the token, shape ``(H, d)``."""
+    weight, bias = block.key_value.weight.chunk(2)[0], block.key_value.bias.chunk(2)[0]
+    return (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, -1))
+
+
+def _values(block: CrossAttentionBlock, read: Tensor, total: Tensor | float = 1.0) -> Tensor:
+    """Apply the value projection to weighted sums of tokens, whose weights sum to ``total``.
+
+    Shapes ``(B, H * L, D)`` and optional ``(B, H * L, 1)`` -> ``(B, L, D)``.
+    """
+    weight, bias = block.key_value.weight.chunk(2)[1], block.key_value.bias.chunk(2)[1]
+    projection = (weight * block.norm_tokens.weight).unflatten(0, (block.n_heads, -1)).transpose(1, 2)  # (H, D, d)
+    constant = (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, 1, -1))  # (H, 1, d)
+    if not isinstance(total, float):
+        total = total.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, 1)
+    by_head = read.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, D)
+    values = by_head @ projection + total * constant  # (H, B * L, d)
+    return values.unflatten(1, (len(read), -1)).permute(1, 2, 0, 3).flatten(2)
+
+
+def _softmax(scores: Tensor, dim: int) -> Tensor:
+    """Summed in float32 at least: bfloat16 has too few digits to add up thousands of genes."""
+    return scores.softmax(dim=dim, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+
+
+def _read(queries: Tensor, tokens: Tensor) -> Tensor:
+    """Softmax attention with the tokens as keys and values; ``(B, Q, D)`` and ``(B, T, D)`` -> ``(B, Q, D)``."""
+    dtype = product_dtype(queries)
+    return _Read.apply(queries.to(dtype), tokens.to(dtype))
+
+
+class _Read(torch.autograd.Function):
+    """Attention to tokens that are key and value at once: one product gives their gradient, not two and a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, tokens: Tensor) -> Tensor:
+        weights = _softmax(torch.bmm(queries, tokens.transpose(1, 2)), dim=-1)  # (B, Q, T)
+        read = torch.bmm(weights, tokens)
+        ctx.save_for_backward(queries, tokens, weights, read)
+        return read
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        queries, tokens, weights, read = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_scores = torch.bmm(grad, tokens.transpose(1, 2))
+        grad_scores -= (grad * read).sum(dim=-1, keepdim=True)
+        grad_scores *= weights
+        grad_tokens = torch.bmm(
+            torch.cat([weights, grad_scores], dim=1).transpose(1, 2), torch.cat([grad, queries], dim=1)
+        )
+        return torch.bmm(grad_scores, tokens), grad_tokens

@@ -1,0 +1,42 @@
+"""Colours that are told apart without red-green vision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import is_color_like
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+PALETTE: tuple[str, ...] = tuple(sns.color_palette("colorblind").as_hex())
+"""Colours of groups, in order."""
+REFERENCE = "0.45"
+"""Grey of chance levels and other lines to compare with."""
+BACKGROUND = "0.85"
+"""Grey of what is not in any group that is drawn."""
+DIVERGING = "RdBu_r"
+"""Map of signed values: blue below 0, white at 0, red above."""
+
+
+def palette(n: int) -> list[str]:
+    """So many colours; they repeat after ten."""
+    return [PALETTE[i % len(PALETTE)] for i in range(n)]
+
+
+def group_colours(groups: Sequence[str], group_key: str, *owners: AnnData | MuData) -> dict[str, str]:
+    """Colour of each group: that of ``uns[f"{group_key}_colors"]`` where scanpy or the user stored it."""
+    for owner in owners:
+        stored = owner.uns.get(f"{group_key}_colors")
+        column = owner.obs.get(group_key)
+        if stored is None or column is None or not isinstance(column.dtype, pd.CategoricalDtype):
+            continue
+        colour_of = dict(zip(map(str, column.cat.categories), map(str, stored), strict=False))
+        if all(group in colour_of and is_color_like(colour_of[group]) for group in groups):
+            return {group: colour_of[group] for group in groups}
+    return dict(zip(groups, palette(len(groups)), strict=True))

@@ -1,0 +1,47 @@
+"""Read what ``tl`` wrote, from memory or from a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from petri_scvi._constants import UNS_KEY
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def read_result(data: AnnData | MuData, name: str, *, field: str, written_by: str) -> dict[str, Any]:
+    """Read a result.
+
+    Parameters
+    ----------
+    data
+        Where ``tl`` wrote it.
+    name
+        Name of the result in ``uns["petri_scvi"]``.
+    field
+        What the result must have.
+    written_by
+        Call that writes it, without the package.
+
+    Raises
+    ------
+    KeyError
+        There is no such result, or it is that of another function.
+    """
+    results = data.uns.get(UNS_KEY, {})
+    call = f"petri_scvi.tl.{written_by}"
+    if name not in results:
+        raise KeyError(f"uns[{UNS_KEY!r}] has no {name!r}; it has {sorted(results)}. Call {call} first.")
+    if field not in results[name]:
+        raise KeyError(
+            f"uns[{UNS_KEY!r}][{name!r}] has no {field!r}; it has {sorted(results[name])}. It is the result of "
+            f"another function; call {call} first."
+        )
+    return dict(results[name])
+
+
+def key_argument(key: str, default: str) -> str:
+    """How the name of a result is passed to the call that writes it."""
+    return "" if key == default else f", key_added={key!r}"

@@ -1,0 +1,97 @@
+"""Sharing tokens changes the work, not the result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from petri_scvi.nn import ExpressionEncoder, _expression_encoder
+from petri_scvi.nn._shared_tokens import _Read, distinct_pairs
+
+N_CELLS, N_GENES, DIM, N_LATENTS, N_VISIBLE = 7, 40, 16, 3, 12
+
+
+def expression(kind: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.poisson(torch.rand(N_CELLS, N_GENES, generator=generator) * 0.5, generator=generator).double()
+    if kind == "counts":
+        return counts.float().log1p().double()  # levels are told apart in float32
+    scaled = torch.randn(N_CELLS, N_GENES, generator=generator)
+    return (scaled if kind == "dense" else scaled * counts.float()).double()
+
+
+def encode(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None, *, share: bool) -> dict[str, Tensor]:
+    """Latents, as ``output``, and the gradient of every parameter."""
+    encoder.share_tokens = share
+    encoder.zero_grad()
+    latents = encoder(levels, visible)
+    (latents * torch.arange(latents.numel(), dtype=latents.dtype).view_as(latents).sin()).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
+    return {"output": latents.detach(), **gradients}
+
+
+@pytest.fixture
+def encoder() -> ExpressionEncoder:
+    torch.manual_seed(0)
+    encoder = ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=3, n_heads=2)
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return encoder.double()
+
+
+@pytest.mark.parametrize("kind", ["counts", "sparse", "dense"])
+@pytest.mark.parametrize("is_masked", [True, False])
+@pytest.mark.parametrize("n_bytes", [1, 24 * 2**20])  # one cell per chunk, and all in one
+def test_latents_and_every_gradient_equal_those_of_tokens_written_out(
+    encoder: ExpressionEncoder, kind: str, is_masked: bool, n_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(_expression_encoder.CHUNK_BYTES, "cpu", n_bytes)
+    levels = expression(kind)
+    visible = torch.rand(N_CELLS, N_GENES).topk(N_VISIBLE, dim=1).indices if is_masked else None
+    expected = encode(encoder, levels, visible, share=False)
+    found = encode(encoder, levels, visible, share=True)
+    assert found.keys() == expected.keys()
+    assert len(found) == 1 + len(list(encoder.parameters()))
+    for name, value in expected.items():
+        assert (found[name] - value).norm() <= 1e-10 * value.norm(), name
+
+
+def test_latents_of_cells_without_any_count(encoder: ExpressionEncoder) -> None:
+    levels = torch.zeros(3, N_GENES, dtype=torch.float64)
+    expected = encode(encoder, levels, None, share=False)["output"]
+    torch.testing.assert_close(encode(encoder, levels, None, share=True)["output"], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_shared_tokens_in_bfloat16_stay_near_float32(encoder: ExpressionEncoder) -> None:
+    encoder.float()
+    levels, visible = expression("counts").float(), torch.rand(N_CELLS, N_GENES).topk(N_VISIBLE, dim=1).indices
+    for seen in (visible, None):
+        expected = encode(encoder, levels, seen, share=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = encode(encoder, levels, seen, share=True)
+        assert found["output"].dtype == torch.float32
+        assert 0 < (found["output"] - expected["output"]).norm() < 0.1 * expected["output"].norm()
+        gradient = "tokens.embedding"
+        assert (found[gradient] - expected[gradient]).norm() < 0.3 * expected[gradient].norm()
+
+
+def test_distinct_pairs_are_few_and_rebuild_every_token() -> None:
+    genes = torch.tensor([[0, 3, 2], [3, 0, 2]])
+    levels = torch.tensor([[0.0, 1.5, -2.0], [1.5, -0.0, 7.0]])
+    pair_genes, pair_levels, place = distinct_pairs(genes, levels)
+    assert sorted(zip(pair_genes.tolist(), pair_levels.tolist(), strict=True)) == [(0, 0), (2, -2), (2, 7), (3, 1.5)]
+    assert torch.equal(pair_genes[place], genes)
+    assert torch.equal(pair_levels[place], levels)
+
+
+def test_gradient_of_reading_is_that_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, tokens = (
+        torch.randn(2, n, 5, generator=generator, dtype=torch.float64, requires_grad=True) for n in (3, 4)
+    )
+    assert torch.autograd.gradcheck(_read, (queries, tokens))
+
+
+def _read(queries: Tensor, tokens: Tensor) -> Tensor:
+    return _Read.apply(queries, tokens)

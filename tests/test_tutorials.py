@@ -1,0 +1,47 @@
+"""The tutorials run from top to bottom, and were committed as they ran."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parents[1] / "tutorials"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SCORES = "import json; print(json.dumps(table['value'].tolist()))"
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_was_committed_after_a_whole_run_without_complaints(path: Path) -> None:
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert kinds <= {"execute_result", "display_data"}  # no error, no warning
+    assert "display_data" in kinds
+    assert path.stat().st_size < 2**20
+
+
+@pytest.mark.slow
+# zmq and the kernel warn about themselves
+@pytest.mark.filterwarnings("ignore")
+def test_evaluation_runs_again_and_scores_every_embedding(tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "evaluation.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(SCORES))
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    scores = np.array(json.loads(notebook.cells[-1].outputs[0].text))
+    # A space that both modalities share (image, rna, both), and one each for itself (and three fusions); six metrics.
+    assert len(scores) == (3 + 5) * 6
+    assert np.isfinite(scores).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
