@@ -88,6 +88,17 @@ def test_controls_compete_only_when_asked(make_profiles: MakeProfiles) -> None:
     assert result_of(profiles)["score"] <= 0.05
 
 
+def test_genes_with_one_guide_compete_but_are_not_scored(make_profiles: MakeProfiles) -> None:
+    profiles = make_profiles()[2:].copy()  # GENE0 keeps one guide
+    with pytest.warns(UserWarning, match="1 of 20 target genes have one guide with a profile, for example 'GENE0'"):
+        result = result_of(profiles)
+    assert (result["n_genes"], result["n_single_guide"], len(result["table"])) == (19, 1, 19)
+    targets = profiles.obs["target_gene"].to_numpy()
+    is_target = targets != "non-targeting"
+    ranked = guide_average_precision(Likeness(unit_rows(profiles.X)), targets, ~is_target, False)["n_ranked"]
+    assert (ranked == is_target.sum() - 1).all()
+
+
 def test_errors_and_files(make_profiles: MakeProfiles, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no gene has two guides"):
         result_of(make_profiles(n_guides=1))
@@ -95,6 +106,8 @@ def test_errors_and_files(make_profiles: MakeProfiles, tmp_path: Path) -> None:
         result_of(make_profiles(n_controls=0), negatives="controls")
     with pytest.raises(ValueError, match=r"pass one of \['other_genes', 'controls'\]"):
         result_of(make_profiles(), negatives="all")
+    with pytest.raises(ValueError, match="n_null=0; it must be at least 1"):
+        result_of(make_profiles(), n_null=0)
     with pytest.raises(KeyError, match="no 'target_gene'"):
         result_of(AnnData(np.ones((2, 2)), obs=pd.DataFrame(index=["0", "1"])))
     with pytest.warns(UserWarning, match="n_null=100 is too small for 20 genes; pass 400"):

@@ -125,6 +125,14 @@ def test_a_flat_dimension_is_scaled_like_a_typical_one() -> None:
     np.testing.assert_allclose(adata.obsm["X_emb_scaled"][3, 1], 1)
 
 
+def test_a_replicate_with_one_control_is_named_and_only_centered() -> None:
+    adata = tiny()
+    adata.obs.loc[["5", "6"], "target_gene"] = "A"
+    with pytest.warns(UserWarning, match=r"controls of 1 of 2 replicates do not vary in any dimension: \['all/r2'\]"):
+        center_scale(adata, "X_emb")
+    np.testing.assert_array_equal(adata.obsm["X_emb_scaled"][4:, 0], [0, 10, 20, 40])
+
+
 def test_a_replicate_without_controls_is_named() -> None:
     adata = tiny()
     adata.obs.loc[adata.obs["replicate"] == "r2", "target_gene"] = "A"
@@ -158,6 +166,8 @@ def test_errors_name_what_was_found() -> None:
     adata = tiny()
     with pytest.raises(KeyError, match=r"key='X_pca' is not in adata.obsm, which has \['X_emb'\]"):
         center_scale(adata, "X_pca")
+    with pytest.raises(TypeError, match=r"found ndarray\. Put an array into the obsm"):
+        center_scale(adata.obsm["X_emb"], "X_emb")
     with pytest.raises(KeyError, match="'well' is not a column of adata.obs"):
         center_scale(adata, "X_emb", replicate_key="well")
     with pytest.raises(ValueError, match=r"no cell has target_gene 'NTC'.*\['non-targeting', 'A'\]"):

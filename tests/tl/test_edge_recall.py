@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
 
 import anndata
 import numpy as np
@@ -10,7 +12,7 @@ from anndata import AnnData
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.metrics.pairwise import cosine_similarity
 
-from petri_scvi.datasets import synthetic_screen
+from petri_scvi.datasets import _stringdb, stringdb, synthetic_screen
 from petri_scvi.tl import _likeness, edge_recall, efaar_recall, profile_similarity
 from petri_scvi.tl._edges import match_edges, read_edges
 from petri_scvi.tl._likeness import BLOCK, Likeness, pair_index
@@ -224,6 +226,33 @@ def test_errors_about_edges_say_what_overlaps_and_what_to_do() -> None:
         efaar_recall(profiles, edges, tail=0.5)
     with pytest.raises(ValueError, match="1 genes have more than one profile, for example 'G0'.*level='gene'"):
         edge_recall(genes(profiles.X, ["G0", "g0", "G2", "G3", "G4", "G5"]), edges)
+
+
+def test_rows_that_lack_a_gene_are_counted_and_left_out() -> None:
+    """A missing gene must not become one that is called NAN."""
+    profiles, edges = random_screen()
+    profiles.obs["target_gene"] = ["NAN", "NONE", *profiles.obs["target_gene"][2:]]
+    holes = pairs((None, "G2"), ("G3", float("nan")))
+    with pytest.warns(UserWarning, match="2 of 102 rows of the edge table lack a gene"):
+        result = result_of(profiles, pd.concat([edges, holes]))
+    assert result["n_positive"] == result_of(profiles, edges)["n_positive"]
+
+
+@pytest.mark.parametrize("of_table", ["human", "mouse"])
+def test_screens_of_either_species_find_the_edges_of_either_spelling(
+    of_table: Literal["human", "mouse"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"entity1,entity2\nTOMM20,TOMM22\nMYC,MAX\nACTB,PFN1\n"
+    entry = dataclasses.replace(_stringdb.STRINGDB, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(_stringdb, "STRINGDB", entry)
+    (tmp_path / "StringDB.txt").write_bytes(content)
+    table = stringdb(of_table, cache_dir=tmp_path)
+    human = ["TOMM20", "TOMM22", "MYC", "MAX", "ACTB", "PFN1"]
+    vectors = np.random.default_rng(0).normal(size=(6, 3))
+    for names in (human, [name.capitalize() for name in human]):
+        result = result_of(genes(vectors, names), table)
+        assert (result["n_genes_in_table"], result["n_edges_in_table"], result["n_positive"]) == (6, 3, 3)
+        assert set(result["positives"]["entity1"]) <= set(names)  # spelled as in the screen
 
 
 def test_genes_the_table_does_not_know_are_counted() -> None:

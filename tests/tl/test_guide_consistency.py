@@ -104,7 +104,8 @@ def test_seed_decides_and_is_not_cached(make_profiles: MakeProfiles) -> None:
 def test_genes_with_one_guide_are_drawn_but_not_scored(make_profiles: MakeProfiles) -> None:
     profiles = make_profiles(n_genes=10, n_guides=2)
     profiles = profiles[1:].copy()  # GENE0 keeps one guide
-    result = score(profiles)
+    with pytest.warns(UserWarning, match="1 of 10 target genes have one guide with a profile, for example 'GENE0'"):
+        result = score(profiles)
     assert (result["n_genes"], result["n_single_guide"]) == (9, 1)
     assert "GENE0" not in set(result["table"]["target_gene"])
     assert result["table"]["p_value"].notna().all()
@@ -138,6 +139,10 @@ def test_too_few_draws_are_reported(make_profiles: MakeProfiles) -> None:
 def test_errors_say_what_to_pass(make_profiles: MakeProfiles) -> None:
     with pytest.raises(ValueError, match="none of the 20 target genes has two guides.*level='guide'"):
         score(make_profiles(n_guides=1))
+    with pytest.raises(ValueError, match="n_null=0; it must be at least 1"):
+        score(make_profiles(), n_null=0)
+    with pytest.raises(ValueError, match="alpha=5 is not accepted; pass a rate between 0 and 1"):
+        score(make_profiles(), alpha=5)
     with pytest.raises(ValueError, match="a target gene has 6 guides, but there are only 3 target genes"):
         score(make_profiles(n_genes=3, n_guides=6))
     profiles = make_profiles()

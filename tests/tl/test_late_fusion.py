@@ -72,13 +72,18 @@ def test_similarity_of_profiles_is_written_with_nan_where_there_is_no_direction(
     profile_similarity(table)
     np.testing.assert_allclose(table.obsp["similarity"][1:, 1:], cosine_similarity(table.X[1:]), atol=1e-12)
     assert np.isnan(table.obsp["similarity"][0]).all()
-    with pytest.warns(UserWarning, match="1 of 20 profiles are NaN or zero"):
+    with (
+        pytest.warns(UserWarning, match="1 of 20 profiles are NaN or zero"),
+        pytest.warns(UserWarning, match="1 of 10 target genes have one guide"),
+    ):
         guide_consistency(table, similarity_key="similarity", n_null=500)
 
 
 def test_errors_and_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two or more AnnData, found"):
         late_fusion([FIRST], "concatenate")
+    with pytest.raises(ValueError, match=r"two or more AnnData, found \['AnnData'\]"):
+        late_fusion(FIRST, "concatenate")
     with pytest.raises(ValueError, match="method='sum' is not accepted"):
         late_fusion([FIRST, SECOND], "sum")  # type: ignore[arg-type]
     other = SECOND.copy()

@@ -74,6 +74,12 @@ def test_one_group_or_separate_slots_cannot_mix(make_mudata: Callable[..., MuDat
         row_of(make_mudata(shared=False), "modality")
 
 
+def test_numbers_out_of_range_are_refused() -> None:
+    for name in ("n_neighbors", "max_cells"):
+        with pytest.raises(ValueError, match=f"{name}=0; it must be at least 1"):
+            row_of(two_batches(0.0), "batch", **{name: 0})
+
+
 def test_nan_cells_are_left_out() -> None:
     adata = two_batches(0.0)
     adata.obsm["X_emb"][0] = np.nan

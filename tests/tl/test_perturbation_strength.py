@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance, kstest
@@ -97,6 +98,37 @@ def test_what_cannot_be_tested_is_counted(make_cells: MakeCells) -> None:
     assert np.isnan(table.loc["GENE0", "p_value"])
     assert not table.loc["GENE0", "is_active"]
     assert table.drop("GENE0")["q_value"].notna().all()
+
+
+def test_cells_whose_replicate_has_no_control_are_left_out_and_counted(make_cells: MakeCells) -> None:
+    """Otherwise the difference between replicates would be added to the distance."""
+    adata = make_cells()
+    is_control = (adata.obs["perturbation"] == "non-targeting").to_numpy()
+    adata = adata[~(is_control & (adata.obs["replicate"] == "r1").to_numpy())].copy()
+    with pytest.warns(UserWarning, match="120 cells of modality 'all' are in replicates without controls, or in none"):
+        found = table_of(adata)
+    expected = table_of(adata[(adata.obs["replicate"] == "r0").to_numpy()].copy())
+    assert (found["n_cells"] == 40).all()
+    assert (found["n_cells_compared"] == 20).all()
+    pd.testing.assert_frame_equal(found.drop(columns="n_cells"), expected.drop(columns="n_cells"))
+    adata.obs["replicate"] = adata.obs["replicate"].where(adata.obs["replicate"] == "r0")  # not named
+    with pytest.warns(UserWarning, match="120 cells"):
+        pd.testing.assert_frame_equal(table_of(adata), found)
+
+
+def test_a_nan_control_is_counted_once_however_often_it_is_compared(make_cells: MakeCells) -> None:
+    adata = make_cells()
+    adata.obsm["X_emb"][np.flatnonzero(adata.obs["perturbation"] == "non-targeting")[:5]] = np.nan
+    with pytest.warns(UserWarning, match="^5 cells of modality 'all' are NaN"):
+        table_of(adata)
+
+
+def test_numbers_out_of_range_are_refused(make_cells: MakeCells) -> None:
+    for name in ("n_permutations", "max_cells"):
+        with pytest.raises(ValueError, match=f"{name}=0; it must be at least 1"):
+            table_of(make_cells(), **{name: 0})
+    with pytest.raises(ValueError, match="alpha=0 is not accepted"):
+        table_of(make_cells(), alpha=0)
 
 
 def test_controls_are_needed(make_cells: MakeCells) -> None:

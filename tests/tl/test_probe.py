@@ -92,6 +92,20 @@ def test_modalities_are_probed_apart_and_survive_a_file(make_mudata: Callable[..
     np.testing.assert_array_equal(read["table"]["auc"], result["table"]["auc"])
 
 
+def test_numbers_out_of_range_and_too_few_cells_are_refused(make_cells: MakeCells) -> None:
+    adata = make_cells()
+    with pytest.raises(ValueError, match="n_folds=1 is not accepted; pass 2 or more"):
+        result_of(adata, "replicate", n_folds=1)
+    with pytest.raises(ValueError, match="n_neighbors=0; it must be at least 1"):
+        result_of(adata, "replicate", "knn", n_neighbors=0)
+    adata.obsm["X_emb"][3:] = np.nan
+    with (
+        pytest.warns(UserWarning, match="317 of 320 cells are NaN"),
+        pytest.raises(ValueError, match="3 cells of modality 'all' have.*n_folds=5 folds need at least as many"),
+    ):
+        result_of(adata, "replicate")
+
+
 def test_cells_are_limited(make_cells: MakeCells) -> None:
     assert result_of(make_cells(), "replicate", "knn", max_cells=100)["table"]["n_cells"].sum() == 100
     with pytest.raises(ValueError, match="method='mlp' is not accepted"):

@@ -83,6 +83,13 @@ def test_modalities_are_scored_apart_and_survive_a_file(make_mudata: Callable[..
     assert read["parameters"]["replicate_key"] == "replicate"
 
 
+def test_numbers_out_of_range_are_refused(make_cells: MakeCells) -> None:
+    with pytest.raises(ValueError, match="n_null=0; it must be at least 1"):
+        result_of(make_cells(), n_null=0)
+    with pytest.raises(ValueError, match="alpha=1 is not accepted"):
+        result_of(make_cells(), alpha=1)
+
+
 def test_nan_cells_are_counted(make_cells: MakeCells) -> None:
     adata = make_cells()
     adata.obsm["X_emb"][0] = np.nan

@@ -120,6 +120,18 @@ def test_the_table_survives_a_file_with_its_parameters(make_mudata: Callable[...
     assert read["parameters"]["keys"].tolist() == ["X_emb"]
 
 
+def test_nothing_to_score_is_refused_and_one_name_is_as_good_as_a_list(make_mudata: Callable[..., MuData]) -> None:
+    mdata = make_mudata()
+    with pytest.raises(ValueError, match="keys is empty; name the obsm slots"):
+        score_screen(mdata, [], progress=False)
+    with pytest.raises(ValueError, match="n_bootstrap=-1 is not accepted"):
+        score_screen(mdata, ["X_emb"], n_bootstrap=-1, progress=False)
+    one = score_screen(mdata, "X_emb", fusions="max_cosine", n_bootstrap=5, progress=False)
+    pd.testing.assert_frame_equal(
+        one, score_screen(mdata, ["X_emb"], fusions=["max_cosine"], n_bootstrap=5, progress=False)
+    )
+
+
 def test_missing_slots_show_before_the_work_starts(make_mudata: Callable[..., MuData]) -> None:
     mdata = make_mudata()
     with pytest.raises(KeyError, match="key='X_pca' is not in mdata.obsm"):

@@ -87,13 +87,14 @@ def test_fewer_cells_than_dimensions_keep_what_varies() -> None:
 
 def test_nan_cells_stay_nan_and_out_of_the_fit() -> None:
     values = correlated()
-    adata = AnnData(obsm={"X": np.vstack([values, np.full((1, 6), np.nan)])})
-    with pytest.warns(UserWarning, match="1 of 401 cells are NaN"):
+    adata = AnnData(obsm={"X": np.vstack([values, np.full((1, 6), np.nan), [[np.inf, 0, 0, 0, 0, 0]]])})
+    with pytest.warns(UserWarning, match="2 of 402 cells are NaN") as w:
         whiten(adata, "X")
+    assert len(w) == 1  # and none from NumPy
     clean = AnnData(obsm={"X": values})
     whiten(clean, "X")
     np.testing.assert_allclose(adata.obsm["X_whitened"][:400], clean.obsm["X_whitened"])
-    assert np.isnan(adata.obsm["X_whitened"][400]).all()
+    assert np.isnan(adata.obsm["X_whitened"][400:]).all()
 
 
 def test_errors() -> None:

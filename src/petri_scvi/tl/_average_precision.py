@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 
-from ._guide_consistency import consistent_share
+from ._guide_consistency import consistent_share, warn_single_guides
 from ._likeness import read_likeness
 from ._profiles import check_choice
-from ._results import TIE, warn, write_result
+from ._results import TIE, check_alpha, warn, write_result
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,19 +58,21 @@ def mean_average_precision(
     ``None``. Writes ``uns["petri_scvi"]["mean_average_precision"]``: ``table``, one row per gene with at least two
     guides: ``target_gene``, ``n_guides``, ``mean_average_precision``, ``mean_normalized_average_precision`` (0 for a
     random ranking, 1 for a perfect one), ``p_value``, ``q_value``, ``is_consistent``; ``score``, the share of these
-    that are consistent, with its 95 % Wilson interval, ``score_low`` and ``score_high``; ``parameters``.
+    that are consistent, with its 95 % Wilson interval, ``score_low`` and ``score_high``; ``n_genes``, and
+    ``n_single_guide``, the genes with one guide, which compete but are not scored; ``parameters``.
 
     Raises
     ------
     KeyError
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
-        No gene has two guides, or there is nothing to compete with.
+        No gene has two guides, there is nothing to compete with, or ``n_null`` or ``alpha`` is out of range.
 
     Warns
     -----
     UserWarning
-        ``n_null`` is so small that a single gene cannot pass, or profiles are NaN or zero and left out.
+        Genes have one guide, ``n_null`` is so small that a single gene cannot pass, or profiles are NaN or zero and
+        left out.
 
     Notes
     -----
@@ -78,6 +81,8 @@ def mean_average_precision(
     small, and few are large. With few competitors even a perfect ranking is likely by chance and cannot be significant.
     """
     check_choice("negatives", negatives, ("other_genes", "controls"))
+    check_sizes(n_null=n_null)
+    check_alpha(alpha)
     if "target_gene" not in profiles.obs:
         raise KeyError(f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}")
     targets = profiles.obs["target_gene"].astype(str).to_numpy()
@@ -86,6 +91,8 @@ def mean_average_precision(
     targets = targets[rows]
     per_guide = guide_average_precision(likeness, targets, targets == control, negatives == "controls")
     table = _per_gene(per_guide, n_null, np.random.default_rng(seed))
+    genes, n_guides = np.unique(targets[targets != control], return_counts=True)
+    warn_single_guides(genes[n_guides == 1], len(genes))
     if len(table) / (n_null + 1) >= alpha:
         warn(f"n_null={n_null} is too small for {len(table)} genes; pass {int(np.ceil(len(table) / alpha))} or more")
     parameters: dict[str, Any] = {
@@ -95,7 +102,9 @@ def mean_average_precision(
         "n_null": n_null,
     }
     parameters |= {"alpha": alpha, "seed": seed, "control": control}
-    write_result(profiles, "mean_average_precision", consistent_share(table, alpha), parameters)
+    result = consistent_share(table, alpha)
+    result |= {"n_genes": len(table), "n_single_guide": int((n_guides == 1).sum())}
+    write_result(profiles, "mean_average_precision", result, parameters)
 
 
 def guide_average_precision(

@@ -90,8 +90,8 @@ def center_scale(
     -----
     UserWarning
         A dimension does not vary among a replicate's controls: its deviation is replaced by the median deviation of
-        that replicate's other dimensions, or 1 if none varies. Or cells have NaN or infinite values: they stay out of
-        the statistics.
+        that replicate's other dimensions. No dimension varies, as with a single control: the replicate is centered, not
+        scaled. Or cells have NaN or infinite values: they stay out of the statistics.
 
     Notes
     -----
@@ -133,11 +133,7 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
     center, scale, n_floored, n_bad = _statistics(slot, np.split(order, np.cumsum(n_controls)[:-1]), groups)
     if n_bad:
         warn(f"{n_bad} of {int(is_control.sum())} controls are NaN or infinite; they are left out of the statistics")
-    if n_floored.any():
-        warn(
-            f"{int(n_floored.sum())} dimensions of {int((n_floored > 0).sum())} of {len(groups)} replicates do not "
-            "vary among the controls; they are divided by the replicate's median deviation instead"
-        )
+    _warn_flat(n_floored, slot.shape[1], groups)
     n_cells = np.bincount(codes[is_cell], minlength=len(groups))
     table = groups.assign(n_cells=n_cells, n_controls=n_controls, n_floored=n_floored)
     return Scaler(codes, center, scale, table)
@@ -171,11 +167,31 @@ def _replicate_codes(
 def _check_controls(n_controls: NDArray[np.intp], groups: pd.DataFrame) -> None:
     without = groups[n_controls == 0]
     if len(without):
-        names = [f"{m}/{r}" for m, r in zip(without["modality"], without["replicate"], strict=True)]
         raise ValueError(
-            f"{len(without)} of {len(groups)} replicates have no usable control: {names[:10]}. Drop their cells, or "
-            "choose a coarser replicate_key, for example 'batch'."
+            f"{len(without)} of {len(groups)} replicates have no usable control: {_names(without)}. Drop their cells, "
+            "or choose a coarser replicate_key, for example 'batch'."
         )
+
+
+def _warn_flat(n_floored: NDArray[np.intp], n_dims: int, groups: pd.DataFrame) -> None:
+    is_flat = n_floored == n_dims
+    some = n_floored[~is_flat]
+    if some.any():
+        warn(
+            f"{int(some.sum())} dimensions of {int((some > 0).sum())} of {len(groups)} replicates do not vary among "
+            "the controls; they are divided by the replicate's median deviation instead"
+        )
+    if is_flat.any():
+        warn(
+            f"the controls of {int(is_flat.sum())} of {len(groups)} replicates do not vary in any dimension: "
+            f"{_names(groups[is_flat])}. These replicates are centered, not scaled; a coarser replicate_key gives them "
+            "more controls."
+        )
+
+
+def _names(groups: pd.DataFrame) -> list[str]:
+    """Some replicates, for a message."""
+    return [f"{m}/{r}" for m, r in zip(groups["modality"], groups["replicate"], strict=True)][:10]
 
 
 def _statistics(

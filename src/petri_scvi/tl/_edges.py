@@ -91,6 +91,10 @@ def read_edges(edges: EdgeTable) -> pd.DataFrame:
             f"the edge table has shape {table.shape} and columns {list(table.columns)}; expected one row per edge, "
             "with the two genes in the first two columns and optionally a column 'score'"
         )
+    is_missing = table.iloc[:, :2].isna().any(axis=1).to_numpy()
+    if is_missing.any():
+        warn(f"{int(is_missing.sum())} of {len(table)} rows of the edge table lack a gene; they are left out")
+        table = table[~is_missing]
     read = pd.DataFrame({"entity1": table.iloc[:, 0], "entity2": table.iloc[:, 1]}).reset_index(drop=True)
     scored = next((c for c in SCORE_COLUMNS if c in table.columns), None)
     if scored is not None:
@@ -182,7 +186,7 @@ def _check_overlap(edges: Edges, unknown: NDArray[Any], min_score: float) -> Non
         raise ValueError(
             f"no positive edge joins two of the {counts['n_genes']} genes: {counts['n_genes_in_table']} of them are in "
             f"the table, and {counts['n_between']} edges between them have a score of at most {min_score:g}. Pass gene "
-            "symbols as the table spells them, a lower min_score, or another table."
+            "symbols as the first two columns of the table spell them, a lower min_score, or another table."
         )
     if counts["n_negative"] == 0:
         raise ValueError(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     Transform = Callable[[NDArray[np.float64], slice], NDArray[np.float64]]
@@ -104,11 +104,18 @@ def find_slots(
     ------
     KeyError
         No such slot, column or modality.
+    TypeError
+        The data are neither an AnnData nor a MuData.
     ValueError
         The matrix is not two-dimensional, or a cell has been measured in two modalities.
     """
     if isinstance(data, MuData):
         return _slots_of_mudata(data, key, columns, modality)
+    if not isinstance(data, AnnData):
+        raise TypeError(
+            f"expected an AnnData or a MuData, found {type(data).__name__}. Put an array into the obsm of one, whose "
+            f"obs says what each cell is: adata.obsm[{key!r}] = array"
+        )
     if modality is not None:
         raise ValueError(f"modality={modality!r} names a modality of a MuData, found an AnnData; leave it out")
     if key not in data.obsm:

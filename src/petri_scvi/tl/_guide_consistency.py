@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 
 from ._likeness import read_likeness
-from ._results import adjust, null_p_values, share, warn, write_result
+from ._results import adjust, check_alpha, null_p_values, share, warn, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,22 +76,27 @@ def guide_consistency(
     KeyError
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
-        No gene has two guides, or a gene has more guides than there are target genes to draw from.
+        No gene has two guides, a gene has more guides than there are target genes to draw from, or ``n_null`` or
+        ``alpha`` is out of range.
 
     Warns
     -----
     UserWarning
-        ``n_null`` is so small that a single consistent gene cannot pass, or profiles are NaN or zero and left out.
+        Genes have one guide, ``n_null`` is so small that a single consistent gene cannot pass, or profiles are NaN or
+        zero and left out.
 
     Notes
     -----
     A null draw takes one guide from each of ``n_guides`` different genes, all genes being equally likely. One is added
     to both counts of the p-value, so that it is never 0 :cite:p:`PETRI2026`.
     """
+    check_sizes(n_null=n_null)
+    check_alpha(alpha)
     likeness, targets = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
     genes, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)
     tested = np.flatnonzero(counts >= 2)
     _check_genes(len(tested), counts, targets)
+    warn_single_guides(genes[counts == 1], len(genes))
     if len(tested) / (n_null + 1) >= alpha:
         warn(
             f"n_null={n_null} is too small for {len(tested)} genes: a single consistent gene cannot reach "
@@ -160,6 +166,15 @@ def draw_distinct(pools: Sequence[NDArray[np.intp]], n_draws: int, rng: np.rando
             clashes = (drawn[open_draws, :position] == drawn[open_draws, position, None]).any(axis=1)
             open_draws = open_draws[clashes]
     return drawn
+
+
+def warn_single_guides(single: NDArray[Any], n_genes: int) -> None:
+    """Count the genes that one guide cannot be compared within."""
+    if len(single):
+        warn(
+            f"{len(single)} of {n_genes} target genes have one guide with a profile, for example {str(single[0])!r}; "
+            "they are not scored"
+        )
 
 
 def _check_genes(n_tested: int, counts: NDArray[np.intp], targets: NDArray[Any]) -> None:

@@ -52,7 +52,7 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
         Rows are left out because they are not in every table.
     """
     check_choice("method", method, FUSIONS)
-    tables = list(profiles)
+    tables = [profiles] if isinstance(profiles, AnnData) else list(profiles)
     if len(tables) < 2 or not all(isinstance(table, AnnData) for table in tables):
         raise ValueError(f"pass a list of two or more AnnData, found {[type(table).__name__ for table in tables]}")
     for table in tables:

@@ -10,6 +10,8 @@ from scipy.stats import entropy
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
+from petri_scvi._checks import check_sizes
+
 from ._embedding import find_slots, finite_rows, subsample
 from ._results import warn, write_result
 
@@ -59,7 +61,7 @@ def mixing(
     KeyError
         A slot or column is missing.
     ValueError
-        Fewer than two groups have cells.
+        Fewer than two groups have cells, or a number is out of range.
 
     Warns
     -----
@@ -71,6 +73,7 @@ def mixing(
     A cell is not its own neighbour. Groups that differ because they received different perturbations are not expected
     to mix.
     """
+    check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     rng = np.random.default_rng(seed)
     rows = []
     for slot in find_slots(data, key, [] if obs_key == MODALITY else [obs_key]):

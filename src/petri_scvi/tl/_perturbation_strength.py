@@ -9,10 +9,11 @@ import pandas as pd
 from rich.progress import track
 from scipy.spatial.distance import cdist
 
+from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 
 from ._embedding import find_slots, finite_rows, subsample
-from ._results import adjust, warn, write_result
+from ._results import adjust, check_alpha, warn, write_result
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,9 +49,9 @@ def perturbation_strength(
     perturbation_key
         ``obs`` column of what to test: the perturbation, or the guide.
     replicate_key
-        ``obs`` column of the replicate. Labels are exchanged within replicates only, and controls come from the
-        replicates in which the perturbation was seen, so that replicates that differ do not look like an effect.
-        ``None`` exchanges freely.
+        ``obs`` column of the replicate. Labels are exchanged within replicates only, and only replicates that have
+        cells of both the perturbation and the controls are compared, so that replicates that differ do not look like
+        an effect. ``None`` exchanges freely.
     control
         Value of ``perturbation_key`` that marks controls.
     n_permutations
@@ -76,18 +77,20 @@ def perturbation_strength(
     KeyError
         A slot or column is missing.
     ValueError
-        There are no controls.
+        There are no controls, or ``n_permutations``, ``max_cells`` or ``alpha`` is out of range.
 
     Warns
     -----
     UserWarning
-        Perturbations have fewer than two cells or share no replicate with controls: their row has NaN. Or cells have
-        NaN or infinite values and are left out.
+        Perturbations have fewer than two cells or share no replicate with controls: their row has NaN. Or cells are
+        left out, because their replicate has no control or is not named, or because they have NaN or infinite values.
 
     Notes
     -----
     ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells.
     """
+    check_sizes(n_permutations=n_permutations, max_cells=max_cells)
+    check_alpha(alpha)
     columns = [perturbation_key] + ([] if replicate_key is None else [replicate_key])
     tables = []
     for slot in find_slots(data, key, columns):
@@ -130,27 +133,30 @@ class _Tests:
                 f"no cell of modality {modality!r} has obs[{perturbation_key!r}] {control!r}; name the value that "
                 "marks the controls with control=..."
             )
+        treated = labels[labels.notna() & (labels != control)]
         self.rows_of = {
-            str(name): np.asarray(rows, dtype=np.intp)
-            for name, rows in labels[labels.notna() & (labels != control)].groupby(labels).indices.items()
+            str(name): treated.index[places].to_numpy(dtype=np.intp)
+            for name, places in treated.groupby(treated).indices.items()
         }
-        index = np.flatnonzero((labels.notna() & (labels != control)).to_numpy())
-        self.rows_of = {name: index[rows] for name, rows in self.rows_of.items()}
         replicate = cells[replicate_key] if replicate_key is not None else pd.Series("", index=cells.index)
-        self.stratum = pd.factorize(replicate)[0]
+        self.stratum = pd.factorize(replicate)[0]  # -1 where it is not named
+        self.is_comparable = np.isin(self.stratum, self.stratum[self.controls]) & (self.stratum >= 0)
 
     def run(self, n_permutations: int, max_cells: int, rng: np.random.Generator, progress: bool) -> pd.DataFrame:
         """One row per perturbation."""
-        records, n_bad = [], 0
+        records = []
+        is_bad = np.zeros(len(self.stratum), dtype=bool)
+        self._warn_not_comparable()
         names = track(self.rows_of, f"Strength, {self.modality}", disable=not progress)
         for name in names:
-            rows = subsample(self.rows_of[name], max_cells, rng)
+            rows = self.rows_of[name]
+            rows = subsample(rows[self.is_comparable[rows]], max_cells, rng)
             shared = self.controls[np.isin(self.stratum[self.controls], self.stratum[rows])]
             controls = subsample(shared, max_cells, rng)
             both = np.concatenate([rows, controls])
             vectors = self.slot.take(both)
             is_finite = finite_rows(vectors)
-            n_bad += int((~is_finite).sum())
+            is_bad[both[~is_finite]] = True  # a control is compared many times, and counted once
             is_treated = (np.arange(len(both)) < len(rows))[is_finite]
             n, m = int(is_treated.sum()), int((~is_treated).sum())
             distance = p_value = np.nan
@@ -158,11 +164,19 @@ class _Tests:
                 strata = self.stratum[both][is_finite]
                 distance, p_value = energy_test(vectors[is_finite], is_treated, strata, n_permutations, rng)
             records.append((self.modality, name, len(self.rows_of[name]), n, m, distance, p_value))
-        if n_bad:
-            warn(f"{n_bad} cells of modality {self.modality!r} are NaN or infinite; they are left out")
+        if is_bad.any():
+            warn(f"{int(is_bad.sum())} cells of modality {self.modality!r} are NaN or infinite; they are left out")
         columns = ["modality", "perturbation", "n_cells", "n_cells_compared", "n_controls_compared"]
         table = pd.DataFrame(records, columns=[*columns, "energy_distance", "p_value"])
         return table.sort_values("energy_distance", ascending=False, ignore_index=True)
+
+    def _warn_not_comparable(self) -> None:
+        n_left_out = sum(int((~self.is_comparable[rows]).sum()) for rows in self.rows_of.values())
+        if n_left_out:
+            warn(
+                f"{n_left_out} cells of modality {self.modality!r} are in replicates without controls, or in none; "
+                "they are left out. Pass a coarser replicate_key, for example 'batch', to keep them."
+            )
 
 
 def energy_test(

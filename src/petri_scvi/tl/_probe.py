@@ -13,6 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from petri_scvi._checks import check_sizes
+
 from ._embedding import find_slots, finite_rows, subsample
 from ._profiles import check_choice
 from ._results import warn, write_result
@@ -73,7 +75,7 @@ def probe(
     KeyError
         A slot or column is missing.
     ValueError
-        Fewer than two classes have ``n_folds`` cells.
+        Fewer than two classes have ``n_folds`` cells, there are fewer cells than folds, or a number is out of range.
 
     Warns
     -----
@@ -82,10 +84,20 @@ def probe(
         and are left out.
     """
     check_choice("method", method, ("linear", "knn"))
+    check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
+    if n_folds < 2:
+        raise ValueError(
+            f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each fold is predicted by the others"
+        )
     rows = []
     for slot in find_slots(data, key, [obs_key]):
         for modality in pd.unique(slot.cells["modality"].dropna()):
             vectors, labels = _cells_to_probe(slot, str(modality), obs_key, max_cells, np.random.default_rng(seed))
+            if len(labels) < n_folds:
+                raise ValueError(
+                    f"{len(labels)} cells of modality {str(modality)!r} have an obs[{obs_key!r}] and a finite "
+                    f"embedding; n_folds={n_folds} folds need at least as many"
+                )
             if labels.dtype.kind == "f":
                 scores = _regress(vectors, labels, method, n_folds, n_neighbors, seed)
             else:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 
 from ._embedding import find_slots, finite_rows
 from ._guide_consistency import consistent_share, draw_distinct
 from ._likeness import Likeness, unit_rows
 from ._profiles import fold_guides
-from ._results import null_p_values, warn, write_result
+from ._results import check_alpha, null_p_values, warn, write_result
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -70,7 +71,7 @@ def replicate_consistency(
     KeyError
         A slot or column is missing.
     ValueError
-        No perturbation was seen in two replicates.
+        No perturbation was seen in two replicates, or ``n_null`` or ``alpha`` is out of range.
 
     Warns
     -----
@@ -82,6 +83,8 @@ def replicate_consistency(
     A null draw takes, from the same replicates, profiles of different perturbations. So what all profiles of one
     replicate have in common, such as a batch effect, does not count as agreement.
     """
+    check_sizes(n_null=n_null)
+    check_alpha(alpha)
     rng = np.random.default_rng(seed)
     tables, n_not_scored = [], 0
     for slot in find_slots(data, key, [perturbation_key, replicate_key]):

@@ -42,7 +42,7 @@ def score_screen(
     guide_key: str = "guide",
     target_key: str = "target_gene",
     control: str = CONTROL,
-    fusions: Sequence[Fusion] | None = None,
+    fusions: Fusion | Sequence[Fusion] | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
     progress: bool = True,
@@ -85,7 +85,7 @@ def score_screen(
     KeyError
         A slot or column is missing.
     ValueError
-        A step of the protocol cannot be taken; its function names the fix.
+        There is nothing to score, or a step of the protocol cannot be taken; its function names the fix.
 
     Notes
     -----
@@ -93,6 +93,11 @@ def score_screen(
     draw genes, not pairs, so that pairs that share a gene stay together.
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
+    if not keys:
+        raise ValueError("keys is empty; name the obsm slots to score, for example keys=['X_petri']")
+    if n_bootstrap < 0:
+        raise ValueError(f"n_bootstrap={n_bootstrap!r} is not accepted; pass 0 for no intervals, or a few hundred")
+    fusions = [fusions] if isinstance(fusions, str) else fusions
     for name in fusions or ():
         check_choice("fusions", name, FUSIONS)
     replicate_keys = [replicate_key] if isinstance(replicate_key, str) else list(replicate_key)

@@ -36,6 +36,7 @@ class Whitener:
 
     def __call__(self, chunk: NDArray[np.float64], rows: slice) -> NDArray[np.float64]:
         """Transform some rows."""
+        chunk[~finite_rows(chunk)] = np.nan  # infinity minus infinity would warn
         whitened: NDArray[np.float64] = (chunk - self.mean) @ self.weights
         return whitened
 
