@@ -21,6 +21,27 @@ def guide_table(n_genes: int, n_guides: int, n_controls: int = 4) -> pd.DataFram
     return pd.DataFrame({"target_gene": genes}, index=[f"sg{i}" for i in range(len(genes))])
 
 
+def _assert_same(found: Any, expected: Any, where: str = "") -> None:
+    if isinstance(expected, dict):
+        assert set(found) == set(expected), where
+        for name in expected:
+            _assert_same(found[name], expected[name], f"{where}/{name}")
+    elif isinstance(expected, pd.DataFrame):
+        assert list(found.columns) == list(expected.columns), where
+        for column in expected:
+            _assert_same(found[column].to_numpy(), expected[column].to_numpy(), f"{where}/{column}")
+    elif np.asarray(expected).dtype.kind == "f":
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9, err_msg=where)
+    else:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected), where)
+
+
+@pytest.fixture
+def assert_same() -> Callable[..., None]:
+    """Compare results in ``uns``, whatever a file turned their containers into."""
+    return _assert_same
+
+
 @pytest.fixture
 def make_profiles() -> Callable[..., AnnData]:
     """Profiles of guides: a direction per gene times ``signal``, plus noise."""

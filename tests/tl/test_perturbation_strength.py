@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance, kstest
 
-from petri_scvi.tl import perturbation_strength
+from petri_scvi.tl import center_scale, perturbation_strength
 from petri_scvi.tl._perturbation_strength import energy_test
 
 if TYPE_CHECKING:
@@ -98,6 +98,28 @@ def test_what_cannot_be_tested_is_counted(make_cells: MakeCells) -> None:
     assert np.isnan(table.loc["GENE0", "p_value"])
     assert not table.loc["GENE0", "is_active"]
     assert table.drop("GENE0")["q_value"].notna().all()
+
+
+def test_scaling_on_few_controls_makes_nothing_active(make_cells: MakeCells) -> None:
+    """Controls lie closer to the origin than other cells, once they are what the scaling was estimated on."""
+    p_values: list[float] = []
+    for seed in range(40):
+        adata = make_cells(n_genes=6, n_guides=1, n_per_guide=30, n_dims=32, signal=0.0, seed=seed)
+        is_extra = adata.obs["guide"].isin(["sg8", "sg9"]).to_numpy()
+        adata = adata[~is_extra].copy()  # 30 controls in each of two replicates
+        center_scale(adata, "X_emb")
+        perturbation_strength(adata, "X_emb_scaled", n_permutations=99, progress=False, seed=seed)
+        scaled = adata.uns["petri_scvi"]["perturbation_strength"]["table"]
+        pd.testing.assert_frame_equal(scaled, table_of(adata, n_permutations=99, seed=seed), rtol=1e-4)
+        p_values += scaled["p_value"].tolist()
+    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+def test_a_constant_dimension_does_not_matter(make_cells: MakeCells) -> None:
+    adata, other = make_cells(), make_cells()
+    constant = np.full((other.n_obs, 1), 0.1, dtype=np.float32)
+    other.obsm["X_emb"] = np.hstack([other.obsm["X_emb"], constant])
+    pd.testing.assert_frame_equal(table_of(other), table_of(adata))
 
 
 def test_cells_whose_replicate_has_no_control_are_left_out_and_counted(make_cells: MakeCells) -> None:

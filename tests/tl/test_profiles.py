@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 from mudata import MuData
 
-from petri_scvi.tl import _embedding, aggregate_guides, aggregate_profiles
+from petri_scvi.tl import _embedding, aggregate_guides, aggregate_profiles, replicate_consistency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +134,20 @@ def test_many_guides_and_modalities_in_chunks_equal_a_group_by(
     for name in ("image", "rna"):
         np.testing.assert_allclose(profiles.layers[name], expected.loc[name].loc[profiles.obs_names], rtol=1e-6)
     np.testing.assert_allclose(aggregate_profiles(mdata, "X_dask").X, profiles.X, rtol=1e-12)
+
+
+def test_chunks_without_a_cell_to_average_are_passed_over(
+    make_mudata: Callable[..., MuData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared slot, whole chunks belong to the other modality; in a screen, some hold controls only."""
+    mdata = make_mudata()
+    expected = aggregate_profiles(mdata, "X_emb", modality="rna")
+    replicate_consistency(mdata, "X_emb", n_null=200)
+    table = mdata.uns["petri_scvi"]["replicate_consistency"]["table"]
+    monkeypatch.setattr(_embedding, "CHUNK_ROWS", 29)
+    np.testing.assert_allclose(aggregate_profiles(mdata, "X_emb", modality="rna").X, expected.X)
+    replicate_consistency(mdata, "X_emb", n_null=200)
+    pd.testing.assert_frame_equal(mdata.uns["petri_scvi"]["replicate_consistency"]["table"], table)
 
 
 def test_profiles_survive_a_file(make_mudata: Callable[..., MuData], tmp_path: Path) -> None:

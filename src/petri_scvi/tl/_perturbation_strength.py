@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from rich.progress import track
+from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from petri_scvi._checks import check_sizes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ._embedding import Slot
 
 MIN_CELLS = 2
+FLAT = 1e-6
+"""A deviation of less than this share of a replicate's largest one, or of the dimension's mean, counts as zero."""
 
 
 def perturbation_strength(
@@ -45,7 +48,8 @@ def perturbation_strength(
     data
         Cells. In a MuData each modality is tested on its own.
     key
-        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`.
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`. Scaled before or
+        not, the result is the same.
     perturbation_key
         ``obs`` column of what to test: the perturbation, or the guide.
     replicate_key
@@ -69,8 +73,8 @@ def perturbation_strength(
     -------
     ``None``. Writes ``uns["petri_scvi"]["perturbation_strength"]``: ``table``, one row per modality and perturbation,
     strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``, ``n_controls_compared``,
-    ``energy_distance`` (in units of the embedding, 0 on average without an effect), ``p_value``, ``q_value``,
-    ``is_active``; ``parameters``.
+    ``energy_distance`` (in standard deviations of a replicate's cells, 0 on average without an effect), ``p_value``,
+    ``q_value``, ``is_active``; ``parameters``.
 
     Raises
     ------
@@ -87,7 +91,10 @@ def perturbation_strength(
 
     Notes
     -----
-    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells.
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells. First each dimension
+    is standardised within each replicate, by mean and standard deviation of all its cells that have a perturbation.
+    After scaling on the controls alone, these are closer to the origin than cells without an effect, and with few
+    controls and many dimensions p-values are far too small.
     """
     check_sizes(n_permutations=n_permutations, max_cells=max_cells)
     check_alpha(alpha)
@@ -140,6 +147,7 @@ class _Tests:
         }
         replicate = cells[replicate_key] if replicate_key is not None else pd.Series("", index=cells.index)
         self.stratum = pd.factorize(replicate)[0]  # -1 where it is not named
+        self.center, self.scale = _replicate_statistics(slot, np.where(is_here, self.stratum, -1))
         self.is_comparable = np.isin(self.stratum, self.stratum[self.controls]) & (self.stratum >= 0)
 
     def run(self, n_permutations: int, max_cells: int, rng: np.random.Generator, progress: bool) -> pd.DataFrame:
@@ -154,8 +162,9 @@ class _Tests:
             shared = self.controls[np.isin(self.stratum[self.controls], self.stratum[rows])]
             controls = subsample(shared, max_cells, rng)
             both = np.concatenate([rows, controls])
-            vectors = self.slot.take(both)
+            vectors = self.slot.take(both).astype(np.float64)
             is_finite = finite_rows(vectors)
+            vectors = (vectors - self.center[self.stratum[both]]) / self.scale[self.stratum[both]]
             is_bad[both[~is_finite]] = True  # a control is compared many times, and counted once
             is_treated = (np.arange(len(both)) < len(rows))[is_finite]
             n, m = int(is_treated.sum()), int((~is_treated).sum())
@@ -177,6 +186,34 @@ class _Tests:
                 f"{n_left_out} cells of modality {self.modality!r} are in replicates without controls, or in none; "
                 "they are left out. Pass a coarser replicate_key, for example 'batch', to keep them."
             )
+
+
+def _replicate_statistics(slot: Slot, stratum: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each dimension within each replicate, from two passes; -1 is no replicate."""
+    n_strata = int(stratum.max(initial=-1)) + 1
+    total, squares = np.zeros((n_strata, slot.shape[1])), np.zeros((n_strata, slot.shape[1]))
+    counts = np.zeros(n_strata)
+    for rows, chunk in slot.chunks():
+        keep = (stratum[rows] >= 0) & finite_rows(chunk)
+        member = _members(stratum[rows][keep], n_strata)
+        total += member @ chunk[keep]
+        counts += np.bincount(stratum[rows][keep], minlength=n_strata)
+    counts = np.maximum(counts, 1)[:, None]
+    center = total / counts
+    for rows, chunk in slot.chunks():
+        keep = (stratum[rows] >= 0) & finite_rows(chunk)
+        codes = stratum[rows][keep]
+        squares += _members(codes, n_strata) @ np.square(chunk[keep] - center[codes])
+    scale = np.sqrt(squares / counts)
+    # A dimension that does not vary says nothing; rounding errors of its mean must not be blown up.
+    is_flat = scale <= FLAT * np.maximum(np.abs(center), scale.max(axis=1, keepdims=True))
+    scale[is_flat] = np.inf
+    return center, scale
+
+
+def _members(codes: NDArray[np.intp], n: int) -> sparse.csr_matrix:
+    """Indicator matrix, shape ``(n, len(codes))``."""
+    return sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n, len(codes)))
 
 
 def energy_test(

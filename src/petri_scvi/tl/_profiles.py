@@ -174,6 +174,8 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
         is_finite = finite_rows(chunk)
         n_bad += int((is_used[rows] & ~is_finite).sum())
         keep = is_used[rows] & is_finite
+        if not keep.any():  # as in chunks of controls, or of another modality
+            continue
         labels = group[rows][keep]
         present, place = np.unique(labels, return_inverse=True)
         indicator = sparse.csr_matrix((np.ones(len(labels)), (place, np.arange(len(labels)))))
