@@ -91,7 +91,8 @@ def perturbation_strength(
 
     Notes
     -----
-    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells. First each dimension
+    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean distances and means over distinct cells, used as for
+    transcriptomes in :cite:t:`Peidli2024`, but with exchanges within replicates. First each dimension
     is standardised within each replicate, by mean and standard deviation of all its cells that have a perturbation.
     After scaling on the controls alone, these are closer to the origin than cells without an effect, and with few
     controls and many dimensions p-values are far too small.
