@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from petri_scvi.nn._blocks import CrossAttentionBlock
 
 BITS_PER_LEVEL = 32
+LEVEL_BITS = 2**BITS_PER_LEVEL - 1
 
 
 @torch.compiler.disable  # the number of pairs depends on the data
@@ -73,11 +75,10 @@ def distinct_pairs(genes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tenso
     Gene and level of each distinct pair, shape ``(U,)``, and the pair of each token, shape ``(B, T)``.
     """
     # Gene and bits of the level in one integer: exact for any level, and sorted as fast as integers are.
-    bits = (levels.float() + 0.0).contiguous().view(torch.int32).long() & (
-        2**BITS_PER_LEVEL - 1
-    )  # + 0.0 turns -0.0 into 0.0
+    # Adding 0.0 makes -0.0 equal 0.0.
+    bits = (levels.float() + 0.0).contiguous().view(torch.int32).long() & LEVEL_BITS
     pairs, place = torch.unique((genes << BITS_PER_LEVEL) | bits, return_inverse=True)
-    distinct_levels = (pairs & (2**BITS_PER_LEVEL - 1)).to(torch.int32).view(torch.float32)
+    distinct_levels = (pairs & LEVEL_BITS).to(torch.int32).view(torch.float32)
     return pairs >> BITS_PER_LEVEL, distinct_levels.to(levels.dtype), place
 
 
@@ -127,24 +128,22 @@ def read_every_gene(
     """
     n_cells, n_heads, n_latents = len(latents), block.n_heads, latents.shape[1]
     queries = _queries(block, latents)  # (B, H, L, d)
-    affine = zero_tokens * block.norm_tokens.weight + block.norm_tokens.bias
-    key, value = (part.unflatten(1, (n_heads, -1)).transpose(0, 1) for part in block.key_value(affine).chunk(2, -1))
+    # Without their constants, as in the identities above: that of the keys drops out, that of the values is added last.
+    projected = linear(zero_tokens, block.key_value.weight * block.norm_tokens.weight)  # (M, 2 * D)
+    key, value = (part.unflatten(1, (n_heads, -1)).transpose(0, 1) for part in projected.chunk(2, -1))  # (H, M, d)
 
     # One product over the gene axis for all cells, then the columns of genes that are not zero.
     scores = queries.transpose(0, 1).flatten(1, 2) @ key.transpose(1, 2)  # (H, B * L, M)
     scores = scores.unflatten(1, (n_cells, n_latents))
     columns = genes[None, :, None].expand(n_heads, -1, n_latents, -1)  # (H, B, L, K)
-    moved = _move_to_latents(block, queries)  # (B, H * L, D)
-    # The scores left out a constant, which matters beside scores that have it.
-    constant = (queries @ _key_constant(block)[:, :, None]).transpose(0, 1)  # (H, B, L, 1)
-    listed = (moved @ tokens.transpose(1, 2)).unflatten(1, (n_heads, n_latents)).transpose(0, 1) + constant
+    listed = _move_to_latents(block, queries) @ tokens.transpose(1, 2)  # (B, H * L, K)
+    listed = listed.unflatten(1, (n_heads, n_latents)).transpose(0, 1)  # (H, B, L, K)
     weights = _softmax(scores.scatter(-1, columns, listed.to(scores.dtype)), dim=-1)
 
     listed_weights = weights.gather(-1, columns).transpose(0, 1).flatten(1, 2).to(tokens.dtype)  # (B, H * L, K)
     zero_weights = weights.scatter(-1, columns, 0.0).to(value.dtype)
     from_zeros = (zero_weights.flatten(1, 2) @ value).unflatten(1, (n_cells, n_latents))  # (H, B, L, d)
-    from_listed = _values(block, listed_weights @ tokens, listed_weights.sum(dim=-1, keepdim=True))
-    return from_zeros.permute(1, 2, 0, 3).flatten(2) + from_listed
+    return from_zeros.permute(1, 2, 0, 3).flatten(2) + _values(block, listed_weights @ tokens)
 
 
 def _queries(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
@@ -161,24 +160,13 @@ def _move_to_latents(block: CrossAttentionBlock, queries: Tensor) -> Tensor:
     return moved.unflatten(1, (len(queries), -1)).transpose(0, 1).flatten(1, 2)
 
 
-def _key_constant(block: CrossAttentionBlock) -> Tensor:
-    """The part of every key that does not depend on the token, shape ``(H, d)``."""
-    weight, bias = block.key_value.weight.chunk(2)[0], block.key_value.bias.chunk(2)[0]
-    return (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, -1))
-
-
-def _values(block: CrossAttentionBlock, read: Tensor, total: Tensor | float = 1.0) -> Tensor:
-    """Apply the value projection to weighted sums of tokens, whose weights sum to ``total``.
-
-    Shapes ``(B, H * L, D)`` and optional ``(B, H * L, 1)`` -> ``(B, L, D)``.
-    """
+def _values(block: CrossAttentionBlock, read: Tensor) -> Tensor:
+    """Apply the value projection to weighted sums of tokens; shapes ``(B, H * L, D)`` -> ``(B, L, D)``."""
     weight, bias = block.key_value.weight.chunk(2)[1], block.key_value.bias.chunk(2)[1]
     projection = (weight * block.norm_tokens.weight).unflatten(0, (block.n_heads, -1)).transpose(1, 2)  # (H, D, d)
     constant = (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, 1, -1))  # (H, 1, d)
-    if not isinstance(total, float):
-        total = total.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, 1)
     by_head = read.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, D)
-    values = by_head @ projection + total * constant  # (H, B * L, d)
+    values = by_head @ projection + constant  # (H, B * L, d)
     return values.unflatten(1, (len(read), -1)).permute(1, 2, 0, 3).flatten(2)
 
 
