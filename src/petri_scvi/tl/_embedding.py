@@ -51,6 +51,27 @@ class Slot:
                 chunk = transform(chunk, rows)
             yield rows, chunk
 
+    def sum_groups(
+        self, group: NDArray[np.intp], n_groups: int, *transforms: Transform
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp], int]:
+        """Sum of the transformed rows of each group, from one pass through the matrix; -1 is no group.
+
+        Returns the sums, shape ``(n_groups, D)``, the rows in each, and how many rows were left out as not finite.
+        """
+        sums, counts, n_bad = np.zeros((n_groups, self.shape[1])), np.zeros(n_groups, dtype=np.intp), 0
+        for rows, chunk in self.chunks(*transforms):
+            is_used, is_finite = group[rows] >= 0, finite_rows(chunk)
+            n_bad += int((is_used & ~is_finite).sum())
+            keep = is_used & is_finite
+            if not keep.any():  # as in chunks of controls, or of another modality
+                continue
+            labels = group[rows][keep]
+            present, place = np.unique(labels, return_inverse=True)
+            indicator = sparse.csr_matrix((np.ones(len(labels)), (place, np.arange(len(labels)))))
+            sums[present] += indicator @ chunk[keep]
+            counts += np.bincount(labels, minlength=n_groups)
+        return sums, counts, n_bad
+
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
         """Chosen rows, shape ``(len(rows), D)``, in single precision if the matrix is."""
         dtype = np.float64 if self.array_dtype == np.float64 else np.float32

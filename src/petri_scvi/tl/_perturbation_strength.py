@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from rich.progress import track
-from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from petri_scvi._checks import check_sizes
@@ -192,29 +191,19 @@ class _Tests:
 def _replicate_statistics(slot: Slot, stratum: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each dimension within each replicate, from two passes; -1 is no replicate."""
     n_strata = int(stratum.max(initial=-1)) + 1
-    total, squares = np.zeros((n_strata, slot.shape[1])), np.zeros((n_strata, slot.shape[1]))
-    counts = np.zeros(n_strata)
-    for rows, chunk in slot.chunks():
-        keep = (stratum[rows] >= 0) & finite_rows(chunk)
-        member = _members(stratum[rows][keep], n_strata)
-        total += member @ chunk[keep]
-        counts += np.bincount(stratum[rows][keep], minlength=n_strata)
-    counts = np.maximum(counts, 1)[:, None]
-    center = total / counts
-    for rows, chunk in slot.chunks():
-        keep = (stratum[rows] >= 0) & finite_rows(chunk)
-        codes = stratum[rows][keep]
-        squares += _members(codes, n_strata) @ np.square(chunk[keep] - center[codes])
-    scale = np.sqrt(squares / counts)
+    total, counts, _ = slot.sum_groups(stratum, n_strata)
+    n_cells = np.maximum(counts, 1)[:, None]
+    center = total / n_cells
+
+    def square_deviation(chunk: NDArray[np.float64], rows: slice) -> NDArray[np.float64]:
+        return np.square(chunk - center[stratum[rows]])
+
+    squares, _, _ = slot.sum_groups(stratum, n_strata, square_deviation)
+    scale = np.sqrt(squares / n_cells)
     # A dimension that does not vary says nothing; rounding errors of its mean must not be blown up.
     is_flat = scale <= FLAT * np.maximum(np.abs(center), scale.max(axis=1, keepdims=True))
     scale[is_flat] = np.inf
     return center, scale
-
-
-def _members(codes: NDArray[np.intp], n: int) -> sparse.csr_matrix:
-    """Indicator matrix, shape ``(n, len(codes))``."""
-    return sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n, len(codes)))
 
 
 def energy_test(

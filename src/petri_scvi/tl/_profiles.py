@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from ._embedding import ALL, find_slots, finite_rows
 from ._likeness import read_vectors
@@ -168,19 +167,7 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
     modality_code = pd.Categorical(cells.loc[is_used, "modality"], categories=modalities).codes.astype(np.intp)
     group[is_used] = modality_code * len(guides) + guides.get_indexer(guide)
 
-    n_groups = len(modalities) * len(guides)
-    sums, counts, n_bad = np.zeros((n_groups, slot.shape[1])), np.zeros(n_groups, dtype=np.intp), 0
-    for rows, chunk in slot.chunks(*transforms):
-        is_finite = finite_rows(chunk)
-        n_bad += int((is_used[rows] & ~is_finite).sum())
-        keep = is_used[rows] & is_finite
-        if not keep.any():  # as in chunks of controls, or of another modality
-            continue
-        labels = group[rows][keep]
-        present, place = np.unique(labels, return_inverse=True)
-        indicator = sparse.csr_matrix((np.ones(len(labels)), (place, np.arange(len(labels)))))
-        sums[present] += indicator @ chunk[keep]
-        counts += np.bincount(labels, minlength=n_groups)
+    sums, counts, n_bad = slot.sum_groups(group, len(modalities) * len(guides), *transforms)
     with np.errstate(invalid="ignore"):
         means = (sums / np.where(counts, counts, np.nan)[:, None]).reshape(len(modalities), len(guides), -1)
     n_cells = pd.DataFrame(counts.reshape(len(modalities), -1).T, index=guides, columns=modalities)
