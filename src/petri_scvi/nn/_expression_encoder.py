@@ -125,9 +125,12 @@ class ExpressionEncoder(nn.Module):
         tokens = embedding(place, table)  # (B, T, D)
 
         def read(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
+            nonlocal tokens
             if block is self.cross_blocks[0]:
-                return read_scored(block, embedding(place, scores), tokens)
-            return read_visible(block, latents, tokens)
+                read, tokens = read_scored(block, embedding(place, scores), tokens)
+            else:
+                read, tokens = read_visible(block, latents, tokens)
+            return read
 
         return self._compress(len(place), read)
 

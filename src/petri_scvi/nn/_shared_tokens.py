@@ -88,10 +88,16 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
 
-def read_visible(block: CrossAttentionBlock, latents: Tensor, tokens: Tensor) -> Tensor:
-    """What latents read from normalised tokens of their own cell; ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+def read_visible(block: CrossAttentionBlock, latents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """What latents ``(B, L, D)`` read from normalised tokens of their own cell ``(B, T, D)``.
+
+    Returns
+    -------
+    What was read, shape ``(B, L, D)``, and the tokens, to be read by the next block.
+    """
     queries = _move_to_latents(block, _queries(block, latents))  # (B, H * L, D)
-    return _values(block, _read(queries, tokens))
+    read, tokens = _read(queries, tokens)
+    return _values(block, read), tokens
 
 
 def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> Tensor:
@@ -99,10 +105,11 @@ def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> T
     return table @ _move_to_latents(block, _queries(block, latents))[0].T
 
 
-def read_scored(block: CrossAttentionBlock, scores: Tensor, tokens: Tensor) -> Tensor:
-    """What latents read from tokens whose scores are known; ``(B, T, H * L)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
-    weights = _softmax(scores, dim=1)
-    return _values(block, weights.transpose(1, 2) @ tokens)
+def read_scored(block: CrossAttentionBlock, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`read_visible`, from tokens whose scores ``(B, T, H * L)`` are known."""
+    dtype = product_dtype(scores)
+    read, tokens = _WeightedSum.apply(_softmax(scores, dim=1).to(dtype), tokens.to(dtype))
+    return _values(block, read), tokens
 
 
 def read_every_gene(
@@ -175,31 +182,63 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
     return scores.softmax(dim=dim, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
 
 
-def _read(queries: Tensor, tokens: Tensor) -> Tensor:
-    """Softmax attention with the tokens as keys and values; ``(B, Q, D)`` and ``(B, T, D)`` -> ``(B, Q, D)``."""
+def _read(queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax attention with the tokens as keys and values, and the tokens for the next to read.
+
+    Shapes ``(B, Q, D)`` and ``(B, T, D)`` -> ``(B, Q, D)`` and ``(B, T, D)``.
+    """
     dtype = product_dtype(queries)
     return _Read.apply(queries.to(dtype), tokens.to(dtype))
 
 
 class _Read(torch.autograd.Function):
-    """Attention to tokens that are key and value at once: one product gives their gradient, not two and a sum."""
+    """Attention to tokens that are key and value at once, and that the next block reads after this one.
+
+    The tokens are handed on, so that backward meets their gradient from the blocks after and adds to it in the product
+    itself. Left to autograd, each block would allocate and fill a gradient of its own: as many passes over the largest
+    tensor there is.
+    """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, tokens: Tensor) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         weights = _softmax(torch.bmm(queries, tokens.transpose(1, 2)), dim=-1)  # (B, Q, T)
         read = torch.bmm(weights, tokens)
         ctx.save_for_backward(queries, tokens, weights, read)
-        return read
+        return read, tokens.view_as(tokens)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
         queries, tokens, weights, read = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_scores = torch.bmm(grad, tokens.transpose(1, 2))
+        n_queries = queries.shape[1]
+        both = weights.new_empty(len(weights), 2 * n_queries, weights.shape[2])  # weights, gradient of the scores
+        grad_scores = both[:, n_queries:]
+        torch.bmm(grad, tokens.transpose(1, 2), out=grad_scores)
         grad_scores -= (grad * read).sum(dim=-1, keepdim=True)
         grad_scores *= weights
-        grad_tokens = torch.bmm(
-            torch.cat([weights, grad_scores], dim=1).transpose(1, 2), torch.cat([grad, queries], dim=1)
-        )
-        return torch.bmm(grad_scores, tokens), grad_tokens
+        both[:, :n_queries] = weights
+        return torch.bmm(grad_scores, tokens), _add_product(grad_tokens, both, torch.cat([grad, queries], dim=1))
+
+
+class _WeightedSum(torch.autograd.Function):
+    """Sums of tokens under known weights; hands the tokens on as :class:`_Read` does."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(weights, tokens)
+        return torch.bmm(weights.transpose(1, 2), tokens), tokens.view_as(tokens)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+        weights, tokens = ctx.saved_tensors
+        return torch.bmm(tokens, grad.transpose(1, 2)), _add_product(grad_tokens, weights.transpose(1, 2), grad)
+
+
+def _add_product(total: Tensor | None, weights: Tensor, rows: Tensor) -> Tensor:
+    """Add to ``total``, if there is one, ``(B, Q, T)`` transposed times ``(B, Q, D)``."""
+    if total is None:
+        return torch.bmm(weights.transpose(1, 2), rows)
+    return total.baddbmm_(weights.transpose(1, 2), rows)
