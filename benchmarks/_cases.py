@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHARE_OF_ZEROS = 0.85
 MASK_RATIO = 0.75
-N_HEADS, N_LATENTS, PATCH_SIZE, IMAGE_DEPTH, DECODER_DIM, DECODER_DEPTH, DEPTH = 8, 8, 8, 6, 128, 2, 4
+N_HEADS, PATCH_SIZE, IMAGE_DEPTH, DECODER_DIM, DECODER_DEPTH, DEPTH = 8, 8, 6, 128, 2, 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Setting:
     n_cells: int = 8
     n_documents: int = 8
     embed_dim: int = 256
+    n_latents: int = 8
 
     @property
     def batch(self) -> int:
@@ -63,7 +64,10 @@ class Run:
 
     @property
     def settings(self) -> list[Setting]:
-        small = [replace(A, n_genes=100, embed_dim=64), replace(B, n_genes=500, embed_dim=64)]
+        small = [
+            replace(A, name="(a) quick", n_genes=100, embed_dim=64),
+            replace(B, name="(b) quick", n_genes=500, embed_dim=64),
+        ]
         return small if self.is_quick else [A, B]
 
     def variants(self) -> list[Variant]:
@@ -82,7 +86,7 @@ def make_module(setting: Setting, device: str) -> PETRIModule:
     }
     return build_module(
         states,
-        n_latent_tokens=N_LATENTS,
+        n_latent_tokens=setting.n_latents,
         embed_dim=setting.embed_dim,
         n_heads=N_HEADS,
         patch_size=PATCH_SIZE,
@@ -149,14 +153,14 @@ def expression_calls(setting: Setting, device: str, variant: Variant = PLAIN) ->
     encoder = cast("ExpressionModality", make_module(setting, device).modality("rna")).encoder
     levels = make_counts(setting.batch, setting.n_genes).to(device).log1p()
     visible, _ = random_masking(setting.batch, setting.n_genes, MASK_RATIO, device=device)
-    weights = torch.randn(setting.batch, N_LATENTS, setting.embed_dim, device=device)
+    weights = torch.randn(setting.batch, setting.n_latents, setting.embed_dim, device=device)
     forwards = {
         "ours": lambda: (encoder(levels, visible) * weights).sum(),
         "direct": lambda: (encode_expression(encoder, levels, visible) * weights).sum(),
     }
     calls = {name: forward_backward(forward, encoder, device, variant) for name, forward in forwards.items()}
-    if importlib.util.find_spec("perceiver_pytorch") is not None:
-        perceiver = make_perceiver(setting.embed_dim).to(device)
+    if is_installed("perceiver-pytorch"):
+        perceiver = make_perceiver(setting).to(device)
         both = torch.nn.ModuleList([perceiver, encoder.tokens])  # the tokens are made as in the direct composition
         calls["perceiver-pytorch"] = forward_backward(
             lambda: (perceiver(encoder.tokens(levels.gather(1, visible), visible)) * weights).sum(),
@@ -167,38 +171,37 @@ def expression_calls(setting: Setting, device: str, variant: Variant = PLAIN) ->
     return calls
 
 
-def make_perceiver(embed_dim: int) -> nn.Module:
+def make_perceiver(setting: Setting) -> nn.Module:
     from perceiver_pytorch import Perceiver
 
     return Perceiver(
         num_freq_bands=1,
         max_freq=1.0,
         fourier_encode_data=False,
-        input_channels=embed_dim,
+        input_channels=setting.embed_dim,
         input_axis=1,
         depth=DEPTH,
-        num_latents=N_LATENTS,
-        latent_dim=embed_dim,
+        num_latents=setting.n_latents,
+        latent_dim=setting.embed_dim,
         cross_heads=N_HEADS,
         latent_heads=N_HEADS,
-        cross_dim_head=embed_dim // N_HEADS,
-        latent_dim_head=embed_dim // N_HEADS,
+        cross_dim_head=setting.embed_dim // N_HEADS,
+        latent_dim_head=setting.embed_dim // N_HEADS,
         final_classifier_head=False,
     )
 
 
 def image_calls(setting: Setting, device: str, variant: Variant = PLAIN) -> dict[str, Call]:
-    """Masks, encoder, decoder, loss of images, forward and backward, without a set transformer."""
+    """Masks, encoder, decoder, loss of normalised images, forward and backward, without a set transformer."""
     modality = cast("ImageModality", make_module(setting, device).modality("image"))
     images = make_cells(setting, device)["image"]
 
     def ours() -> Tensor:
         visible, mask = random_masking(len(images), modality.n_tokens, MASK_RATIO, device=device)
-        inputs = modality.prepare(images)
-        return modality.loss(modality.decode(modality.encode(inputs, visible), inputs), inputs, mask).mean()
+        return modality.loss(modality.decode(modality.encode(images, visible), images, visible), images, mask).mean()
 
     calls = {"ours": forward_backward(ours, modality, device, variant)}
-    if importlib.util.find_spec("transformers") is not None:
+    if is_installed("transformers ViTMAE"):
         autoencoder = make_vit_mae(setting).to(device)
         calls["transformers ViTMAE"] = forward_backward(
             lambda: cast("Tensor", autoencoder(images).loss), autoencoder, device, variant
@@ -228,15 +231,18 @@ def make_vit_mae(setting: Setting) -> nn.Module:
     ).train()
 
 
+PACKAGES = {"perceiver-pytorch": "perceiver_pytorch", "transformers ViTMAE": "transformers"}
 CASES = {"expression": expression_calls, "image": image_calls, "step": step_calls}
 
 
-def peak_of(case: str, which: str, setting: Setting, device: str, n_threads: int, variant: Variant = PLAIN) -> int:
-    """Peak memory of one call; to be run in a fresh process."""
-    torch.set_num_threads(n_threads)
-    CASES[case](replace(TINY, embed_dim=setting.embed_dim), device)[which]()  # libraries load and allocate once
-    call = CASES[case](setting, device, variant)[which]
-    return peak_bytes(call, device)
+def is_installed(which: str) -> bool:
+    return which not in PACKAGES or importlib.util.find_spec(PACKAGES[which]) is not None
+
+
+def one_call(case: str, which: str, setting: Setting, device: str, variant: Variant = PLAIN) -> Call:
+    """One of a case's calls; libraries have loaded and allocated what they do once."""
+    CASES[case](replace(TINY, embed_dim=setting.embed_dim), device)[which]()
+    return CASES[case](setting, device, variant)[which]
 
 
 def scaling_point(setting: Setting, device: str, n_threads: int, n_repeats: int) -> tuple[list[float], int]:

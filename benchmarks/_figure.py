@@ -41,6 +41,7 @@ def draw_ratios(axis: Axes, rows: pd.DataFrame) -> None:
     rivals = ratios["what"].str.split(" / ").str[0]
     kinds = ratios["unit"].map({"x the MiB": "memory"}).fillna("time")
     names = ratios["section"].map(LABELS) + "\n" + kinds + " of " + rivals
+    names = names.where(~ratios["setting"].str.contains("L = 1"), names + " (L = 1)")
     axis.barh(names, ratios["median"], color=["C1" if kind == "memory" else "C0" for kind in kinds], height=0.6)
     required = pd.to_numeric(ratios["required"].astype(str).str.removeprefix(">= "), errors="coerce")
     for place, (ratio, least) in enumerate(zip(ratios["median"], required, strict=True)):
@@ -63,7 +64,8 @@ def draw_profile(axis: Axes, rows: pd.DataFrame) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     axis.set_xlabel("share of a training step (%), forward and backward")
-    axis.legend(ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    if len(parts):
+        axis.legend(ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
 
 
 def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
@@ -81,4 +83,5 @@ def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:
         side.set_minor_formatter(NullFormatter())
     axis.set_xlabel("size, relative to the smallest")
     axis.set_ylabel(label)
-    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    if axis.lines:
+        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))

@@ -24,7 +24,7 @@ def parts_of_step(setting: cases.Setting, device: str) -> dict[str, Call]:
     minibatch = {"cells": cells, "context": torch.arange(setting.n_documents, device=device)}
     outputs, predictions, _ = module(minibatch)
     outputs, predictions = detached(outputs), detached(predictions)
-    visible = {name: (~mask).nonzero()[:, 1].reshape(setting.batch, -1) for name, mask in outputs["mask"].items()}
+    visible = outputs["visible"]
     documents = {name: part.unflatten(0, (setting.n_documents, -1)) for name, part in outputs["latents"].items()}
     calls: dict[str, Call] = {}
     for name, title in [("rna", "expression"), ("image", "image")]:
@@ -33,7 +33,7 @@ def parts_of_step(setting: cases.Setting, device: str) -> dict[str, Call]:
             lambda m=modality, n=name: m.encode(outputs["inputs"][n], visible[n]).square().sum(), module, device
         )
         calls[f"{title} decoder"] = forward_backward(
-            lambda n=name: module.generative({n: outputs["fused"][n]}, outputs["inputs"])[n].square().sum(),
+            lambda n=name: module.generative({n: outputs["fused"][n]}, outputs["inputs"], visible)[n].square().sum(),
             module,
             device,
         )

@@ -15,6 +15,7 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.connection import Connection
 
     from torch import Tensor, nn
 
@@ -137,6 +138,44 @@ def interleave(calls: dict[str, Call], device: str, n_repeats: int = N_REPEATS) 
             if i:
                 seconds[name].append(elapsed)
     return seconds
+
+
+def serve(pipe: Connection, build: Callable[..., Call], args: tuple[Any, ...], device: str, n_threads: int) -> None:
+    """Run one call whenever asked; the first answer is its peak memory, the others are seconds."""
+    torch.set_num_threads(n_threads)
+    call = build(*args)
+    pipe.send(peak_bytes(call, device))
+    while pipe.recv():
+        pipe.send(timed(call, device))
+
+
+def in_turns(
+    builds: dict[str, tuple[Any, ...]], build: Callable[..., Call], device: str, n_threads: int, n_repeats: int
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Seconds and peak memory of calls that take turns A, B, A, B, ..., each in a process of its own.
+
+    In one process they would share an allocator, and one that frees large blocks slows down the next.
+    """
+    context = get_context("spawn")
+    pipes, processes, peaks = {}, [], {}
+    for name, args in builds.items():
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(theirs, build, args, device, n_threads)))
+        processes[-1].start()
+        theirs.close()  # so that a process that died is an EOFError here
+        peaks[name] = pipes[name].recv()
+    seconds: dict[str, list[float]] = {name: [] for name in builds}
+    for i in range(1 + n_repeats):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            elapsed = pipe.recv()
+            if i:  # the first round does not count
+                seconds[name].append(elapsed)
+    for pipe in pipes.values():
+        pipe.send(False)
+    for process in processes:
+        process.join()
+    return seconds, peaks
 
 
 def status_bytes(entry: str) -> int:

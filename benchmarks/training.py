@@ -12,7 +12,7 @@ import platform
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from benchmarks import _cases as cases
 from benchmarks._data import embedding, large_file, waiting
 from benchmarks._figure import draw
 from benchmarks._profile import step_profile
-from benchmarks._timing import MIB, N_REPEATS, Table, in_fresh_process, interleave
+from benchmarks._timing import MIB, N_REPEATS, Table, in_fresh_process, in_turns, interleave
 
 if TYPE_CHECKING:
     from benchmarks._timing import Variant
@@ -40,6 +40,7 @@ TITLES = {
     "step": "training step",
 }
 REQUIRED_TIME = {("expression", "direct"): 5.0, ("image", "transformers ViTMAE"): 1.0, ("step", "direct"): 3.0}
+ONE_LATENT: dict[str, Any] = {"name": "(b), but L = 1 as ViTMAE has one class token", "n_latents": 1}
 REQUIRED_MEMORY = {("expression", "direct"): 4.0}
 aten = torch.ops.aten
 # What FlopCounterMode of torch 2.13 does not count: attention on a CPU.
@@ -51,29 +52,24 @@ CPU_ATTENTION = {
 }
 
 
-def pairs(table: Table, run: cases.Run, n_threads: int, variant: Variant) -> None:
-    """Ours beside the direct composition and other libraries: time in turns, memory each in a process of its own."""
-    setting = run.settings[1]
+def pairs(table: Table, run: cases.Run, n_threads: int, variant: Variant, case: str, setting: cases.Setting) -> None:
+    """Ours beside the direct composition and other libraries."""
     name = f"{setting.name}{', ' * bool(variant.name)}{variant.name}"
-    for case, rivals in RIVALS.items():
-        calls = cases.CASES[case](setting, run.device, variant)
-        seconds = interleave(calls, run.device, run.n_repeats)
-        per_cell = 1e3 / setting.batch if case == "image" else 1.0
-        unit = "ms per cell" if case == "image" else "s"
-        rows = {
-            which: table.add(TITLES[case], name, which, [t * per_cell for t in times], unit, threads=n_threads)
-            for which, times in seconds.items()
-        }
-        for rival in rivals:
-            table.compare(rows["ours"], rows.get(rival), rival, REQUIRED_TIME.get((case, rival)))
-        if n_threads != run.threads[0] or variant.is_compiled:
-            continue  # memory does not depend on the number of threads
-        peaks = {}
-        for which in calls:
-            peak = in_fresh_process(cases.peak_of, case, which, setting, run.device, n_threads, variant)
-            peaks[which] = table.add(TITLES[case], name, which, peak / MIB, "MiB peak")
-        for rival in rivals:
-            table.compare(peaks["ours"], peaks.get(rival), rival, REQUIRED_MEMORY.get((case, rival)))
+    systems = ["ours", *RIVALS[case]]
+    found = {s: (case, s, setting, run.device, variant) for s in systems if cases.is_installed(s)}
+    seconds, peaks = in_turns(found, cases.one_call, run.device, n_threads, run.n_repeats)
+    scale, unit = (1e3 / setting.batch, "ms per cell") if case == "image" else (1.0, "s")
+    rows = {
+        system: table.add(TITLES[case], name, system, [scale * t for t in times], unit, threads=n_threads)
+        for system, times in seconds.items()
+    }
+    for rival in RIVALS[case]:
+        table.compare(rows["ours"], rows.get(rival), rival, REQUIRED_TIME.get((case, rival)))
+    if n_threads != run.threads[0] or variant.is_compiled:
+        return  # memory does not depend on the number of threads
+    held = {system: table.add(TITLES[case], name, system, peak / MIB, "MiB peak") for system, peak in peaks.items()}
+    for rival in RIVALS[case]:
+        table.compare(held["ours"], held.get(rival), rival, REQUIRED_MEMORY.get((case, rival)))
 
 
 def scaling(table: Table, run: cases.Run) -> None:
@@ -136,8 +132,9 @@ def large_model(table: Table, run: cases.Run) -> None:
 def all_pairs(table: Table, run: cases.Run) -> None:
     for variant in run.variants():
         for n_threads in run.threads if run.device == "cpu" else run.threads[:1]:
-            torch.set_num_threads(n_threads)
-            pairs(table, run, n_threads, variant)
+            for case in RIVALS:
+                pairs(table, run, n_threads, variant, case, run.settings[1])
+            pairs(table, run, n_threads, variant, "image", replace(run.settings[1], **ONE_LATENT))
 
 
 SECTIONS = {

@@ -49,7 +49,7 @@ class ProteinModality(Modality):
             is_visible = torch.zeros_like(inputs).scatter(1, visible, 1.0)
         return self.encoder(torch.cat([inputs * is_visible, is_visible], dim=1)).unflatten(1, self.latent_shape)
 
-    def decode(self, latents: Tensor, inputs: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         return self.decoder(latents.mean(dim=1))
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:

@@ -81,28 +81,32 @@ class PETRIModule(BaseModuleClass):
 
         Returns
         -------
-        Per modality: ``inputs`` as prepared, ``mask`` ``(G * S, T)``, and ``latents`` before and ``fused`` after the
-        set transformer, both ``(G * S, L, D)``.
+        Per modality: ``inputs`` as prepared; positions ``visible``, shape ``(G * S, T_visible)``; ``mask``, shape
+        ``(G * S, T)``; ``latents`` before and ``fused`` after the set transformer, both ``(G * S, L, D)``.
         """
-        inputs, mask, latents = {}, {}, {}
+        inputs, visible, mask, latents = {}, {}, {}, {}
         for name, raw in cells.items():
             modality = self.modality(name)
             inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
-            visible, mask[name] = random_masking(
+            visible[name], mask[name] = random_masking(
                 len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
             )
-            latents[name] = modality.encode(inputs[name], visible)
+            latents[name] = modality.encode(inputs[name], visible[name])
         documents = {name: cell_latents.unflatten(0, (n_documents, -1)) for name, cell_latents in latents.items()}
         fused = {name: document.flatten(0, 1) for name, document in self.set_transformer(documents).items()}
-        return {"inputs": inputs, "mask": mask, "latents": latents, "fused": fused}
+        return {"inputs": inputs, "visible": visible, "mask": mask, "latents": latents, "fused": fused}
 
     def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
-        return {"fused": inference_outputs["fused"], "inputs": inference_outputs["inputs"]}
+        return {name: inference_outputs[name] for name in ("fused", "inputs", "visible")}
 
     @auto_move_data
-    def generative(self, fused: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Decode each modality from its fused latents; returns one prediction of all tokens per modality."""
-        return {name: self.modality(name).decode(latents, inputs[name]) for name, latents in fused.items()}
+    def generative(
+        self, fused: dict[str, Tensor], inputs: dict[str, Tensor], visible: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Decode each modality from its fused latents; what was ``visible`` may be left out of the predictions."""
+        return {
+            name: self.modality(name).decode(latents, inputs[name], visible[name]) for name, latents in fused.items()
+        }
 
     def loss(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
 from petri_scvi.nn import CrossAttentionBlock, SelfAttentionBlock
+from petri_scvi.nn._blocks import MAX_WRITTEN_OUT, _attend
 
 DIM = 12
 
@@ -87,3 +88,18 @@ def test_hidden_width_of_the_mlp_is_the_ratio_times_the_width() -> None:
     hidden = SelfAttentionBlock(DIM, 2, mlp_ratio=2.5).mlp[0]
     assert isinstance(hidden, nn.Linear)
     assert hidden.out_features == 30
+
+
+@pytest.mark.parametrize("n_tokens", [7, MAX_WRITTEN_OUT + 1])
+def test_tokens_asked_for_are_those_of_the_whole_sequence(n_tokens: int) -> None:
+    block = SelfAttentionBlock(DIM, n_heads=3)
+    randomised(block)
+    tokens = torch.randn(2, n_tokens, DIM)
+    torch.testing.assert_close(block(tokens, tokens[:, 2:5]), block(tokens)[:, 2:5])
+
+
+@pytest.mark.parametrize("n_tokens", [MAX_WRITTEN_OUT, MAX_WRITTEN_OUT + 1])
+def test_both_ways_to_attend_equal_torchs_own(n_tokens: int) -> None:
+    query, key, value = (torch.randn(2, 3, n, 4) for n in (5, n_tokens, n_tokens))
+    expected = scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(_attend(query, key, value).unflatten(2, (3, 4)).transpose(1, 2), expected)

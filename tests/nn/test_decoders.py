@@ -59,3 +59,10 @@ def test_offset_is_what_is_predicted_before_anything_is_learned() -> None:
     with torch.no_grad():
         decoder.offset.copy_(torch.arange(5.0))
     assert decoder(torch.zeros(2, 4, 8)).tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_image_decoder_leaves_out_patches_that_nobody_reads(latents: Tensor) -> None:
+    decoder = randomised(ImageDecoder((1, 4, 6), 2, embed_dim=8, decoder_dim=12, depth=2, n_heads=2))
+    visible = torch.tensor([[0, 5], [4, 2], [3, 1]])
+    expected = decoder(latents).scatter(1, visible[..., None].expand(-1, -1, 4), 0.0)
+    torch.testing.assert_close(decoder(latents, visible), expected)

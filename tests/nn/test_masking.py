@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from petri_scvi.nn import random_masking, take_tokens
+from petri_scvi.nn._masking import other_positions
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -72,3 +73,10 @@ def test_every_token_is_equally_often_visible() -> None:
     _, mask = random_masking(20_000, 8, 0.75, generator=seeded())
     # 6 standard errors of a share of 1/4 among 20,000 cells
     assert (mask.float().mean(dim=0) - 0.75).abs().max() < 6 * (0.25 * 0.75 / 20_000) ** 0.5
+
+
+def test_other_positions_are_those_that_are_left() -> None:
+    visible, mask = random_masking(20, 12, 0.5, generator=seeded())
+    others = other_positions(visible, 12)
+    assert torch.equal(others.sort(dim=1).values, mask.nonzero()[:, 1].reshape(20, 6))
+    assert other_positions(torch.arange(3)[None], 3).shape == (1, 0)

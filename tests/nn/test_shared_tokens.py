@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from petri_scvi.nn import ExpressionEncoder, _expression_encoder
-from petri_scvi.nn._shared_tokens import _Read, distinct_pairs
+from petri_scvi.nn._shared_tokens import _Read, _WeightedSum, distinct_pairs
 
 N_CELLS, N_GENES, DIM, N_LATENTS, N_VISIBLE = 7, 40, 16, 3, 12
 
@@ -85,13 +85,20 @@ def test_distinct_pairs_are_few_and_rebuild_every_token() -> None:
     assert torch.equal(pair_levels[place], levels)
 
 
-def test_gradient_of_reading_is_that_of_finite_differences() -> None:
+@pytest.mark.parametrize("n_blocks", [1, 2])
+def test_gradients_of_reading_are_those_of_finite_differences(n_blocks: int) -> None:
+    """Blocks hand on the tokens: the gradients of all of them must add up."""
     generator = torch.Generator().manual_seed(0)
-    queries, tokens = (
-        torch.randn(2, n, 5, generator=generator, dtype=torch.float64, requires_grad=True) for n in (3, 4)
+    queries, tokens, weights = (
+        torch.randn(2, *shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in [(3, 5), (4, 5), (4, 3)]
     )
-    assert torch.autograd.gradcheck(_read, (queries, tokens))
 
+    def read(queries: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+        total, tokens = _WeightedSum.apply(weights, tokens)
+        for _ in range(n_blocks):
+            found, tokens = _Read.apply(queries + total, tokens)
+            total = total + found
+        return total
 
-def _read(queries: Tensor, tokens: Tensor) -> Tensor:
-    return _Read.apply(queries, tokens)
+    assert torch.autograd.gradcheck(read, (queries, tokens, weights))

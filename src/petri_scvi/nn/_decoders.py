@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
+from petri_scvi.nn._masking import other_positions, take_tokens
 from petri_scvi.nn._position import sincos_position
 
 
@@ -50,13 +51,32 @@ class ImageDecoder(nn.Module):
         self.head = nn.Linear(decoder_dim, n_channels * patch_size**2)
         self.apply(init_weights)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Predict every patch; shapes ``(B, L, D)`` -> ``(B, N, C * P * P)``."""
+    def forward(self, latents: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict patches.
+
+        Parameters
+        ----------
+        latents
+            Latents of the cells, shape ``(B, L, D)``.
+        visible
+            Positions of patches whose prediction nobody reads, shape ``(B, N_visible)``; none by default.
+
+        Returns
+        -------
+        Pixels, shape ``(B, N, C * P * P)``; 0 at ``visible``.
+        """
+        n_latents = latents.shape[1]
         mask_tokens = (self.mask_token + self.position).expand(len(latents), -1, -1)  # (B, N, decoder_dim)
         tokens = torch.cat([self.embed(latents), mask_tokens], dim=1)  # (B, L + N, decoder_dim)
-        for block in self.blocks:
+        *blocks, last_block = self.blocks
+        for block in blocks:
             tokens = block(tokens)
-        return self.head(self.norm(tokens[:, latents.shape[1] :]))
+        if visible is None:
+            return self.head(self.norm(last_block(tokens, tokens[:, n_latents:])))
+        read = other_positions(visible, len(self.position))  # (B, N - N_visible)
+        patches = self.head(self.norm(last_block(tokens, take_tokens(tokens, n_latents + read))))
+        every = patches.new_zeros(len(patches), len(self.position), patches.shape[-1])
+        return every.scatter(1, read.unsqueeze(-1).expand_as(patches), patches)
 
 
 class ExpressionDecoder(nn.Module):

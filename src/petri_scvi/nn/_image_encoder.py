@@ -73,6 +73,7 @@ class ImageEncoder(nn.Module):
         else:
             tokens = self.embed(take_tokens(patches, visible)) + self.position[visible]  # (B, N_visible, D)
         tokens = torch.cat([self.latents.expand(len(images), -1, -1), tokens], dim=1)  # (B, L + N_visible, D)
-        for block in self.blocks:
+        *blocks, last_block = self.blocks
+        for block in blocks:
             tokens = block(tokens)
-        return self.norm(tokens[:, : self.n_latent_tokens])  # (B, L, D)
+        return self.norm(last_block(tokens, tokens[:, : self.n_latent_tokens]))  # (B, L, D)

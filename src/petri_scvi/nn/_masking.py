@@ -48,3 +48,11 @@ def random_masking(
 def take_tokens(tokens: Tensor, visible: Tensor) -> Tensor:
     """Pick tokens by position; shapes ``(B, T, D)`` and ``(B, T_visible)`` -> ``(B, T_visible, D)``."""
     return tokens.gather(1, visible.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def other_positions(positions: Tensor, n_tokens: int) -> Tensor:
+    """Positions that are not among these; shape ``(B, T)`` -> ``(B, n_tokens - T)``, in no particular order."""
+    is_other = torch.ones(len(positions), n_tokens, dtype=torch.uint8, device=positions.device)
+    is_other.scatter_(1, positions, 0)
+    # Not `nonzero`, whose size only the device knows: the host would have to wait for it.
+    return is_other.topk(n_tokens - positions.shape[1], dim=1, sorted=False).indices

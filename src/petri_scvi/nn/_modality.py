@@ -53,8 +53,23 @@ class Modality(nn.Module, ABC):
         """Compress prepared cells, seen at ``visible`` ``(B, T_visible)``, to latents ``(B, L, D)``."""
 
     @abstractmethod
-    def decode(self, latents: Tensor, inputs: Tensor) -> Tensor:
-        """Predict all tokens from latents ``(B, L, D)``; of ``inputs`` only what is no secret, such as library size."""
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict tokens from latents.
+
+        Parameters
+        ----------
+        latents
+            Latents of the cells, shape ``(B, L, D)``.
+        inputs
+            The prepared cells. Only what is no secret may be used, such as the library size.
+        visible
+            Positions that the encoder saw and that will not be scored, shape ``(B, T_visible)``. Their prediction may
+            be left out; ``None`` asks for all.
+
+        Returns
+        -------
+        A prediction of all tokens, shape ``(B, T, ...)``.
+        """
 
     @abstractmethod
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -146,9 +161,9 @@ class ImageModality(Modality):
         """Shapes ``(B, C, H, W)`` and ``(B, N_visible)`` -> ``(B, L, D)``."""
         return self.encoder(inputs, visible)
 
-    def decode(self, latents: Tensor, inputs: Tensor) -> Tensor:
-        """Predict normalised pixels; shape ``(B, N, C * P * P)``."""
-        return self.decoder(latents)
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict normalised pixels; shape ``(B, N, C * P * P)``, 0 in ``visible`` patches."""
+        return self.decoder(latents, visible)
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean squared error over the pixels of masked patches; shape ``(B,)``."""
@@ -211,8 +226,11 @@ class ExpressionModality(Modality):
         """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``."""
         return self.encoder(inputs.log1p() if self.likelihood == "nb" else inputs, visible)
 
-    def decode(self, latents: Tensor, inputs: Tensor) -> Tensor:
-        """Predict the log mean count, or the mean log-normalised value; shape ``(B, M)``."""
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict the log mean count, or the mean log-normalised value; shape ``(B, M)``.
+
+        Visible genes are predicted too: the softmax of the others needs them.
+        """
         prediction = self.decoder(latents).float()
         if self.likelihood == "nb":
             library_size = inputs.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)

@@ -202,8 +202,8 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        weights = _softmax(torch.bmm(queries, tokens.transpose(1, 2)), dim=-1)  # (B, Q, T)
-        read = torch.bmm(weights, tokens)
+        weights = _softmax(torch.bmm(tokens, queries.transpose(1, 2)), dim=1)  # (B, T, Q)
+        read = torch.bmm(weights.transpose(1, 2), tokens)
         ctx.save_for_backward(queries, tokens, weights, read)
         return read, tokens.view_as(tokens)
 
@@ -211,14 +211,12 @@ class _Read(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
         queries, tokens, weights, read = ctx.saved_tensors
-        n_queries = queries.shape[1]
-        both = weights.new_empty(len(weights), 2 * n_queries, weights.shape[2])  # weights, gradient of the scores
-        grad_scores = both[:, n_queries:]
-        torch.bmm(grad, tokens.transpose(1, 2), out=grad_scores)
-        grad_scores -= (grad * read).sum(dim=-1, keepdim=True)
+        grad_scores = torch.bmm(tokens, grad.transpose(1, 2))
+        grad_scores -= (grad * read).sum(dim=-1)[:, None]
         grad_scores *= weights
-        both[:, :n_queries] = weights
-        return torch.bmm(grad_scores, tokens), _add_product(grad_tokens, both, torch.cat([grad, queries], dim=1))
+        both = torch.cat([weights, grad_scores], dim=2)
+        grad_queries = torch.bmm(grad_scores.transpose(1, 2), tokens)
+        return grad_queries, _add_product(grad_tokens, both, torch.cat([grad, queries], dim=1))
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -234,11 +232,9 @@ class _WeightedSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
         weights, tokens = ctx.saved_tensors
-        return torch.bmm(tokens, grad.transpose(1, 2)), _add_product(grad_tokens, weights.transpose(1, 2), grad)
+        return torch.bmm(tokens, grad.transpose(1, 2)), _add_product(grad_tokens, weights, grad)
 
 
 def _add_product(total: Tensor | None, weights: Tensor, rows: Tensor) -> Tensor:
-    """Add to ``total``, if there is one, ``(B, Q, T)`` transposed times ``(B, Q, D)``."""
-    if total is None:
-        return torch.bmm(weights.transpose(1, 2), rows)
-    return total.baddbmm_(weights.transpose(1, 2), rows)
+    """``(B, T, Q)`` times ``(B, Q, D)``, added to ``total`` if there is one."""
+    return torch.bmm(weights, rows) if total is None else total.baddbmm_(weights, rows)
