@@ -209,7 +209,9 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor | None, grad_tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        if grad is None:
+            return None, grad_tokens
         queries, tokens, weights, read = ctx.saved_tensors
         grad_scores = torch.bmm(tokens, grad.transpose(1, 2))
         grad_scores -= (grad * read).sum(dim=-1)[:, None]
@@ -230,7 +232,9 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor | None, grad_tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        if grad is None:
+            return None, grad_tokens
         weights, tokens = ctx.saved_tensors
         return torch.bmm(tokens, grad.transpose(1, 2)), _add_product(grad_tokens, weights, grad)
 
