@@ -12,6 +12,7 @@ from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, init_
 from petri_scvi.nn._shared_tokens import (
     distinct_pairs,
     product_dtype,
+    project_zeros,
     read_every_gene,
     read_scored,
     read_visible,
@@ -147,13 +148,14 @@ class ExpressionEncoder(nn.Module):
         pair_genes, pair_levels, place = distinct_pairs(genes, levels.gather(1, genes))
         table = self._normalised(self.tokens(pair_levels, pair_genes))  # (U, D)
         n_rows = n_listed + n_genes // 4  # beside the tokens, the scores of all genes
+        zeros = {block: project_zeros(cast("CrossAttentionBlock", block), zero_tokens) for block in self.cross_blocks}
         chunks = zip(self._chunks(genes, n_rows), self._chunks(place, n_rows), strict=True)
-        return torch.cat([self._read_whole_chunk(zero_tokens, listed, embedding(at, table)) for listed, at in chunks])
+        return torch.cat([self._read_whole_chunk(zeros, listed, embedding(at, table)) for listed, at in chunks])
 
-    def _read_whole_chunk(self, zero_tokens: Tensor, genes: Tensor, tokens: Tensor) -> Tensor:
-        """Latents from every gene; shapes ``(M, D)``, ``(B, K)`` and ``(B, K, D)`` -> ``(B, L, D)``."""
+    def _read_whole_chunk(self, zeros: dict[nn.Module, tuple[Tensor, Tensor]], genes: Tensor, tokens: Tensor) -> Tensor:
+        """Latents from every gene; shapes ``(B, K)`` and ``(B, K, D)`` -> ``(B, L, D)``."""
         return self._compress(
-            len(tokens), lambda block, latents: read_every_gene(block, latents, zero_tokens, genes, tokens)
+            len(tokens), lambda block, latents: read_every_gene(block, latents, zeros[block], genes, tokens)
         )
 
     def _normalised(self, tokens: Tensor) -> Tensor:

@@ -112,8 +112,18 @@ def read_scored(block: CrossAttentionBlock, scores: Tensor, tokens: Tensor) -> t
     return _values(block, read), tokens
 
 
+def project_zeros(block: CrossAttentionBlock, zero_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of the genes at level zero, for all cells; shapes ``(M, D)`` -> twice ``(H, M, d)``.
+
+    Without their constants, as in the identities above: that of the keys drops out, that of the values is added last.
+    """
+    projected = linear(zero_tokens, block.key_value.weight * block.norm_tokens.weight)  # (M, 2 * D)
+    key, value = (part.unflatten(1, (block.n_heads, -1)).transpose(0, 1) for part in projected.chunk(2, -1))
+    return key, value
+
+
 def read_every_gene(
-    block: CrossAttentionBlock, latents: Tensor, zero_tokens: Tensor, genes: Tensor, tokens: Tensor
+    block: CrossAttentionBlock, latents: Tensor, zeros: tuple[Tensor, Tensor], genes: Tensor, tokens: Tensor
 ) -> Tensor:
     """What latents read when every gene is visible.
 
@@ -123,8 +133,8 @@ def read_every_gene(
         The block whose projections are used.
     latents
         Latents, shape ``(B, L, D)``.
-    zero_tokens
-        Normalised token of each gene at level zero, shape ``(M, D)``.
+    zeros
+        What :func:`project_zeros` returned for the block.
     genes, tokens
         The K genes of each cell that are read one by one, shape ``(B, K)``, all that are not zero among them, and their
         normalised tokens, shape ``(B, K, D)``.
@@ -135,9 +145,7 @@ def read_every_gene(
     """
     n_cells, n_heads, n_latents = len(latents), block.n_heads, latents.shape[1]
     queries = _queries(block, latents)  # (B, H, L, d)
-    # Without their constants, as in the identities above: that of the keys drops out, that of the values is added last.
-    projected = linear(zero_tokens, block.key_value.weight * block.norm_tokens.weight)  # (M, 2 * D)
-    key, value = (part.unflatten(1, (n_heads, -1)).transpose(0, 1) for part in projected.chunk(2, -1))  # (H, M, d)
+    key, value = zeros
 
     # One product over the gene axis for all cells, then the columns of genes that are not zero.
     scores = queries.transpose(0, 1).flatten(1, 2) @ key.transpose(1, 2)  # (H, B * L, M)
@@ -145,7 +153,7 @@ def read_every_gene(
     columns = genes[None, :, None].expand(n_heads, -1, n_latents, -1)  # (H, B, L, K)
     listed = _move_to_latents(block, queries) @ tokens.transpose(1, 2)  # (B, H * L, K)
     listed = listed.unflatten(1, (n_heads, n_latents)).transpose(0, 1)  # (H, B, L, K)
-    weights = _softmax(scores.scatter(-1, columns, listed.to(scores.dtype)), dim=-1)
+    weights = _softmax(scores.scatter_(-1, columns, listed.to(scores.dtype)), dim=-1)
 
     listed_weights = weights.gather(-1, columns).transpose(0, 1).flatten(1, 2).to(tokens.dtype)  # (B, H * L, K)
     zero_weights = weights.scatter(-1, columns, 0.0).to(value.dtype)
