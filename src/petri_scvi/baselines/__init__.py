@@ -1,0 +1,9 @@
+"""What PETRI is compared with, each behind PETRI's ``setup_mudata``, ``train`` and ``get_latent_representation``."""
+
+from petri_scvi.baselines._pca_expression import PCAExpression
+from petri_scvi.baselines._pca_pixels import PCAPixels
+
+__all__ = [
+    "PCAExpression",
+    "PCAPixels",
+]
