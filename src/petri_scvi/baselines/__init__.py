@@ -2,8 +2,12 @@
 
 from petri_scvi.baselines._pca_expression import PCAExpression
 from petri_scvi.baselines._pca_pixels import PCAPixels
+from petri_scvi.baselines._scgpt import ScGPT
+from petri_scvi.baselines._scvi import SCVI
 
 __all__ = [
+    "SCVI",
     "PCAExpression",
     "PCAPixels",
+    "ScGPT",
 ]
