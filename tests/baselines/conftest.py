@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -33,22 +35,30 @@ def unchanged() -> Callable[..., Any]:
 
     @contextmanager
     def unchanged(mdata: MuData) -> Iterator[None]:
-        before = {name: (part.copy(), _dense(part.X).copy()) for name, part in mdata.mod.items()}
+        before = {name: _contents(part) for name, part in mdata.mod.items()}
         slots = (sorted(mdata.obsm), sorted(mdata.uns), sorted(mdata.obs))
         yield
         assert (sorted(mdata.obsm), sorted(mdata.uns), sorted(mdata.obs)) == slots
-        for name, (part, values) in before.items():
-            now = mdata[name]
-            np.testing.assert_array_equal(_dense(now.X), values)
-            for place in ("obsm", "varm", "obsp", "layers", "uns"):
-                assert sorted(getattr(now, place)) == sorted(getattr(part, place)), (name, place)
-            for key, array in part.obsm.items():
-                np.testing.assert_array_equal(np.asarray(now.obsm[key]), np.asarray(array))
-            assert now.obs.equals(part.obs)
-            assert now.var.equals(part.var)
+        for name, contents in before.items():
+            now = _contents(mdata[name])
+            assert list(now) == list(contents), name
+            for place, values in contents.items():
+                if isinstance(values, pd.DataFrame):
+                    pd.testing.assert_frame_equal(now[place], values)
+                else:
+                    np.testing.assert_array_equal(now[place], values, err_msg=f"{name} {place}")
 
     return unchanged
 
 
+def _contents(part: AnnData) -> dict[str, Any]:
+    """Copies of all that a model could change, by place; arrays on disk are read."""
+    contents: dict[str, Any] = {"obs": part.obs.copy(), "var": part.var.copy(), "uns": sorted(part.uns)}
+    contents["X"] = _dense(part.X)
+    for place in ("obsm", "varm", "obsp", "varp", "layers"):
+        contents |= {f"{place} {key}": _dense(array) for key, array in getattr(part, place).items() if key is not None}
+    return contents
+
+
 def _dense(values: Any) -> NDArray[Any]:
-    return values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    return values.toarray() if hasattr(values, "toarray") else np.array(values)

@@ -1,4 +1,4 @@
-"""Bring the pixels of each channel to a common scale."""
+"""Find channels, and bring their pixels to a common scale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from petri_scvi.dataloaders import RowReader
@@ -53,3 +55,12 @@ def to_unit_range(
     width = np.where(high > low, high - low, 1.0).astype(np.float32)
     scaled = (images.astype(np.float32) - low[:, None, None]) / width[:, None, None]
     return np.clip(scaled, 0.0, 1.0)
+
+
+def channel_position(channel: str | int, channels: Sequence[str]) -> int:
+    """Position of a registered channel, from its name or position."""
+    if channel in channels:
+        return list(channels).index(str(channel))
+    if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(channels):
+        return int(channel)
+    raise ValueError(f"channel {channel!r} is not registered; the registered ones are {list(channels)}.")

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from petri_scvi._checks import check_sizes
+from petri_scvi.baselines._optional import choose_device
 from petri_scvi.baselines._scgpt_network import read_checkpoint
 from petri_scvi.baselines._scgpt_tokens import make_tokens, match_genes
 from petri_scvi.baselines._unimodal import UnimodalModel
@@ -154,10 +155,3 @@ class ScGPT(UnimodalModel):
                 stacklevel=3,
             )
         return embedding
-
-
-def choose_device(accelerator: str) -> torch.device:
-    """Device by the name that torch or Lightning gives it; a GPU for ``"auto"`` if there is one."""
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
