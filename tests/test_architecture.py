@@ -32,6 +32,16 @@ ALLOWED: dict[str, set[str]] = {
     "_module": {"_constants", "nn"},
     "model": {"_constants", "_checks", "_module", "_training_plan", "dataloaders", "nn"},
     "_model": {"_constants", "_checks", "model"},
+    "baselines": {
+        "_constants",
+        "_checks",
+        "_model",
+        "_module",
+        "_training_plan",
+        "model",
+        "nn",
+        "dataloaders",
+    },
     "demo": EVERY_ROOM | {"__init__"},
     "__init__": EVERY_ROOM - {"demo"},
 }

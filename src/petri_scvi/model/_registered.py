@@ -84,15 +84,16 @@ class RegisteredData(BaseModelClass):
         readers = self._readers(manager)
         if modality not in readers:
             raise ValueError(
-                f"modality={modality!r}; the model knows {list(self.module.modalities)}, of which the data has "
+                f"modality={modality!r}; the model knows {list(self._modality_states())}, of which the data has "
                 f"{list(readers)}."
             )
         return readers[modality]
 
     def _check_modalities(self, mdata: MuData) -> None:
-        if not any(name in mdata.mod and mdata.mod[name].n_obs for name in self.module.modalities):
+        known = list(self._modality_states())
+        if not any(name in mdata.mod and mdata.mod[name].n_obs for name in known):
             raise ValueError(
-                f"mdata has the modalities {list(mdata.mod)}; the model knows {list(self.module.modalities)}. Name "
+                f"mdata has the modalities {list(mdata.mod)}; the model knows {known}. Name "
                 "them alike: mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
             )
 

@@ -1,0 +1,176 @@
+"""DINOv2 on image crops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from petri_scvi._checks import check_sizes
+from petri_scvi.baselines._intensities import channel_position, channel_range, to_unit_range
+from petri_scvi.baselines._optional import choose_device, require
+from petri_scvi.baselines._unimodal import UnimodalModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+    from petri_scvi.dataloaders import RowReader
+
+FILES = ("config.json", "preprocessor_config.json")
+QUANTILES = (0.001, 0.999)
+"""Quantiles of a channel's pixels that become black and white."""
+WHERE_TO_GET_IT = (
+    "Fetch a model once, for example with 'hf download facebook/dinov2-base --local-dir dinov2-base', and pass that "
+    "folder."
+)
+
+
+class DINOv2(UnimodalModel):
+    """Embedding of image crops by a published DINOv2 :cite:p:`Oquab2024`, without fine-tuning.
+
+    DINOv2 reads colour images. Each channel is shown to it by itself, in all three colours, and the embeddings of the
+    channels are put side by side; or chosen triples of channels are shown as colours. Training only finds the range of
+    intensities of each channel, which becomes 0 to 1; then crops are resized and normalised as the checkpoint's
+    preprocessor says. Crops are not cut at the border, as photographs are, since cells fill them.
+
+    The model is loaded from a folder by transformers; nothing is downloaded. Fetch it once, for example with
+    ``hf download facebook/dinov2-base --local-dir dinov2-base``.
+
+    Parameters
+    ----------
+    mdata
+        MuData registered with :meth:`setup_mudata`.
+    checkpoint
+        Folder with ``config.json``, ``preprocessor_config.json`` and the weights.
+    channel_triples
+        Names or positions of three registered channels for each image shown; if ``None``, every channel by itself.
+    image_size
+        Side of the resized crops in pixels, a multiple of the model's patch; the checkpoint's own, 224 for the
+        published models, if ``None``. Smaller is faster.
+    accelerator
+        Device of torch; ``"auto"`` takes a GPU if there is one.
+    seed
+        Seed of the cells from which the range of intensities is found.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder lacks a file.
+    ImportError
+        transformers is missing; it comes with the extra ``dinov2``.
+    ValueError
+        Images were not registered, the checkpoint is of another model, or triples or size do not fit.
+    """
+
+    _field = "images"
+    _batch_size = 32
+
+    def __init__(
+        self,
+        mdata: MuData,
+        checkpoint: str | Path,
+        *,
+        channel_triples: Sequence[Sequence[str | int]] | None = None,
+        image_size: int | None = None,
+        accelerator: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(mdata)
+        self.seed = seed
+        self._device = choose_device(accelerator)
+        self._groups = _choose_groups(channel_triples, list(self._state["channels"]))
+        network, preprocessor = _read_checkpoint(checkpoint)
+        self._network = network.to(self._device)
+        self._mean, self._std = (
+            torch.tensor(preprocessor[key], device=self._device).reshape(1, 3, 1, 1)
+            for key in ("image_mean", "image_std")
+        )
+        patch_size = self._network.config.patch_size
+        self.image_size = _crop_size(preprocessor) if image_size is None else image_size
+        check_sizes(image_size=self.image_size)
+        if self.image_size % patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} is not a multiple of the model's patch of {patch_size} pixels; pass, "
+                f"for example, {max(1, round(self.image_size / patch_size)) * patch_size}."
+            )
+
+    def train(self) -> None:
+        """Find the range of intensities of each channel; the network stays as published."""
+        reader = self._require_modality(self._manager_of(None), self.modality_)
+        self._low, self._high = channel_range(reader, QUANTILES, self.seed)
+        self.is_trained_ = True
+
+    @torch.inference_mode()
+    def _embed(
+        self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
+    ) -> NDArray[np.float32]:
+        width = self._network.config.hidden_size
+        embedding = np.empty((len(rows), len(self._groups) * width), dtype=np.float32)
+        for start in range(0, len(rows), batch_size):
+            images = to_unit_range(reader.read(rows[start : start + batch_size]), self._low, self._high)
+            resized = interpolate(
+                torch.from_numpy(images).to(self._device),
+                size=(self.image_size, self.image_size),
+                mode="bicubic",
+                antialias=True,
+            ).clamp(0, 1)  # (batch, C, S, S); bicubic overshoots
+            parts = [
+                self._network(pixel_values=(resized[:, group] - self._mean) / self._std).last_hidden_state[:, 0]
+                for group in self._groups
+            ]
+            embedding[start : start + batch_size] = torch.cat(parts, dim=1).float().cpu().numpy()
+        return embedding
+
+
+def _choose_groups(triples: Sequence[Sequence[str | int]] | None, channels: list[str]) -> list[list[int]]:
+    """Positions of the three channels of every image that is shown."""
+    if triples is None:
+        return [[position] * 3 for position in range(len(channels))]
+    groups = []
+    for triple in triples:
+        if isinstance(triple, str) or len(triple) != 3:
+            raise ValueError(
+                f"channel_triples has {triple!r}; every entry names three of the registered channels {channels}, for "
+                f"example {(channels * 3)[:3]}."
+            )
+        groups.append([channel_position(channel, channels) for channel in triple])
+    if not groups:
+        raise ValueError("channel_triples is empty; name at least one triple, or pass None for each channel by itself.")
+    return groups
+
+
+def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
+    """The network, for inference, and the settings of its preprocessor."""
+    folder = Path(folder).expanduser()
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{missing} not found in checkpoint={str(folder)!r}. {WHERE_TO_GET_IT}")
+    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
+        raise FileNotFoundError(
+            f"no weights (model.safetensors or pytorch_model.bin) in checkpoint={str(folder)!r}. {WHERE_TO_GET_IT}"
+        )
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if not str(kind).startswith("dinov2"):
+        raise ValueError(f"{folder / 'config.json'} has model_type={kind!r}; expected 'dinov2'. {WHERE_TO_GET_IT}")
+    preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
+    absent = [key for key in ("image_mean", "image_std") if key not in preprocessor]
+    if absent:
+        raise ValueError(f"{folder / 'preprocessor_config.json'} lacks {absent}. {WHERE_TO_GET_IT}")
+    network = require("transformers", "dinov2").AutoModel.from_pretrained(folder, local_files_only=True)
+    return network.eval().requires_grad_(False), preprocessor
+
+
+def _crop_size(preprocessor: dict[str, Any]) -> int:
+    """Side of the images that the preprocessor makes: older files have a number, newer ones height and width."""
+    size = preprocessor.get("crop_size", preprocessor.get("size", 224))
+    if isinstance(size, dict):
+        size = next((size[key] for key in ("height", "shortest_edge") if key in size), 224)
+    return int(size)

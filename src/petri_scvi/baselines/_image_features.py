@@ -1,0 +1,216 @@
+"""Classical image features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.progress import track
+
+from petri_scvi._checks import check_sizes
+from petri_scvi.baselines._intensities import channel_position, channel_range, to_unit_range
+from petri_scvi.baselines._measure import GROUPS, measure_cells
+from petri_scvi.baselines._optional import require
+from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.dataloaders import rows_by_context
+from petri_scvi.model._registered import context_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+    from petri_scvi.dataloaders import RowReader
+
+CELLS_PER_TASK = 16
+MAX_MISSING = 0.05
+"""Largest share of cells in which a feature may be undefined."""
+
+
+class ImageFeatures(UnimodalModel):
+    """CellProfiler's measurements :cite:p:`Stirling2021`, made by cp_measure :cite:p:`Munoz2025` on a sample of cells.
+
+    A cell takes a tenth of a second or more, so that by default 20 cells of each context are measured, in parallel
+    processes. The mask that the measurements need is the largest object above Otsu's threshold in one channel of the
+    crop, holes filled. Intensities are scaled to 0 to 1 by the range of each channel in the training data.
+
+    Training measures the sample, drops features that do not vary or are undefined in more than 5 % of it, and keeps
+    mean and standard deviation of the rest, by which features are scaled. Where one is undefined in a cell it gets the
+    median.
+
+    Parameters
+    ----------
+    mdata
+        MuData registered with :meth:`setup_mudata`.
+    max_cells_per_context
+        Cells of each context to measure, at random; all if ``None``. A context of several guides shares them among
+        these.
+    mask_channel
+        Name or position of the registered channel that shows where the cell is.
+    groups
+        Kinds of measurement, as cp_measure names them: ``"intensity"``, ``"texture"`` and so on; all if ``None``.
+    n_jobs
+        Processes; -1 is one per core, 1 measures in the process itself, which is faster for some hundred cells: a
+        process takes some seconds to start.
+    seed
+        Seed of the sample.
+
+    Attributes
+    ----------
+    feature_names_
+        Name of each column of the embedding, with the channel.
+
+    Raises
+    ------
+    ImportError
+        cp_measure is missing; it comes with the extra ``features``.
+    ValueError
+        Images were not registered, or there is no such channel or kind of measurement.
+    """
+
+    _field = "images"
+
+    def __init__(
+        self,
+        mdata: MuData,
+        *,
+        max_cells_per_context: int | None = 20,
+        mask_channel: str | int = 0,
+        groups: Sequence[str] | None = None,
+        n_jobs: int = -1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(mdata)
+        require("cp_measure.featurizer", "features")
+        if max_cells_per_context is not None:
+            check_sizes(max_cells_per_context=max_cells_per_context)
+        self.groups = list(GROUPS if groups is None else groups)
+        unknown = sorted(set(self.groups) - set(GROUPS))
+        if unknown or not self.groups:
+            raise ValueError(f"groups={groups!r}; choose from {list(GROUPS)}, or pass None for all.")
+        self._channels = list(self._state["channels"])
+        self._mask_position = channel_position(mask_channel, self._channels)
+        self.max_cells_per_context, self.n_jobs, self.seed = max_cells_per_context, n_jobs, seed
+
+    def train(self, *, enable_progress_bar: bool = True) -> None:
+        """Measure the sample of cells and choose the features.
+
+        Parameters
+        ----------
+        enable_progress_bar
+            Whether to show how many cells have been measured.
+
+        Raises
+        ------
+        ValueError
+            No feature varies.
+        """
+        manager = self._manager_of(None)
+        reader = self._require_modality(manager, self.modality_)
+        self._low, self._high = channel_range(reader, (0.0, 0.9999), self.seed)
+        self._sample_rows = self._sample(manager)
+        values, names = self._measure(reader, self._sample_rows, enable_progress_bar)
+        is_defined = np.isfinite(values)
+        self._is_kept = is_defined.mean(axis=0) >= 1 - MAX_MISSING
+        values = np.where(is_defined, values, np.nan)[:, self._is_kept]
+        self._median = np.nanmedian(values, axis=0)
+        filled = np.where(np.isfinite(values), values, self._median)
+        mean, std = filled.mean(axis=0), filled.std(axis=0)
+        varies = std > 1e-9 * np.maximum(np.abs(mean), 1.0)
+        if not varies.any():
+            raise ValueError(
+                f"none of {len(names)} features varies between {len(values)} cells. Measure more cells, by "
+                "max_cells_per_context, or more groups."
+            )
+        self._is_kept[np.flatnonzero(self._is_kept)[~varies]] = False
+        self._median, self._mean, self._std = self._median[varies], mean[varies], std[varies]
+        self.feature_names_ = [name for name, is_kept in zip(names, self._is_kept, strict=True) if is_kept]
+        self._measured = self._scale(filled[:, varies])
+        self.is_trained_ = True
+
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Scaled features of cells.
+
+        Parameters
+        ----------
+        mdata
+            Data to measure; that of the model if ``None``.
+        modality
+            The modality that was registered as images, which is the default too; another one is refused.
+        indices
+            Rows of ``mdata[modality]`` to measure, in this order, each of them. If ``None``, the result has a row for
+            every cell, NaN for all but ``max_cells_per_context`` of each context; :mod:`petri_scvi.tl` leaves such
+            cells out.
+        batch_size
+            Cells measured at a time.
+
+        Returns
+        -------
+        Features, shape ``(n, D)``.
+
+        Raises
+        ------
+        ValueError
+            The model is not trained, or the modality is another one.
+        """
+        if indices is not None:
+            return super().get_latent_representation(mdata, modality=modality, indices=indices, batch_size=batch_size)
+        manager = self._manager_of(mdata)
+        sample = self._sample(manager).tolist()
+        found = super().get_latent_representation(mdata, modality=modality, indices=sample, batch_size=batch_size)
+        embedding = np.full((len(self._require_modality(manager, self.modality_)), found.shape[1]), np.float32(np.nan))
+        embedding[sample] = found
+        return embedding
+
+    def _sample(self, manager: AnnDataManager) -> NDArray[np.integer]:
+        """Rows to measure, ascending."""
+        rng = np.random.default_rng([self.seed, 1])
+        rows_of = rows_by_context(context_codes(manager, self.modality_))
+        chosen = [rng.permutation(rows)[: self.max_cells_per_context] for rows in rows_of.values()]
+        return np.sort(np.concatenate(chosen))
+
+    def _measure(
+        self, reader: RowReader, rows: NDArray[np.integer], show_progress: bool
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """All features of some cells, and their names."""
+        joblib = require("joblib", "features")
+        parts = [rows[start : start + CELLS_PER_TASK] for start in range(0, len(rows), CELLS_PER_TASK)]
+        # Read as processes ask for more: the crops of all cells need not fit into memory.
+        tasks = (
+            joblib.delayed(measure_cells)(
+                to_unit_range(reader.read(part), self._low, self._high),
+                self._mask_position,
+                self._channels,
+                self.groups,
+            )
+            for part in parts
+        )
+        results = joblib.Parallel(n_jobs=self.n_jobs, return_as="generator")(tasks)
+        measured = list(track(results, "Measuring cells", total=len(parts), disable=not show_progress))
+        return np.concatenate([values for values, _ in measured]), measured[0][1]
+
+    def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        filled = np.where(np.isfinite(values), values, self._median)
+        return ((filled - self._mean) / self._std).astype(np.float32)
+
+    def _embed(
+        self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
+    ) -> NDArray[np.float32]:
+        embedding = np.empty((len(rows), len(self.feature_names_)), dtype=np.float32)
+        is_known = np.isin(rows, self._sample_rows) if self._is_own(manager) else np.zeros(len(rows), dtype=bool)
+        embedding[is_known] = self._measured[np.searchsorted(self._sample_rows, rows[is_known])]
+        others = np.flatnonzero(~is_known)
+        for start in range(0, len(others), batch_size):
+            places = others[start : start + batch_size]
+            values, _ = self._measure(reader, rows[places], show_progress=False)
+            embedding[places] = self._scale(values[:, self._is_kept])
+        return embedding

@@ -1,0 +1,66 @@
+"""Find channels, and bring their pixels to a common scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from petri_scvi.dataloaders import RowReader
+
+N_CELLS_FOR_RANGE = 1000
+
+
+def channel_moments(reader: RowReader, rows: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over pixels and cells, shapes ``(C,)``; 1 for a constant channel."""
+    shift: NDArray[np.float64] | None = None
+    total, squares, n = np.zeros(reader.shape[1]), np.zeros(reader.shape[1]), 0
+    for chunk in reader.chunks(rows):
+        values = chunk.astype(np.float64)  # (n, C, H, W)
+        if shift is None:
+            # Sums of squares about a value near the mean do not cancel, however bright the background.
+            shift = values.mean(axis=(0, 2, 3))
+        values -= shift[:, None, None]
+        total += values.sum(axis=(0, 2, 3))
+        squares += (values**2).sum(axis=(0, 2, 3))
+        n += len(chunk) * chunk.shape[2] * chunk.shape[3]
+    if shift is None:
+        raise ValueError("no cells to estimate the intensities from.")
+    mean = total / n
+    std = np.sqrt(np.maximum(squares / n - mean**2, 0))
+    return mean + shift, np.where(std > 0, std, 1.0)
+
+
+def channel_range(
+    reader: RowReader, quantiles: tuple[float, float], seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two quantiles of the pixels of each channel, shapes ``(C,)``, from at most 1,000 random cells."""
+    some = np.sort(np.random.default_rng([seed, 0]).permutation(len(reader))[:N_CELLS_FOR_RANGE])
+    ends = np.empty((2, reader.shape[1]), dtype=np.float32)
+    images = reader.read(some)
+    for channel in range(reader.shape[1]):  # one at a time: a quantile sorts a copy
+        ends[:, channel] = np.quantile(images[:, channel].astype(np.float32), quantiles)
+    return ends[0], ends[1]
+
+
+def to_unit_range(
+    images: NDArray, low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.float32]:  # (n, C, H, W)
+    """Intensities with ``low`` at 0 and ``high`` at 1, clipped; a constant channel becomes 0."""
+    width = np.where(high > low, high - low, 1.0).astype(np.float32)
+    scaled = (images.astype(np.float32) - low[:, None, None]) / width[:, None, None]
+    return np.clip(scaled, 0.0, 1.0)
+
+
+def channel_position(channel: str | int, channels: Sequence[str]) -> int:
+    """Position of a registered channel, from its name or position."""
+    if channel in channels:
+        return list(channels).index(str(channel))
+    if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(channels):
+        return int(channel)
+    raise ValueError(f"channel {channel!r} is not registered; the registered ones are {list(channels)}.")

@@ -1,0 +1,112 @@
+"""scVI on the transcriptomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from anndata import AnnData
+from scvi.model import SCVI as ScviModel
+
+from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+    from petri_scvi.dataloaders import RowReader
+
+BATCH = "batch"
+
+
+class SCVI(UnimodalModel):
+    """scVI :cite:p:`Lopez2018` on the registered counts, by :class:`scvi.model.SCVI`.
+
+    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is.
+
+    Parameters
+    ----------
+    mdata
+        MuData registered with :meth:`setup_mudata`.
+    n_latent
+        Dimensions of the embedding (D); scVI's default is 10.
+    n_hidden, n_layers
+        Width and number of hidden layers of encoder and decoder; scVI's defaults.
+    gene_likelihood
+        Distribution of the counts.
+    batch_key
+        ``obs`` column of the transcriptome modality with the technical batch, which scVI then accounts for.
+
+    Raises
+    ------
+    KeyError
+        ``batch_key`` is not a column.
+    ValueError
+        The expression was not registered, or is not counts.
+    """
+
+    _field = "X"
+    _likelihood = "nb"
+
+    def __init__(
+        self,
+        mdata: MuData,
+        *,
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        gene_likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
+        batch_key: str | None = None,
+    ) -> None:
+        super().__init__(mdata)
+        self.batch_key = batch_key
+        manager = self._manager_of(None)
+        counts = self._counts(manager)
+        ScviModel.setup_anndata(counts, batch_key=None if batch_key is None else BATCH)
+        self.scvi_ = ScviModel(
+            counts, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, gene_likelihood=gene_likelihood
+        )
+        """The model of scvi-tools, with all that it can do beyond embedding."""
+
+    def train(self, max_epochs: int | None = None, **kwargs: Any) -> None:
+        """Train scVI.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the cells; scvi-tools' heuristic, ``min(400, 400 * 20000 / n_cells)``, if ``None``.
+        kwargs
+            Arguments of :meth:`scvi.model.SCVI.train`, such as ``accelerator``, ``early_stopping`` or ``plan_kwargs``.
+        """
+        # Losses are logged per epoch; a larger value only warns about short epochs.
+        self.scvi_.train(max_epochs=max_epochs, **{"log_every_n_steps": 1, **kwargs})
+        self.is_trained_ = True
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """Losses of scVI by epoch; ``None`` before training."""
+        return self.scvi_.history
+
+    def _counts(self, manager: AnnDataManager) -> AnnData:
+        """A copy of the counts as scVI wants them."""
+        rna = manager.adata.mod[self.modality_]
+        reader = self._require_modality(manager, self.modality_)
+        counts = AnnData(read_sparse(reader, np.arange(len(reader))))
+        counts.var_names = rna.var_names
+        if self.batch_key is not None:
+            if self.batch_key not in rna.obs:
+                raise KeyError(
+                    f"batch_key={self.batch_key!r} is not a column of mdata[{self.modality_!r}].obs; it has "
+                    f"{list(rna.obs.columns)}. Name the column with the batches, or None."
+                )
+            counts.obs[BATCH] = rna.obs[self.batch_key].astype(str).to_numpy()
+        return counts
+
+    def _embed(
+        self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
+    ) -> NDArray[np.float32]:
+        # All cells of new data, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
+        counts = None if self._is_own(manager) else self._counts(manager)
+        found = self.scvi_.get_latent_representation(counts, indices=rows, batch_size=batch_size)
+        return np.asarray(found, dtype=np.float32)
