@@ -1,0 +1,218 @@
+"""The systems of the paper's comparison: each takes a screen and returns embeddings of its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scvi
+from anndata import AnnData
+
+from petri_scvi import PETRI, baselines, pp
+from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    Embeddings = dict[str, NDArray[np.floating]]  # modality to (n_cells, D)
+    System = Callable[["Job"], Iterator["Row"]]
+
+PERMUTED_KEY = "permuted_context"
+ONLY = {IMAGE: {"images_key": IMAGE, "rna_layer": None}, RNA: {"images_key": None, "rna_layer": RNA}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: an embedding of each modality, and whether modalities share its dimensions."""
+
+    name: str
+    embeddings: Embeddings
+    is_shared: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One screen, and what every learned system may spend on it."""
+
+    mdata: MuData
+    seed: int
+    n_steps: int
+    network: dict[str, Any]
+    checkpoints: dict[str, Path]  # of published models, by name
+    finished: Path  # folder of the embeddings of systems that are done
+    plan_kwargs: dict[str, Any]
+
+    def fit(self, model: Any, *, n_cells: int = 8, n_contexts: int = 8) -> None:
+        """Train for the same number of cells whatever the documents."""
+        scvi.settings.seed = self.seed
+        largest = max(modality.n_obs for modality in self.mdata.mod.values())
+        model.train(
+            max_epochs=max(1, round(self.n_steps * 64 / largest)),
+            n_cells_per_context=n_cells,
+            n_contexts_per_minibatch=n_contexts,
+            enable_progress_bar=False,
+            plan_kwargs=self.plan_kwargs,
+        )
+
+
+def embed(model: Any, mdata: MuData, **kwargs: Any) -> Embeddings:
+    return {
+        name: model.get_latent_representation(mdata, modality=name, **kwargs)
+        for name in (IMAGE, RNA)
+        if name in model.module.modalities
+    }
+
+
+def make_petri(job: Job, *, context_key: str = CONTEXT_KEY, only: str | None = None, **changes: Any) -> PETRI:
+    scvi.settings.seed = job.seed
+    PETRI.setup_mudata(job.mdata, context_key=context_key, modalities=ONLY[only] if only else None)
+    return PETRI(job.mdata, **{**job.network, **changes})
+
+
+def petri(job: Job) -> Iterator[Row]:
+    model = make_petri(job)
+    job.fit(model)
+    yield Row("PETRI", embed(model, job.mdata), is_shared=True)
+    yield Row("PETRI, latents concatenated", embed(model, job.mdata, pool="concat"), is_shared=True)
+    yield Row("PETRI, latents averaged", embed(model, job.mdata, pool="mean"), is_shared=True)
+    yield Row("PETRI, after the set transformer", embed(model, job.mdata, position="set_transformer"), is_shared=True)
+
+
+def petri_permuted(job: Job) -> Iterator[Row]:
+    """Contexts shuffled among the cells of each modality: documents then mean nothing."""
+    rng = np.random.default_rng(job.seed)
+    for modality in job.mdata.mod.values():
+        modality.obs[PERMUTED_KEY] = rng.permutation(modality.obs[CONTEXT_KEY].astype(str))
+    model = make_petri(job, context_key=PERMUTED_KEY)
+    job.fit(model)
+    yield Row("PETRI, permuted contexts", embed(model, job.mdata), is_shared=True)
+
+
+def petri_alone(job: Job) -> Iterator[Row]:
+    """Documents of one modality."""
+    embeddings: Embeddings = {}
+    for name in (IMAGE, RNA):
+        model = make_petri(job, only=name)
+        job.fit(model)
+        embeddings |= embed(model, job.mdata)
+    yield Row("PETRI, each modality alone", embeddings, is_shared=False)
+
+
+def mae(job: Job) -> Iterator[Row]:
+    scvi.settings.seed = job.seed
+    baselines.MAE.setup_mudata(job.mdata)
+    network = {name: value for name, value in job.network.items() if name != "set_transformer_depth"}
+    model = baselines.MAE(job.mdata, **network)
+    job.fit(model)
+    yield Row("ViT MAE and Perceiver MAE", embed(model, job.mdata), is_shared=False)
+
+
+def cross_modal_autoencoder(job: Job) -> Iterator[Row]:
+    """On the embeddings of the masked autoencoders."""
+    with np.load(job.finished / "mae.npz") as found:
+        screen = pp.build_mudata(
+            **{
+                name: AnnData(obs=job.mdata[name].obs[[CONTEXT_KEY]].copy(), obsm={"X_mae": found[f"0 {name}"]})
+                for name in (IMAGE, RNA)
+            }
+        )
+    scvi.settings.seed = job.seed
+    baselines.CrossModalAutoencoder.setup_mudata(screen, embedding_keys={IMAGE: "X_mae", RNA: "X_mae"})
+    model = baselines.CrossModalAutoencoder(screen)
+    job.fit(model)
+    yield Row("cross-modal autoencoder of the MAEs", embed(model, screen), is_shared=True)
+
+
+def contrastive(job: Job, name: str) -> Iterator[Row]:
+    system = getattr(baselines, name)
+    scvi.settings.seed = job.seed
+    system.setup_mudata(job.mdata)
+    names = ("embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth")
+    model = system(job.mdata, **{key: job.network[key] for key in names})
+    job.fit(model, n_cells=2, n_contexts=32)  # a contrast needs many contexts
+    yield Row(name, embed(model, job.mdata), is_shared=True)
+
+
+def unimodal(job: Job, name: str, systems: dict[str, tuple[Any, dict[str, Any]]]) -> Iterator[Row]:
+    """One baseline per modality, each with its arguments."""
+    embeddings: Embeddings = {}
+    for modality, (system, arguments) in systems.items():
+        system.setup_mudata(job.mdata)
+        scvi.settings.seed = job.seed
+        model = system(job.mdata, **arguments)
+        model.train()
+        embeddings[modality] = model.get_latent_representation(modality=modality)
+    yield Row(name, embeddings, is_shared=False)
+
+
+def pca(job: Job) -> Iterator[Row]:
+    both = {IMAGE: (baselines.PCAPixels, {}), RNA: (baselines.PCAExpression, {})}
+    return unimodal(job, "PCA of pixels and of expression", both)
+
+
+def published(job: Job, name: str, system: Any, modality: str) -> Iterator[Row]:
+    """A model whose weights were published."""
+    if name not in job.checkpoints:
+        raise FileNotFoundError(f"no weights; pass --checkpoint {name}=FOLDER")
+    return unimodal(job, name, {modality: (system, {"checkpoint": job.checkpoints[name]})})
+
+
+def ablation(job: Job, name: str, *, n_cells: int = 8, n_contexts: int = 8, **changes: Any) -> Iterator[Row]:
+    model = make_petri(job, **changes)
+    job.fit(model, n_cells=n_cells, n_contexts=n_contexts)
+    yield Row(name, embed(model, job.mdata), is_shared=True)
+
+
+def without_modality_embedding(job: Job) -> Iterator[Row]:
+    model = make_petri(job)
+    for parameter in model.module.set_transformer.modality_embedding.parameters():
+        parameter.requires_grad_(False).zero_()
+    job.fit(model)
+    yield Row("PETRI, no modality embedding", embed(model, job.mdata), is_shared=True)
+
+
+def half_of_the_contexts(job: Job) -> Iterator[Row]:
+    """Trained on the cells of every other perturbation; all are embedded."""
+    contexts = job.mdata[RNA].obs[CONTEXT_KEY].cat.categories[::2]
+    kept = {name: m[m.obs[CONTEXT_KEY].isin(contexts).to_numpy()].copy() for name, m in job.mdata.mod.items()}
+    screen = pp.build_mudata(**kept)
+    scvi.settings.seed = job.seed
+    PETRI.setup_mudata(screen)
+    model = PETRI(screen, **job.network)
+    job.fit(model)
+    yield Row("PETRI, half of the contexts", embed(model, job.mdata), is_shared=True)
+
+
+SYSTEMS: dict[str, System] = {
+    "petri": petri,
+    "mae": mae,
+    "pca": pca,
+    "scvi": lambda job: unimodal(job, "scVI", {RNA: (baselines.SCVI, {})}),
+    "image_features": lambda job: unimodal(job, "measured image features", {IMAGE: (baselines.ImageFeatures, {})}),
+    "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
+    "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA),
+    "cross_modal_autoencoder": cross_modal_autoencoder,
+    "clip": lambda job: contrastive(job, "CLIP"),
+    "cell_clip": lambda job: contrastive(job, "CellCLIP"),
+    "group_clip": lambda job: contrastive(job, "GroupCLIP"),
+    "petri_permuted": petri_permuted,
+    "petri_alone": petri_alone,
+}
+"""The paper's comparison, in the order in which it runs: later systems may read what earlier ones left."""
+
+ABLATIONS: dict[str, System] = {
+    "mask_50": lambda job: ablation(job, "PETRI, 50 % masked", mask_ratio=0.5),
+    "mask_90": lambda job: ablation(job, "PETRI, 90 % masked", mask_ratio=0.9),
+    "latents_1": lambda job: ablation(job, "PETRI, L = 1", n_latent_tokens=1),
+    "latents_16": lambda job: ablation(job, "PETRI, L = 16", n_latent_tokens=16),
+    "cells_4": lambda job: ablation(job, "PETRI, 4 cells per document", n_cells=4, n_contexts=16),
+    "cells_16": lambda job: ablation(job, "PETRI, 16 cells per document", n_cells=16, n_contexts=4),
+    "no_modality_embedding": without_modality_embedding,
+    "half_of_the_contexts": half_of_the_contexts,
+}
+"""PETRI with one thing changed; those of the embedding itself come with ``petri``."""

@@ -1,0 +1,188 @@
+"""The paper's comparison: every system on one screen, scored by one protocol.
+
+Run as ``python -m benchmarks.paper_table --screen synthetic --seeds 3``. Each system of each seed is written when it is
+done; a second run goes on after what is there. ``--quick`` is a small screen and few steps: does everything run?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import petri_scvi
+from benchmarks._paper_summary import write_summary
+from benchmarks._systems import ABLATIONS, SYSTEMS, Job, Row
+from petri_scvi import datasets, tl
+from petri_scvi._constants import IMAGE, RNA
+from petri_scvi.demo import MODEL
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
+SCREENS = ("synthetic", "semisynthetic", "perturb_multi")
+FIRST_SEED = 100
+"""Screens of smaller seeds are for choosing the recipe."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a result depends on."""
+
+    screen: str
+    screen_arguments: dict[str, Any]
+    n_steps: int
+    network: dict[str, Any]
+    plan: dict[str, Any]
+
+    def load(self, seed: int) -> MuData:
+        if self.screen == "synthetic":
+            return datasets.synthetic_screen(seed, **self.screen_arguments)
+        if self.screen == "semisynthetic":
+            return datasets.semisynthetic_screen(seed=seed)
+        raise NotImplementedError("perturb_multi has no reader in petri_scvi.datasets yet; pass --screen synthetic")
+
+
+def score(row: Row, mdata: MuData) -> pd.DataFrame:
+    """The protocol's metrics, and how well the well is predicted from each modality's embedding."""
+    key = "X_scored"
+    truth = mdata.uns.get("synthetic_screen")
+    edges = None if truth is None else truth["edges"]
+    if row.is_shared:
+        rows_of = {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in row.embeddings}
+        joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
+        for name, embedding in row.embeddings.items():
+            joined[rows_of[name]] = embedding
+        mdata.obsm[key] = joined
+    else:
+        for name, embedding in row.embeddings.items():
+            mdata[name].obsm[key] = embedding
+    found = tl.score_screen(mdata, [key], edges=edges, n_bootstrap=0, progress=False)
+    tl.probe(mdata, key, obs_key="well", max_cells=3000)
+    folds = mdata.uns["petri_scvi"]["probe_well_linear"]["table"]
+    wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()
+    for part in (mdata, *mdata.mod.values()):
+        part.obsm.pop(key, None)
+    wells = wells.assign(fusion="none", metric="well_auc")
+    table = pd.concat([found[found["metric"].isin(METRICS)], wells])
+    return table.assign(system=row.name)[["system", "modality", "fusion", "metric", "value"]]
+
+
+def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, Path], folder: Path) -> None:
+    """Train, embed, score and write one system; what is there is complete."""
+    table_path = folder / f"{name}.csv"
+    if table_path.exists():
+        print(f"seed {seed}, {name}: done before", flush=True)
+        return
+    start = time.perf_counter()
+    mdata = settings.load(seed)
+    job = Job(
+        mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan
+    )
+    try:
+        rows = list((SYSTEMS | ABLATIONS)[name](job))
+    except (FileNotFoundError, ImportError) as error:  # weights or a package that the user has to bring
+        print(f"seed {seed}, {name}: not run: {error}", flush=True)
+        (folder / f"{name}.not_run").write_text(str(error))
+        return
+    tables = pd.concat([score(row, mdata) for row in rows]).assign(seconds=time.perf_counter() - start)
+    arrays = {f"{i} {modality}": e for i, row in enumerate(rows) for modality, e in row.embeddings.items()}
+    write_whole(folder / f"{name}.npz", lambda path: np.savez(path, **arrays))
+    write_whole(table_path, lambda path: tables.to_csv(path, index=False))
+    (folder / f"{name}.not_run").unlink(missing_ok=True)
+    print(f"seed {seed}, {name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Write beside the file, then move: a file under its name is never half of one."""
+    partial = path.with_name(f"partial_{path.name}")
+    write(partial)
+    partial.rename(path)
+
+
+def run_given(name: str, path: Path, settings: Settings, seed: int, folder: Path) -> None:
+    """Score an embedding that was computed elsewhere."""
+    target = folder / f"given_{name}.csv"
+    if target.exists():
+        return
+    mdata = settings.load(seed)
+    with np.load(path) as found:
+        unknown = set(found) - {IMAGE, RNA}
+        if unknown or not found:
+            raise ValueError(f"{path} has the arrays {sorted(found)}; expected 'image', 'rna' or both")
+        embeddings = {modality: found[modality] for modality in found}
+    for modality, embedding in embeddings.items():
+        if len(embedding) != mdata[modality].n_obs:
+            raise ValueError(f"{path}: {len(embedding)} rows of {modality!r}, but it has {mdata[modality].n_obs} cells")
+    write_whole(target, score(Row(name, embeddings, is_shared=False), mdata).to_csv)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screen", choices=SCREENS, default="synthetic")
+    parser.add_argument("--seeds", type=int, default=3, help="number of screens, from seed 100")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--steps", type=int, default=3000, help="minibatches of 64 cells per modality, for all alike")
+    parser.add_argument("--only", nargs="+", choices=[*SYSTEMS, *ABLATIONS], help="run these systems")
+    parser.add_argument("--ablations", action="store_true", help="run the ablations too")
+    parser.add_argument("--quick", action="store_true", help="2,000 cells, 100 steps")
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FOLDER", help="weights of DINOv2, scGPT")
+    parser.add_argument(
+        "--embedding", nargs="+", default=[], metavar="NAME=FILE", help="an .npz with image, rna or both, of one seed"
+    )
+    parser.add_argument("--out", type=Path, default=Path("paper_table"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser.parse_args()
+
+
+def pairs(arguments: list[str]) -> dict[str, Path]:
+    return {name: Path(path) for name, _, path in (argument.partition("=") for argument in arguments)}
+
+
+def main() -> None:
+    arguments = read_arguments()
+    torch.set_num_threads(arguments.threads)
+    settings = Settings(
+        screen=arguments.screen,
+        screen_arguments={"n_cells": 2000, "n_pathways": 6} if arguments.quick else {},
+        n_steps=100 if arguments.quick else arguments.steps,
+        network=MODEL,
+        plan={"lr": 2e-3},
+    )
+    root = arguments.out / arguments.screen
+    root.mkdir(parents=True, exist_ok=True)
+    written = json.dumps(vars(settings), indent=1, sort_keys=True)
+    settings_path = root / "settings.json"
+    if settings_path.exists() and settings_path.read_text() != written:
+        raise SystemExit(
+            f"{root} holds results of other settings ({settings_path}); pass another --out, or delete the folder"
+        )
+    settings_path.write_text(written)
+    versions = f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    print(versions, flush=True)
+    names = arguments.only or [*SYSTEMS, *(ABLATIONS if arguments.ablations else [])]
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        folder = root / f"seed_{seed}"
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            run_system(name, settings, seed, pairs(arguments.checkpoint), folder)
+        for name, path in pairs(arguments.embedding).items():
+            run_given(name, path, settings, seed, folder)
+        write_summary(root, versions)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    main()
