@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from petri_scvi._compat import columns_stay_in_modalities
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
+
+
+@pytest.fixture(scope="session")
+def _original(make_screen: Callable[..., MuData]) -> MuData:
+    with columns_stay_in_modalities():
+        return make_screen()
+
+
+@pytest.fixture
+def screen(_original: MuData) -> MuData:
+    """A copy of one tiny screen, free to be changed: a copy is quicker than a new one."""
+    return _original.copy()
 
 
 @pytest.fixture
