@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from petri_scvi import datasets, pl, pp, tl
+from petri_scvi import baselines, datasets, pl, pp, tl
 from petri_scvi._model import PETRI
 from petri_scvi.model import Reconstruction
 
-__all__ = ["PETRI", "Reconstruction", "datasets", "pl", "pp", "tl"]
+__all__ = ["PETRI", "Reconstruction", "baselines", "datasets", "pl", "pp", "tl"]
 __version__ = version("petri-scvi")

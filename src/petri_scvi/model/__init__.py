@@ -2,7 +2,7 @@
 
 from petri_scvi.model._context_field import ContextField
 from petri_scvi.model._fields import ModalityField
-from petri_scvi.model._networks import build_modalities, build_module, check_mask_ratio
+from petri_scvi.model._networks import build_modalities, build_module, check_hides_tokens, check_mask_ratio
 from petri_scvi.model._reconstruction import Reconstruction, ReconstructionMixin
 from petri_scvi.model._registered import RegisteredData
 from petri_scvi.model._representation import EmbeddingMixin, RepresentationMixin
@@ -24,5 +24,6 @@ __all__ = [
     "build_modalities",
     "build_module",
     "check_contexts",
+    "check_hides_tokens",
     "check_mask_ratio",
 ]

@@ -17,6 +17,8 @@ from petri_scvi.nn import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from petri_scvi.nn import Modality
 
 
@@ -134,13 +136,7 @@ def build_module(
     if set_transformer_depth < 0:
         raise ValueError(f"set_transformer_depth={set_transformer_depth}; it must be at least 0.")
     modalities = build_modalities(states, embed_dim=embed_dim, n_heads=n_heads, **modality_kwargs)
-    for name, modality in modalities.items():
-        # The loss of such a modality would be 0, and its networks would stay as they were drawn.
-        if int(modality.n_tokens * mask_ratio) == 0:
-            raise ValueError(
-                f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
-                "nothing is left to rebuild. Pass a larger mask_ratio or, for images, a smaller patch_size."
-            )
+    check_hides_tokens(modalities, mask_ratio)
     return PETRIModule(modalities, SetTransformer(list(states), embed_dim, set_transformer_depth, n_heads), mask_ratio)
 
 
@@ -148,6 +144,16 @@ def check_mask_ratio(mask_ratio: float) -> None:
     """Require a fraction that leaves something visible."""
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio={mask_ratio}; it must lie in [0, 1).")
+
+
+def check_hides_tokens(modalities: Mapping[str, Modality], mask_ratio: float) -> None:
+    """Require that the mask hides tokens of every modality: PETRI would learn nothing of one that is never rebuilt."""
+    for name, modality in modalities.items():
+        if int(modality.n_tokens * mask_ratio) == 0:
+            raise ValueError(
+                f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
+                "it does nothing. Pass a larger mask_ratio or, for images, a smaller patch_size."
+            )
 
 
 def _check_patch_size(shape: tuple[int, int, int], patch_size: int) -> None:
