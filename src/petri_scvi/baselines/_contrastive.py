@@ -193,8 +193,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         if position not in ("projection", "encoder"):
             raise ValueError(f"position={position!r}; expected 'projection' or 'encoder'.")
         manager = self._manager_of(mdata)
-        projection = self.module.projections[next(iter(self.module.modalities))]
-        width = self.module.latent_shape[1] if position == "encoder" else projection.out_features
+        width = self.module.latent_shape[1] if position == "encoder" else self.module.projection_dim
 
         def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
             for positions, latents in self._encode(manager, name, rows, batch_size):

@@ -52,6 +52,7 @@ class ContrastiveModule(PETRIModule):
     ) -> None:
         embed_dim = next(iter(modalities.values())).latent_shape[1]
         super().__init__(modalities, SetTransformer(list(modalities), embed_dim, depth=0, n_heads=1), mask_ratio)
+        self.projection_dim = projection_dim
         self.projections = nn.ModuleDict(
             {name: nn.Linear(embed_dim, projection_dim, bias=False) for name in modalities}
         )

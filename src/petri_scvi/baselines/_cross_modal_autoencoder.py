@@ -37,9 +37,9 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
     each standardised embedding and, weighted, the squared distance between the means of the two modalities in each
     context of the minibatch, relative to the distance between contexts.
 
-    What differs from the publication: inputs are embeddings that unimodal models made, not images and counts; latent
-    distributions are aligned by the means of contexts instead of by an adversarial discriminator and, where there are
-    labels, a classifier; nothing is translated from one modality to the other.
+    What differs from the publication: inputs are embeddings that unimodal models made, not images and counts; the two
+    latent distributions are drawn together by the means of contexts only, which are all that a weakly paired screen
+    has, and not as whole distributions; nothing is translated from one modality to the other.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class CrossModalModule(PETRIModule):
         return {name: inference_outputs[name] for name in ("latents", "inputs")}
 
     @auto_move_data
-    def generative(self, latents: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
+    def generative(self, latents: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Decode each modality from its own latents."""
         return {name: self.modality(name).decode(latents[name], inputs[name]) for name in latents}
 
