@@ -198,7 +198,7 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
         raise ValueError(
             f"the modalities share no context: obs[{context_key}] takes {counts}, none in common; "
             f"for example {' and '.join(repr(min(found)) for found in contexts.values())}. "
-            "Spell the perturbations alike in all modalities, or train on one modality with "
+            "Spell the perturbations alike in all modalities, or train PETRI on one modality with "
             "modalities={'rna_layer': None}."
         )
     n_single = len(set.union(*contexts.values())) - len(shared)
