@@ -87,9 +87,7 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
         return
     start = time.perf_counter()
     mdata = settings.load(seed)
-    job = Job(
-        mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan
-    )
+    job = Job(mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan)
     try:
         rows = list((SYSTEMS | ABLATIONS)[name](job))
     except (FileNotFoundError, ImportError) as error:  # weights or a package that the user has to bring

@@ -32,16 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "_module": {"_constants", "nn"},
     "model": {"_constants", "_checks", "_module", "_training_plan", "dataloaders", "nn"},
     "_model": {"_constants", "_checks", "model"},
-    "baselines": {
-        "_constants",
-        "_checks",
-        "_model",
-        "_module",
-        "_training_plan",
-        "model",
-        "nn",
-        "dataloaders",
-    },
+    "baselines": {"_constants", "_checks", "_model", "_module", "_training_plan", "dataloaders", "model", "nn"},
     "demo": EVERY_ROOM | {"__init__"},
     "__init__": EVERY_ROOM - {"demo"},
 }

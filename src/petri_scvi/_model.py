@@ -117,8 +117,9 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         self.n_cells_per_context_ = 8
         self._likelihood = expression_likelihood
         self._model_summary_string = (
-            f"PETRI with modalities {list(self.module.modalities)}, n_latent_tokens: {n_latent_tokens}, "
-            f"embed_dim: {embed_dim}, mask_ratio: {mask_ratio}, set_transformer_depth: {set_transformer_depth}"
+            f"{type(self).__name__} with modalities {list(self.module.modalities)}, "
+            f"n_latent_tokens: {n_latent_tokens}, embed_dim: {embed_dim}, mask_ratio: {mask_ratio}, "
+            f"set_transformer_depth: {set_transformer_depth}"
         )
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:

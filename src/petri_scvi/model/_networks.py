@@ -17,17 +17,18 @@ from petri_scvi.nn import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from petri_scvi.nn import Modality
 
 
-def build_module(
+def build_modalities(
     states: dict[str, tuple[str, dict[str, Any]]],
     *,
     n_latent_tokens: int,
     embed_dim: int,
     n_heads: int,
     patch_size: int,
-    mask_ratio: float,
     image_encoder_depth: int,
     image_decoder_depth: int,
     image_decoder_dim: int,
@@ -36,10 +37,9 @@ def build_module(
     expression_encoder_depth: int,
     expression_decoder_dim: int,
     expression_likelihood: Literal["nb", "normal"],
-    set_transformer_depth: int,
     share_gene_tokens: bool,
-) -> PETRIModule:
-    """One entry per registered modality, and the set transformer that joins them.
+) -> dict[str, Modality]:
+    """One entry per registered modality.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def build_module(
 
     Returns
     -------
-    The module, untrained.
+    Name to encoder, decoder and loss, untrained.
 
     Raises
     ------
@@ -70,12 +70,8 @@ def build_module(
     for name, width in [("embed_dim", embed_dim), ("image_decoder_dim", image_decoder_dim)]:
         if width % n_heads or width % 4:
             raise ValueError(f"{name}={width} must be a multiple of n_heads={n_heads} and of 4.")
-    if not 0 <= mask_ratio < 1:
-        raise ValueError(f"mask_ratio={mask_ratio}; it must lie in [0, 1).")
     if intensity_jitter < 0:
         raise ValueError(f"image_intensity_jitter={intensity_jitter}; a standard deviation is not negative.")
-    if set_transformer_depth < 0:
-        raise ValueError(f"set_transformer_depth={set_transformer_depth}; it must be at least 0.")
     if expression_likelihood not in ("nb", "normal"):
         raise ValueError(f"expression_likelihood={expression_likelihood!r}; expected 'nb' or 'normal'.")
 
@@ -106,14 +102,58 @@ def build_module(
                 n_genes,
                 expression_likelihood,
             )
+    return modalities
+
+
+def build_module(
+    states: dict[str, tuple[str, dict[str, Any]]],
+    *,
+    embed_dim: int,
+    n_heads: int,
+    mask_ratio: float,
+    set_transformer_depth: int,
+    **modality_kwargs: Any,
+) -> PETRIModule:
+    """The modalities of a PETRI, and the set transformer that joins them.
+
+    Parameters
+    ----------
+    states
+        As in :func:`build_modalities`, as are the other arguments; those not named here are passed on to it.
+    embed_dim, n_heads, mask_ratio, set_transformer_depth
+        Arguments of :class:`petri_scvi.PETRI`.
+
+    Returns
+    -------
+    The module, untrained.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range or does not fit the data.
+    """
+    check_mask_ratio(mask_ratio)
+    if set_transformer_depth < 0:
+        raise ValueError(f"set_transformer_depth={set_transformer_depth}; it must be at least 0.")
+    modalities = build_modalities(states, embed_dim=embed_dim, n_heads=n_heads, **modality_kwargs)
+    check_hides_tokens(modalities, mask_ratio)
+    return PETRIModule(modalities, SetTransformer(list(states), embed_dim, set_transformer_depth, n_heads), mask_ratio)
+
+
+def check_mask_ratio(mask_ratio: float) -> None:
+    """Require a fraction that leaves something visible."""
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio={mask_ratio}; it must lie in [0, 1).")
+
+
+def check_hides_tokens(modalities: Mapping[str, Modality], mask_ratio: float) -> None:
+    """Require that the mask hides tokens of every modality: PETRI would learn nothing of one that is never rebuilt."""
     for name, modality in modalities.items():
-        # The loss of such a modality would be 0, and its networks would stay as they were drawn.
         if int(modality.n_tokens * mask_ratio) == 0:
             raise ValueError(
                 f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
-                "nothing is left to rebuild. Pass a larger mask_ratio or, for images, a smaller patch_size."
+                "it does nothing. Pass a larger mask_ratio or, for images, a smaller patch_size."
             )
-    return PETRIModule(modalities, SetTransformer(list(states), embed_dim, set_transformer_depth, n_heads), mask_ratio)
 
 
 def _check_patch_size(shape: tuple[int, int, int], patch_size: int) -> None:

@@ -74,7 +74,8 @@ class RegisteredData(BaseModelClass):
 
     def _require_data(self) -> None:
         if self.adata is None or self._is_lent:
-            raise ValueError("the model was loaded without data; pass a MuData, or PETRI.load(folder, mdata).")
+            name = type(self).__name__
+            raise ValueError(f"the model was loaded without data; pass a MuData, or {name}.load(folder, mdata).")
 
     def _is_own(self, manager: AnnDataManager) -> bool:
         """Whether this is the data whose split into training and validation cells the model knows."""

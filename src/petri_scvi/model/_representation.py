@@ -13,7 +13,7 @@ from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -21,7 +21,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RepresentationMixin(RegisteredData):
+class EmbeddingMixin(RegisteredData):
+    """One vector, or several, for each cell asked for."""
+
+    def _embed(
+        self,
+        manager: AnnDataManager,
+        modality: str | None,
+        indices: Sequence[int] | None,
+        shape: tuple[int, ...],
+        vectors_of: Callable[[str, NDArray[np.integer]], Iterable[tuple[NDArray[np.integer], Tensor]]],
+    ) -> NDArray[np.float32]:
+        """Vectors of the cells of a modality, or of all, in the order of ``indices``; shape ``(n, *shape)``.
+
+        ``vectors_of`` gets a modality and its rows, and yields positions in these rows and the vectors of the cells.
+        """
+        if modality is not None:
+            n_cells = len(self._require_modality(manager, modality))
+            rows_of = {modality: rows_from_indices(indices, n_cells)}
+        else:
+            chosen = rows_from_indices(indices, manager.adata.n_obs)
+            rows_of = _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen)
+        embedding = np.empty((len(next(iter(rows_of.values()))), *shape), dtype=np.float32)
+        for name, rows in rows_of.items():
+            places = np.flatnonzero(rows >= 0)
+            for positions, vectors in vectors_of(name, rows[places]):
+                embedding[places[positions]] = vectors.float().cpu().numpy()
+        return embedding
+
+    def _encode(
+        self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], batch_size: int | None
+    ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+        """Latents of rows in batches, and their positions in ``rows``."""
+        batch_size = scvi.settings.batch_size if batch_size is None else batch_size
+        check_sizes(batch_size=batch_size)
+        reader = self._readers(manager)[modality]
+        start = 0
+        for latents in encode_cells(self.module, modality, reader, rows, batch_size=batch_size):
+            yield np.arange(start, start + len(latents)), latents
+            start += len(latents)
+
+
+class RepresentationMixin(EmbeddingMixin):
     """Embeddings before and after the set transformer."""
 
     @torch.inference_mode()
@@ -72,42 +113,22 @@ class RepresentationMixin(RegisteredData):
             raise ValueError(f"pool={pool!r}; expected 'mean', 'concat' or None.")
         if position not in ("encoder", "set_transformer"):
             raise ValueError(f"position={position!r}; expected 'encoder' or 'set_transformer'.")
-        if batch_size is None:
-            batch_size = scvi.settings.batch_size
-        check_sizes(batch_size=batch_size)
+        if batch_size is not None:
+            check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
-        if modality is not None:
-            n_cells = len(self._require_modality(manager, modality))
-            rows_of = {modality: rows_from_indices(indices, n_cells)}
-        else:
-            chosen = rows_from_indices(indices, manager.adata.n_obs)
-            rows_of = _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen)
-
         n_latent_tokens, embed_dim = self.module.latent_shape
-        shape = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}[
-            pool
-        ]
-        embedding = np.empty((len(next(iter(rows_of.values()))), *shape), dtype=np.float32)
-        for name, rows in rows_of.items():
-            places = np.flatnonzero(rows >= 0)
+        shapes = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}
+
+        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
             latents = (
-                self._encode(manager, name, rows[places], batch_size)
+                self._encode(manager, name, rows, batch_size)
                 if position == "encoder"
-                else self._fuse(manager, name, rows[places], mask=None, n_cells=None, seed=seed)
+                else self._fuse(manager, name, rows, mask=None, n_cells=None, seed=seed)
             )
             for positions, batch in latents:
-                embedding[places[positions]] = _pool(batch, pool)
-        return embedding
+                yield positions, _pool(batch, pool)
 
-    def _encode(
-        self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], batch_size: int
-    ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
-        """Latents of rows in batches, and their positions in ``rows``."""
-        reader = self._readers(manager)[modality]
-        start = 0
-        for latents in encode_cells(self.module, modality, reader, rows, batch_size=batch_size):
-            yield np.arange(start, start + len(latents)), latents
-            start += len(latents)
+        return self._embed(manager, modality, indices, shapes[pool], vectors_of)
 
 
 def _rows_of_modalities(
@@ -127,10 +148,8 @@ def _rows_of_modalities(
     return row_of
 
 
-def _pool(latents: torch.Tensor, pool: str | None) -> NDArray[np.float32]:
+def _pool(latents: Tensor, pool: str | None) -> Tensor:
     """Shapes ``(B, L, D)`` -> ``(B, D)``, ``(B, L * D)`` or ``(B, L, D)``."""
     if pool == "mean":
-        latents = latents.mean(dim=1)
-    elif pool == "concat":
-        latents = latents.flatten(1)
-    return latents.float().cpu().numpy()
+        return latents.mean(dim=1)
+    return latents.flatten(1) if pool == "concat" else latents

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 class SetupMixin(RegisteredData):
     """Where images, expression and contexts are."""
 
+    _lonely_contexts = "Their cells train in documents of that modality alone."
+    """What becomes of contexts that were measured in one modality only."""
+
     @classmethod
     def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
-        """Not available: PETRI reads several modalities; see :meth:`setup_mudata`."""
+        """Not available: several modalities are read; see :meth:`setup_mudata`."""
         raise NotImplementedError(
-            "PETRI reads a MuData. Put the modalities together and register them: "
-            "mdata = petri_scvi.pp.build_mudata(image=..., rna=...); PETRI.setup_mudata(mdata)."
+            f"{cls.__name__} reads a MuData. Put the modalities together and register them: "
+            f"mdata = petri_scvi.pp.build_mudata(image=..., rna=...); {cls.__name__}.setup_mudata(mdata)."
         )
 
     @classmethod
@@ -100,7 +103,8 @@ class SetupMixin(RegisteredData):
         contexts = [ContextField(modality, context_columns, list(chosen.values())) for modality in chosen.values()]
         if source_registry is None:
             # Before any field is registered: a setup that fails leaves the MuData as it was.
-            _check_contexts(mdata, [field for field in contexts if field.is_present(mdata)])
+            present_contexts = [field for field in contexts if field.is_present(mdata)]
+            check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=3)
         manager = AnnDataManager(
             fields=fields + contexts,
             setup_method_args=setup_method_args,
@@ -154,8 +158,25 @@ def _choose_layer(mdata: MuData, modality: str | None, layer: str | None) -> str
     return layer
 
 
-def _check_contexts(mdata: MuData, fields: Sequence[ContextField]) -> None:
-    """Require contexts that gather cells, and that modalities share some."""
+def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_contexts: str, *, stacklevel: int) -> None:
+    """Require contexts that gather cells, and that modalities share some.
+
+    Parameters
+    ----------
+    mdata
+        Data that has the modalities of all fields.
+    fields
+        Contexts of each modality.
+    lonely_contexts
+        What becomes of contexts measured in one modality only, for the warning.
+    stacklevel
+        Whom the warning points to: 2 is the caller.
+
+    Raises
+    ------
+    ValueError
+        Every cell has a context of its own, no context is shared, or a cell has another context in each modality.
+    """
     contexts: dict[str, set[str]] = {}
     for field in fields:
         field.validate_field(mdata)
@@ -177,16 +198,16 @@ def _check_contexts(mdata: MuData, fields: Sequence[ContextField]) -> None:
         raise ValueError(
             f"the modalities share no context: obs[{context_key}] takes {counts}, none in common; "
             f"for example {' and '.join(repr(min(found)) for found in contexts.values())}. "
-            "Spell the perturbations alike in all modalities, or train on one modality with "
+            "Spell the perturbations alike in all modalities, or train PETRI on one modality with "
             "modalities={'rna_layer': None}."
         )
     n_single = len(set.union(*contexts.values())) - len(shared)
     if n_single:
         warnings.warn(
-            f"{n_single} contexts were measured in one modality only ({counts}, {len(shared)} in common). Their cells "
-            "train in documents of that modality alone.",
+            f"{n_single} contexts were measured in one modality only ({counts}, {len(shared)} in common). "
+            f"{lonely_contexts}",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

@@ -24,6 +24,8 @@ N_CELLS_FOR_STATISTICS = 10_000
 class TrainingMixin(RegisteredData):
     """Training on documents."""
 
+    _datamodule_cls: type[DocumentDataModule] = DocumentDataModule
+
     def train(
         self,
         max_epochs: int | None = None,
@@ -78,15 +80,15 @@ class TrainingMixin(RegisteredData):
         """
         if "batch_size" in trainer_kwargs:
             raise TypeError(
-                "batch_size is not an argument of PETRI.train: a minibatch is n_contexts_per_minibatch documents of "
-                "n_cells_per_context cells per modality. Pass these two."
+                f"batch_size is not an argument of {type(self).__name__}.train: a minibatch is "
+                "n_contexts_per_minibatch documents of n_cells_per_context cells per modality. Pass these two."
             )
         if datamodule is None:
             # Not self.adata_manager: the MuData may have been set up anew, for another model, in the meantime.
             manager = self._manager_of(None)
             readers, codes = self._readers(manager), self._codes(manager)
             seed = scvi.settings.seed if scvi.settings.seed is not None else 0
-            datamodule = DocumentDataModule(
+            datamodule = self._datamodule_cls(
                 readers,
                 codes,
                 **{
