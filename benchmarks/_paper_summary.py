@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 COLUMNS = {
@@ -33,17 +34,23 @@ PUBLISHED = pd.DataFrame(
 )
 
 
-def write_summary(root: Path, versions: str) -> None:
-    """Write ``summary.csv``, ``summary.md`` and ``summary.png`` from what is done."""
-    files = sorted(root.glob("seed_*/*.csv"))
-    results = [pd.read_csv(file).assign(seed=file.parent.name) for file in files if "partial" not in file.name]
+def write_summary(root: Path, order: Iterable[str], versions: str) -> None:
+    """Write ``summary.csv``, ``summary.md`` and ``summary.png`` from what is done, systems in this order."""
+    files = [file for file in root.glob("seed_*/*.csv") if not file.name.startswith("partial_")]
+    place = {name: i for i, name in enumerate(order)}
+    files.sort(key=lambda file: (place.get(file.stem, len(place)), file))
+    results = [pd.read_csv(file).assign(seed=file.parent.name) for file in files]
     if not results:
         return
     results = pd.concat(results)
     results.to_csv(root / "results.csv", index=False)
     grouped = results.groupby([*NOT_BY_METRIC, "metric"], sort=False)["value"].agg(["mean", "std", "count"])
     grouped.to_csv(root / "summary.csv")
-    means, spreads = (grouped[column].unstack("metric").reindex(columns=list(COLUMNS)) for column in ("mean", "std"))
+    rows = results[NOT_BY_METRIC].drop_duplicates()
+    means, spreads = (
+        grouped[column].unstack("metric").reindex(index=pd.MultiIndex.from_frame(rows), columns=list(COLUMNS))
+        for column in ("mean", "std")
+    )
     missing = {path.stem: path.read_text() for path in root.glob("seed_*/*.not_run")}
     (root / "summary.md").write_text(as_markdown(means, spreads, results["seed"].nunique(), missing, versions))
     draw(means, spreads, root / "summary.png")
@@ -87,7 +94,8 @@ def draw(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> None:
         axis.errorbar(means[metric], range(len(labels)), xerr=spreads[metric], fmt="none", ecolor="0.6", linewidth=1)
         axis.scatter(means[metric], range(len(labels)), color=colours, s=16, zorder=2)
         axis.set_xlabel(COLUMNS[metric])
-        axis.set_xlim(0, 1.02)
+        axis.set_xlim(-0.03, 1.03)
+        axis.set_xticks([0, 0.5, 1])
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
     np.atleast_1d(axes)[0].set_yticks(range(len(labels)), labels, fontsize=7)

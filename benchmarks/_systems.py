@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    Embeddings = dict[str, NDArray[np.floating]]  # modality to (n_cells, D)
+    Embeddings = dict[str, NDArray[Any]]  # modality to (n_cells, D)
     System = Callable[["Job"], Iterator["Row"]]
 
 PERMUTED_KEY = "permuted_context"
@@ -151,7 +151,7 @@ def unimodal(job: Job, name: str, systems: dict[str, tuple[Any, dict[str, Any]]]
 
 
 def pca(job: Job) -> Iterator[Row]:
-    both = {IMAGE: (baselines.PCAPixels, {}), RNA: (baselines.PCAExpression, {})}
+    both: dict[str, tuple[Any, dict[str, Any]]] = {IMAGE: (baselines.PCAPixels, {}), RNA: (baselines.PCAExpression, {})}
     return unimodal(job, "PCA of pixels and of expression", both)
 
 

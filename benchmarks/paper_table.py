@@ -95,7 +95,9 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
         (folder / f"{name}.not_run").write_text(str(error))
         return
     tables = pd.concat([score(row, mdata) for row in rows]).assign(seconds=time.perf_counter() - start)
-    arrays = {f"{i} {modality}": e for i, row in enumerate(rows) for modality, e in row.embeddings.items()}
+    arrays: dict[str, Any] = {
+        f"{i} {modality}": e for i, row in enumerate(rows) for modality, e in row.embeddings.items()
+    }
     write_whole(folder / f"{name}.npz", lambda path: np.savez(path, **arrays))
     write_whole(table_path, lambda path: tables.to_csv(path, index=False))
     (folder / f"{name}.not_run").unlink(missing_ok=True)
@@ -177,7 +179,7 @@ def main() -> None:
             run_system(name, settings, seed, pairs(arguments.checkpoint), folder)
         for name, path in pairs(arguments.embedding).items():
             run_given(name, path, settings, seed, folder)
-        write_summary(root, versions)
+        write_summary(root, [*SYSTEMS, *ABLATIONS], versions)
 
 
 if __name__ == "__main__":

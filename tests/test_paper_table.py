@@ -1,0 +1,108 @@
+"""The paper's comparison: what is done is not done again, what failed leaves nothing, rows are what they say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import paper_table
+from benchmarks._paper_summary import write_summary
+from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Row
+from petri_scvi.demo import MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks._systems import Job
+
+SETTINGS = paper_table.Settings(
+    "synthetic",
+    {"n_cells": 300, "n_pathways": 2, "n_genes": 30, "image_size": 8},
+    n_steps=2,
+    network={**MODEL, "embed_dim": 16, "image_decoder_dim": 16},
+    plan={},
+)
+SETTINGS.network.update(patch_size=4, image_encoder_depth=1, expression_encoder_depth=1)
+
+
+def run(name: str, folder: Path) -> pd.DataFrame:
+    paper_table.run_system(name, SETTINGS, 0, {}, folder)
+    return pd.read_csv(folder / f"{name}.csv")
+
+
+def test_a_system_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run("pca", tmp_path)
+
+    def fails(job: Job) -> Iterator[Row]:
+        raise AssertionError("run again")
+
+    monkeypatch.setitem(SYSTEMS, "pca", fails)
+    pd.testing.assert_frame_equal(run("pca", tmp_path), first)
+
+
+def test_an_interrupted_system_leaves_nothing_that_looks_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(job: Job) -> Iterator[Row]:
+        yield Row("half", {"image": np.zeros((job.mdata["image"].n_obs, 2))}, is_shared=False)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(SYSTEMS, "pca", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run("pca", tmp_path)
+    assert not list(tmp_path.glob("pca.*"))
+
+
+def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "seed_0"
+    folder.mkdir()
+    run("pca", folder)
+    paper_table.run_system("dinov2", SETTINGS, 0, {}, folder)
+    write_summary(tmp_path, SYSTEMS, "versions")
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| dinov2 | not run: no weights; pass --checkpoint DINOv2=FOLDER" in summary
+    assert "published: PETRI, HepG2 |  |  | 0.278 | 0.242 | 0.628" in summary
+    assert (tmp_path / "summary.png").stat().st_size > 1000
+
+
+def test_scores_of_a_row_do_not_depend_on_rows_scored_before(tmp_path: Path) -> None:
+    mdata = SETTINGS.load(0)
+    rng = np.random.default_rng(0)
+    embeddings = {name: rng.normal(size=(m.n_obs, 4)) for name, m in mdata.mod.items()}
+    alone = paper_table.score(Row("row", embeddings, is_shared=True), mdata)
+    paper_table.score(Row("other", {"rna": rng.normal(size=(mdata["rna"].n_obs, 9))}, is_shared=False), mdata)
+    pd.testing.assert_frame_equal(paper_table.score(Row("row", embeddings, is_shared=True), mdata), alone)
+
+
+def test_a_given_embedding_of_other_cells_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "given.npz", image=np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"3 rows of 'image', but it has 300 cells"):
+        paper_table.run_given("mine", tmp_path / "given.npz", SETTINGS, 0, tmp_path)
+    assert not list(tmp_path.glob("given_mine*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [*(set(SYSTEMS) - {"dinov2", "scgpt", "image_features", "scvi"}), *ABLATIONS])
+def test_every_system_gives_finite_scores(name: str, tmp_path: Path) -> None:
+    if name == "cross_modal_autoencoder":
+        run("mae", tmp_path)
+    table = run(name, tmp_path)
+    assert np.isfinite(table["value"]).all()
+    assert {"image", "rna", "image+rna"} == set(table["modality"])
+
+
+def test_permuted_contexts_keep_how_many_cells_each_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = {}
+
+    def remember(row: Row, mdata: object) -> pd.DataFrame:
+        seen.update({name: m.obs for name, m in mdata.mod.items()})  # type: ignore[attr-defined]
+        return pd.DataFrame({"value": [0.0]})
+
+    monkeypatch.setattr(paper_table, "score", remember)
+    run("petri_permuted", tmp_path)
+    for obs in seen.values():
+        assert (obs[PERMUTED_KEY].to_numpy() != obs["perturbation"].to_numpy()).mean() > 0.5
+        assert sorted(obs[PERMUTED_KEY]) == sorted(obs["perturbation"])
