@@ -50,7 +50,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV); }
 	@echo "Installing into $(VENV); the first time takes some minutes."
 	$(INSTALL) torch
-	$(INSTALL) --editable ".[dev,real,test,zarr]"
+	$(INSTALL) --editable ".[dev,dinov2,real,test,zarr]"
 	@touch $@
 
 $(VENV)/.docs-installed: $(VENV)/.installed
