@@ -51,27 +51,28 @@ def write_summary(root: Path, order: Iterable[str], versions: str) -> None:
         grouped[column].unstack("metric").reindex(index=pd.MultiIndex.from_frame(rows), columns=list(COLUMNS))
         for column in ("mean", "std")
     )
-    missing = {path.stem: path.read_text() for path in root.glob("seed_*/*.not_run")}
-    (root / "summary.md").write_text(as_markdown(means, spreads, results["seed"].nunique(), missing, versions))
+    n_seeds = results.groupby(NOT_BY_METRIC, sort=False)["seed"].nunique()
+    missing = {f"{path.stem}, {path.parent.name}": path.read_text() for path in sorted(root.glob("seed_*/*.not_run"))}
+    (root / "summary.md").write_text(as_markdown(means, spreads, n_seeds, missing, versions))
     draw(means, spreads, root / "summary.png")
 
 
 def as_markdown(
-    means: pd.DataFrame, spreads: pd.DataFrame, n_seeds: int, missing: dict[str, str], versions: str
+    means: pd.DataFrame, spreads: pd.DataFrame, n_seeds: pd.Series, missing: dict[str, str], versions: str
 ) -> str:
     lines = [
-        f"Mean and standard deviation over {n_seeds} screens ({versions}); the settings are in `settings.json`.\n",
-        "| system | modality | fusion | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- | --- | --- |" + " ---: |" * len(COLUMNS),
+        f"Mean and standard deviation over screens ({versions}); the settings are in `settings.json`.\n",
+        "| system | modality | fusion | screens | " + " | ".join(COLUMNS.values()) + " |",
+        "| --- | --- | --- | ---: |" + " ---: |" * len(COLUMNS),
     ]
     for names, mean in means.iterrows():
         spread = spreads.loc[names]
         cells = [as_number(mean[metric], spread[metric]) for metric in COLUMNS]
-        lines.append("| " + " | ".join([*names, *cells]) + " |")
+        lines.append("| " + " | ".join([*names, str(n_seeds[names]), *cells]) + " |")
     for _, row in PUBLISHED.iterrows():
         cells = [as_number(row.get(metric, np.nan), np.nan) for metric in COLUMNS]
-        lines.append("| " + " | ".join([row["system"], "", "", *cells]) + " |")
-    lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | |" for name, reason in missing.items()]
+        lines.append("| " + " | ".join([row["system"], "", "", "", *cells]) + " |")
+    lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | | |" for name, reason in missing.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -26,6 +26,10 @@ PERMUTED_KEY = "permuted_context"
 ONLY = {IMAGE: {"images_key": IMAGE, "rna_layer": None}, RNA: {"images_key": None, "rna_layer": RNA}}
 
 
+class NotRunnableError(Exception):
+    """What the user has to bring for a system to run."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the table: an embedding of each modality, and whether modalities share its dimensions."""
@@ -50,9 +54,9 @@ class Job:
     def fit(self, model: Any, *, n_cells: int = 8, n_contexts: int = 8) -> None:
         """Train for the same number of cells whatever the documents."""
         scvi.settings.seed = self.seed
-        largest = max(modality.n_obs for modality in self.mdata.mod.values())
         model.train(
-            max_epochs=max(1, round(self.n_steps * 64 / largest)),
+            max_epochs=self.n_steps,  # more than max_steps can fill, whatever the number of cells
+            max_steps=self.n_steps,
             n_cells_per_context=n_cells,
             n_contexts_per_minibatch=n_contexts,
             enable_progress_bar=False,
@@ -80,7 +84,12 @@ def petri(job: Job) -> Iterator[Row]:
     yield Row("PETRI", embed(model, job.mdata), is_shared=True)
     yield Row("PETRI, latents concatenated", embed(model, job.mdata, pool="concat"), is_shared=True)
     yield Row("PETRI, latents averaged", embed(model, job.mdata, pool="mean"), is_shared=True)
-    yield Row("PETRI, after the set transformer", embed(model, job.mdata, position="set_transformer"), is_shared=True)
+    # Each cell is then fused with others of its own context: it knows its label, and its scores are no evidence.
+    yield Row(
+        "PETRI, after the set transformer (knows the label)",
+        embed(model, job.mdata, position="set_transformer"),
+        is_shared=True,
+    )
 
 
 def petri_permuted(job: Job) -> Iterator[Row]:
@@ -114,6 +123,8 @@ def mae(job: Job) -> Iterator[Row]:
 
 def cross_modal_autoencoder(job: Job) -> Iterator[Row]:
     """On the embeddings of the masked autoencoders."""
+    if not (job.finished / "mae.npz").exists():
+        raise NotRunnableError("it reads the embeddings of mae; run that first")
     with np.load(job.finished / "mae.npz") as found:
         screen = pp.build_mudata(
             **{
@@ -128,13 +139,14 @@ def cross_modal_autoencoder(job: Job) -> Iterator[Row]:
     yield Row("cross-modal autoencoder of the MAEs", embed(model, screen), is_shared=True)
 
 
-def contrastive(job: Job, name: str) -> Iterator[Row]:
+def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[Row]:
+    """As many cells per step as PETRI, in documents that suit the system."""
     system = getattr(baselines, name)
     scvi.settings.seed = job.seed
     system.setup_mudata(job.mdata)
     names = ("embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth")
     model = system(job.mdata, **{key: job.network[key] for key in names})
-    job.fit(model, n_cells=2, n_contexts=32)  # a contrast needs many contexts
+    job.fit(model, n_cells=n_cells, n_contexts=n_contexts)
     yield Row(name, embed(model, job.mdata), is_shared=True)
 
 
@@ -150,6 +162,12 @@ def unimodal(job: Job, name: str, systems: dict[str, tuple[Any, dict[str, Any]]]
     yield Row(name, embeddings, is_shared=False)
 
 
+def measured_features(job: Job) -> Iterator[Row]:
+    """Slow to measure, so of a sample: its profiles are means over fewer cells than those of the others."""
+    systems: dict[str, tuple[Any, dict[str, Any]]] = {IMAGE: (baselines.ImageFeatures, {"max_cells_per_context": 20})}
+    return unimodal(job, "measured image features, 20 cells per context", systems)
+
+
 def pca(job: Job) -> Iterator[Row]:
     both: dict[str, tuple[Any, dict[str, Any]]] = {IMAGE: (baselines.PCAPixels, {}), RNA: (baselines.PCAExpression, {})}
     return unimodal(job, "PCA of pixels and of expression", both)
@@ -158,8 +176,11 @@ def pca(job: Job) -> Iterator[Row]:
 def published(job: Job, name: str, system: Any, modality: str) -> Iterator[Row]:
     """A model whose weights were published."""
     if name not in job.checkpoints:
-        raise FileNotFoundError(f"no weights; pass --checkpoint {name}=FOLDER")
-    return unimodal(job, name, {modality: (system, {"checkpoint": job.checkpoints[name]})})
+        raise NotRunnableError(f"no weights; pass --checkpoint {name}=FOLDER")
+    try:
+        yield from unimodal(job, name, {modality: (system, {"checkpoint": job.checkpoints[name]})})
+    except (FileNotFoundError, ValueError) as error:  # weights that are not there, or not of these genes or images
+        raise NotRunnableError(str(error)) from error
 
 
 def ablation(job: Job, name: str, *, n_cells: int = 8, n_contexts: int = 8, **changes: Any) -> Iterator[Row]:
@@ -193,13 +214,13 @@ SYSTEMS: dict[str, System] = {
     "mae": mae,
     "pca": pca,
     "scvi": lambda job: unimodal(job, "scVI", {RNA: (baselines.SCVI, {})}),
-    "image_features": lambda job: unimodal(job, "measured image features", {IMAGE: (baselines.ImageFeatures, {})}),
+    "image_features": lambda job: measured_features(job),
     "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
     "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA),
     "cross_modal_autoencoder": cross_modal_autoencoder,
-    "clip": lambda job: contrastive(job, "CLIP"),
-    "cell_clip": lambda job: contrastive(job, "CellCLIP"),
-    "group_clip": lambda job: contrastive(job, "GroupCLIP"),
+    "clip": lambda job: contrastive(job, "CLIP", 64, 1),
+    "cell_clip": lambda job: contrastive(job, "CellCLIP", 8, 8),
+    "group_clip": lambda job: contrastive(job, "GroupCLIP", 8, 8),
     "petri_permuted": petri_permuted,
     "petri_alone": petri_alone,
 }

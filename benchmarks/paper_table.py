@@ -22,7 +22,7 @@ import torch
 
 import petri_scvi
 from benchmarks._paper_summary import write_summary
-from benchmarks._systems import ABLATIONS, SYSTEMS, Job, Row
+from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
 from petri_scvi import datasets, tl
 from petri_scvi._constants import IMAGE, RNA
 from petri_scvi.demo import MODEL
@@ -45,13 +45,12 @@ class Settings:
     n_steps: int
     network: dict[str, Any]
     plan: dict[str, Any]
+    version: str = petri_scvi.__version__
 
     def load(self, seed: int) -> MuData:
         if self.screen == "synthetic":
             return datasets.synthetic_screen(seed, **self.screen_arguments)
-        if self.screen == "semisynthetic":
-            return datasets.semisynthetic_screen(seed=seed)
-        raise NotImplementedError("perturb_multi has no reader in petri_scvi.datasets yet; pass --screen synthetic")
+        return datasets.semisynthetic_screen(seed=seed)
 
 
 def score(row: Row, mdata: MuData) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
     job = Job(mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan)
     try:
         rows = list((SYSTEMS | ABLATIONS)[name](job))
-    except (FileNotFoundError, ImportError) as error:  # weights or a package that the user has to bring
+    except (NotRunnableError, ImportError) as error:
         print(f"seed {seed}, {name}: not run: {error}", flush=True)
         (folder / f"{name}.not_run").write_text(str(error))
         return
@@ -125,7 +124,8 @@ def run_given(name: str, path: Path, settings: Settings, seed: int, folder: Path
     for modality, embedding in embeddings.items():
         if len(embedding) != mdata[modality].n_obs:
             raise ValueError(f"{path}: {len(embedding)} rows of {modality!r}, but it has {mdata[modality].n_obs} cells")
-    write_whole(target, score(Row(name, embeddings, is_shared=False), mdata).to_csv)
+    table = score(Row(name, embeddings, is_shared=False), mdata)
+    write_whole(target, lambda place: table.to_csv(place, index=False))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -146,12 +146,22 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
+    if arguments.screen == "perturb_multi":
+        raise SystemExit("perturb_multi has no reader in petri_scvi.datasets yet; pass --screen synthetic")
+    if arguments.quick and arguments.screen != "synthetic":
+        raise SystemExit("--quick makes a small synthetic screen; pass --screen synthetic, or --steps 100")
+    if arguments.embedding and arguments.seeds > 1:
+        raise SystemExit("--embedding has the cells of one screen; pass --seeds 1 and --first-seed")
+
+
 def pairs(arguments: list[str]) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in (argument.partition("=") for argument in arguments)}
 
 
 def main() -> None:
     arguments = read_arguments()
+    refuse_what_cannot_be(arguments)
     torch.set_num_threads(arguments.threads)
     settings = Settings(
         screen=arguments.screen,

@@ -62,8 +62,8 @@ def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
     paper_table.run_system("dinov2", SETTINGS, 0, {}, folder)
     write_summary(tmp_path, SYSTEMS, "versions")
     summary = (tmp_path / "summary.md").read_text()
-    assert "| dinov2 | not run: no weights; pass --checkpoint DINOv2=FOLDER" in summary
-    assert "published: PETRI, HepG2 |  |  | 0.278 | 0.242 | 0.628" in summary
+    assert "| dinov2, seed_0 | not run: no weights; pass --checkpoint DINOv2=FOLDER" in summary
+    assert "published: PETRI, HepG2 |  |  |  | 0.278 | 0.242 | 0.628" in summary
     assert (tmp_path / "summary.png").stat().st_size > 1000
 
 

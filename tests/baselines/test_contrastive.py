@@ -216,7 +216,8 @@ def test_one_modality_is_refused(model_class, screen, encoders):
 @pytest.mark.parametrize(
     ("model_class", "argument", "words"),
     [
-        (CLIP, {"temperature": 0.0}, "temperature=0.0; it must be at least 0.01"),
+        (CLIP, {"temperature": 0.0}, "temperature=0.0; it must be finite and at least 0.01"),
+        (CLIP, {"temperature": float("inf")}, "temperature=inf; it must be finite and at least 0.01"),
         (CLIP, {"projection_dim": 0}, "projection_dim=0"),
         (CLIP, {"mask_ratio": 1.0}, "mask_ratio=1.0"),
         (CLIP, {"mask_ratio": 0.01}, "hides none of the 4 tokens"),

@@ -122,7 +122,8 @@ class CrossModalModule(PETRIModule):
         weights = loss_weights or {}
         loss = torch.stack([weights.get(name, 1.0) * mean for name, mean in losses.items()]).sum()
         means = list(inference_outputs["means"].values())
-        if len(means) == 2:
+        # Where all documents happen to be of one context, there is no distance to measure disagreement by.
+        if len(means) == 2 and len(tensors["context"].unique()) > 1:
             losses["alignment"] = mean_misalignment(*means)
             loss = loss + self.alignment_weight * losses["alignment"]
         return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=n_contexts)
