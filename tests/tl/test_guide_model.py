@@ -91,6 +91,7 @@ def test_cosines_have_intervals_around_them_and_probabilities(fitted: tuple[AnnD
     np.testing.assert_array_equal(genes.obsp["cosine"], genes.obsp["cosine"].T)
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_told_from_what_is_not(fitted: tuple[AnnData, np.ndarray]) -> None:
     profiles, _ = screen(is_shared=False)
     apart = result_of(tl.guide_model(profiles, method="svi", n_draws=300, progress=False))

@@ -97,7 +97,7 @@ def _draw_legend(ax: Axes, table: pd.DataFrame, chosen: Sequence[str], colours: 
     n_dead, n_left = int((drawn["p_dead"] > DOUBT).sum()), table["target_gene"].nunique() - len(chosen)
     style: dict[str, Any] = {"linestyle": "-", "marker": "o", "markersize": 4, "linewidth": 0.8}
     handles = [
-        Line2D([], [], color=colours[0], label=f"{len(drawn) - n_dead} guides work", **style),
+        Line2D([], [], color=colours[0], label=f"{len(drawn) - n_dead} guides, more likely alive", **style),
         Line2D([], [], color=colours[1], markerfacecolor="white", label=f"{n_dead} more likely dead", **style),
         Line2D([], [], color=REFERENCE, linestyle=":", linewidth=1, label=f"dead below {below:g}"),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,7 +18,7 @@ from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.reparam import NeuTraReparam
 from numpyro.optim import Adam
 
-from ._guide_likelihood import Parameters, marginal_log_likelihood
+from ._guide_likelihood import Parameters, Posterior, marginal_log_likelihood
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,20 +185,6 @@ def _lower_triangular(raw: Any) -> Any:
     return scale[..., None] * (jnp.tril(raw, -1) + jnp.eye(raw.shape[-1]))
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """Draws of the parameters, and whether they can be trusted."""
-
-    draws: dict[str, NDArray[np.float64]]  # parameter: (n_draws, ...)
-    diagnostics: pd.DataFrame  # one row per parameter: r_hat, ess, n_values, n_poor
-    n_divergent: int
-    losses: NDArray[np.float64]  # negative evidence lower bound per step of the variational fit
-
-    def parameters(self, draw: int) -> Parameters:
-        """One draw, as the likelihood takes it; noise is that of one cell."""
-        return Parameters(*(self.draws[name][draw] for name in Parameters.__dataclass_fields__))
-
-
 def sample_posterior(
     statistics: GuideStatistics,
     *,
@@ -235,7 +220,7 @@ def sample_posterior(
             n_divergent = int(mcmc.get_extra_fields()["diverging"].sum())
         else:
             white = jax.random.normal(of_draws, (1, n_draws, guide.latent_dim))
-        chains = jax.vmap(jax.vmap(lambda x: coordinates.named(neutra.transform(x))))(white)
+        chains = jax.jit(jax.vmap(jax.vmap(lambda x: coordinates.named(neutra.transform(x)))))(white)
         chains = {name: np.asarray(values, dtype=np.float64) for name, values in chains.items()}
     diagnostics = diagnose(chains, statistics) if method == "nuts" else pd.DataFrame()
     return Posterior(

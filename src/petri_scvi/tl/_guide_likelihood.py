@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from ._guide_statistics import GuideStatistics
@@ -22,6 +23,20 @@ class Parameters:
     specific: Any  # (G, M) or (M,), standard deviation of its effect in one modality only
     off_target: Any  # (M,), standard deviation of what one guide does beside
     noise: Any  # (M,), standard deviation of one cell
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws of the parameters, and whether they can be trusted."""
+
+    draws: dict[str, NDArray[np.float64]]  # parameter: (n_draws, ...)
+    diagnostics: pd.DataFrame  # one row per parameter: r_hat, ess, n_values, n_poor
+    n_divergent: int
+    losses: NDArray[np.float64]  # negative evidence lower bound per step of the variational fit
+
+    def parameters(self, draw: int) -> Parameters:
+        """One draw, as the likelihood takes it; noise is that of one cell."""
+        return Parameters(*(self.draws[name][draw] for name in Parameters.__dataclass_fields__))
 
 
 def marginal_log_likelihood(parameters: Parameters, statistics: GuideStatistics, xp: Any = np) -> Any:

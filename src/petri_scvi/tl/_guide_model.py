@@ -17,7 +17,7 @@ from ._profiles import check_choice
 from ._results import warn, write_result
 
 if TYPE_CHECKING:
-    from ._guide_inference import Posterior
+    from ._guide_likelihood import Posterior
     from ._guide_statistics import GuideStatistics
     from ._guide_summary import EffectDraws
 

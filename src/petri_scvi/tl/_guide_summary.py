@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._guide_inference import Posterior
+    from ._guide_likelihood import Posterior
     from ._guide_statistics import GuideStatistics
 
 LOW, HIGH = 0.05, 0.95
