@@ -75,8 +75,8 @@ def ranks(seed: int, method: str) -> dict[str, NDArray[np.float64]]:
     )
     unit = draw_effects(posterior, statistics, rng).unit[::EVERY]
     draws = {name: values[::EVERY] for name, values in posterior.draws.items()}
-    draws["cosine"] = (unit @ np.swapaxes(unit, 1, 2))[(slice(None), *np.triu_indices(N_GENES, k=1))]
-    found = {}
+    draws["cosine"] = (unit @ np.swapaxes(unit, 1, 2)).astype(np.float64)[(slice(None), *np.triu_indices(N_GENES, k=1))]
+    found: dict[str, NDArray[np.float64]] = {}
     for name, values in truth.items():
         below = (draws[name] < values).mean(axis=0)
         found[name] = np.ravel(below + rng.random(below.shape) / (len(draws[name]) + 1) * (1 - below))

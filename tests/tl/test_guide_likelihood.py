@@ -16,12 +16,11 @@ from petri_scvi.tl._guide_statistics import GuideStatistics, summarise
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Rows = pd.DataFrame
 MODALITIES = ("image", "rna")
 
 
 @pytest.fixture
-def rows() -> Rows:
+def rows() -> pd.DataFrame:
     """Three genes with three, two and one guides, unequal replicates and missing modalities."""
     design = {
         ("A", "A1"): {"image": [30, 50], "rna": [20]},
@@ -60,18 +59,18 @@ def parameters(rng: np.random.Generator) -> Parameters:
     )
 
 
-def statistics_of(rows: Rows, values: NDArray[np.float64]) -> GuideStatistics:
+def statistics_of(rows: pd.DataFrame, values: NDArray[np.float64]) -> GuideStatistics:
     return summarise(rows, values, scale=1.0)
 
 
-def place(rows: Rows, statistics: GuideStatistics) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def place(rows: pd.DataFrame, statistics: GuideStatistics) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Gene, guide and modality number of each row."""
     gene = np.array([list(statistics.genes).index(name) for name in rows["target_gene"]])
     guide = np.array([list(statistics.guides[g]).index(name) for g, name in zip(gene, rows["guide"], strict=True)])
     return gene, guide, np.array([statistics.modalities.index(name) for name in rows["modality"]])
 
 
-def full_covariance(p: Parameters, rows: Rows, statistics: GuideStatistics) -> NDArray[np.float64]:
+def full_covariance(p: Parameters, rows: pd.DataFrame, statistics: GuideStatistics) -> NDArray[np.float64]:
     """Covariance of all rows in one dimension, entry by entry as the model says."""
     gene, guide, modality = place(rows, statistics)
     covariance = np.zeros((len(rows), len(rows)))
@@ -89,7 +88,7 @@ def full_covariance(p: Parameters, rows: Rows, statistics: GuideStatistics) -> N
 
 
 def test_it_is_the_density_of_the_full_normal_distribution_of_all_rows(
-    rows: Rows, parameters: Parameters, rng: np.random.Generator
+    rows: pd.DataFrame, parameters: Parameters, rng: np.random.Generator
 ) -> None:
     values = rng.normal(size=(len(rows), 4))
     statistics = statistics_of(rows, values)
@@ -100,7 +99,7 @@ def test_it_is_the_density_of_the_full_normal_distribution_of_all_rows(
 
 
 def test_it_is_the_joint_density_over_the_conditional_one_at_any_effects(
-    rows: Rows, parameters: Parameters, rng: np.random.Generator
+    rows: pd.DataFrame, parameters: Parameters, rng: np.random.Generator
 ) -> None:
     """``p(y) = p(y, effects) / p(effects | y)``; the joint density is written as in the model, row by row."""
     n_dims = 2
@@ -139,7 +138,7 @@ def test_it_is_the_integral_over_effects_of_one_guide() -> None:
 
 
 def test_drawn_effects_have_the_mean_and_variance_of_the_conditioned_normal(
-    rows: Rows, parameters: Parameters, rng: np.random.Generator
+    rows: pd.DataFrame, parameters: Parameters, rng: np.random.Generator
 ) -> None:
     values = rng.normal(size=(len(rows), 3))
     statistics = statistics_of(rows, values)
@@ -153,7 +152,7 @@ def test_drawn_effects_have_the_mean_and_variance_of_the_conditioned_normal(
         np.testing.assert_allclose(effects.shared_sd[g] ** 2, variance, rtol=1e-9)
 
 
-def test_no_effect_and_no_specific_effect_are_finite(rows: Rows, parameters: Parameters) -> None:
+def test_no_effect_and_no_specific_effect_are_finite(rows: pd.DataFrame, parameters: Parameters) -> None:
     statistics = statistics_of(rows, np.ones((len(rows), 2)))
     p = Parameters(parameters.efficacy, np.zeros(3), np.zeros((3, 2)), parameters.off_target, parameters.noise)
     joint = multivariate_normal(cov=full_covariance(p, rows, statistics))
@@ -161,7 +160,7 @@ def test_no_effect_and_no_specific_effect_are_finite(rows: Rows, parameters: Par
     assert effects_given(p, statistics).shared_mean.tolist() == np.zeros((3, 2)).tolist()
 
 
-def test_jax_and_numpy_agree(rows: Rows, parameters: Parameters, rng: np.random.Generator) -> None:
+def test_jax_and_numpy_agree(rows: pd.DataFrame, parameters: Parameters, rng: np.random.Generator) -> None:
     jax = pytest.importorskip("jax")
     statistics = statistics_of(rows, rng.normal(size=(len(rows), 5)))
     with jax.enable_x64(True):
@@ -169,7 +168,7 @@ def test_jax_and_numpy_agree(rows: Rows, parameters: Parameters, rng: np.random.
     np.testing.assert_allclose(found, marginal_log_likelihood(parameters, statistics), rtol=1e-12)
 
 
-def test_controls_count_as_guides_that_do_nothing_but_off_target(rows: Rows, parameters: Parameters) -> None:
+def test_controls_count_as_guides_that_do_nothing_but_off_target(rows: pd.DataFrame, parameters: Parameters) -> None:
     """Around their own mean they vary ``(K - 1) / K`` as much as around the truth."""
     values = np.random.default_rng(1).normal(size=(len(rows), 2))
     columns = {"target_gene": "none", "guide": ["n1", "n2"], "modality": "image", "n_cells": [20, 30]}

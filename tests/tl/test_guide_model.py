@@ -162,7 +162,7 @@ def test_spaces_that_are_not_shared_are_refused(make_mudata: Callable[..., MuDat
         tl.replicate_profiles(mdata, "X_emb")
     parts = [tl.replicate_profiles(mdata, "X_emb", modality=name) for name in ("image", "rna")]
     with pytest.raises(TypeError, match="spaces are separate"):
-        tl.guide_model(parts)  # type: ignore[arg-type]
+        tl.guide_model(parts)
     with pytest.raises(ValueError, match="late_fusion: their spaces are separate"):
         tl.guide_model(tl.late_fusion(parts, "concatenate"))
 
@@ -177,7 +177,7 @@ def test_errors_say_what_is_missing() -> None:
         tl.guide_model(AnnData(X=profiles.X, obs=profiles.obs.drop(columns="n_cells")))
     for bad in ({"dead_below": 1.5}, {"similar_above": 1.0}, {"efficacy_prior": (0.0, 1.0)}, {"method": "map"}):
         with pytest.raises(ValueError, match=next(iter(bad))):
-            tl.guide_model(profiles, **bad)  # type: ignore[arg-type]
+            tl.guide_model(profiles, **bad)
 
 
 @pytest.mark.parametrize("package", ["jax", "numpyro"])

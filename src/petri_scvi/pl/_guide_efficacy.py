@@ -54,7 +54,7 @@ def guide_efficacy(
     table = result["guides"].astype({"guide": str, "target_gene": str})
     chosen = _choose(table, target_genes, n_genes)
     below = float(result["parameters"]["dead_below"])
-    with open_axes(ax, "guide_efficacy", 4.5, 1.2 + PER_GENE * len(chosen)) as ax:
+    with open_axes(ax, "guide_efficacy", 4.5, 1.5 + PER_GENE * len(chosen)) as ax:
         size = float(np.clip(25 * inches(ax)[1] / (PER_GENE * len(chosen)), 4, 25))
         alive, dead = palette(2)
         for row, gene in enumerate(chosen):
@@ -68,7 +68,7 @@ def guide_efficacy(
                 drawn.set(sizes=[size], rasterized=is_rasterized())
         ax.axvline(below, color=REFERENCE, linestyle=":", linewidth=1)
         _name_rows(ax, chosen)
-        ax.set(xlim=(-0.02, 1.02), ylim=(len(chosen) - 0.4, -0.6), xlabel="Efficacy, posterior mean and 90 % interval")
+        ax.set(xlim=(-0.02, 1.02), ylim=(len(chosen) - 0.4, -0.6), xlabel="Efficacy and 90 % interval")
         _draw_legend(ax, table, chosen, (alive, dead), below)
     return ax
 
@@ -102,6 +102,4 @@ def _draw_legend(ax: Axes, table: pd.DataFrame, chosen: Sequence[str], colours: 
         Line2D([], [], color=REFERENCE, linestyle=":", linewidth=1, label=f"dead below {below:g}"),
     ]
     title = f"{n_left} more genes not drawn" if n_left else None
-    outer_legend(
-        ax, handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, title=title, title_fontsize="small"
-    )
+    outer_legend(ax, handles=handles, loc="lower left", bbox_to_anchor=(0, 1), title=title, title_fontsize="small")
