@@ -6,6 +6,7 @@ PYTHON ?= python3
 DATA := synthetic
 VENV := .venv
 CONSTRAINTS := constraints.txt
+EXTRAS := bayes,dev,dinov2,real,test,zarr
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
@@ -50,7 +51,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(check_python) && $(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV); }
 	@echo "Installing into $(VENV); the first time takes some minutes."
 	$(INSTALL) torch
-	$(INSTALL) --editable ".[dev,dinov2,real,test,zarr]"
+	$(INSTALL) --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(VENV)/.docs-installed: $(VENV)/.installed

@@ -17,10 +17,13 @@ from mudata import MuData
 
 from petri_scvi import tl
 from petri_scvi._compat import columns_stay_in_modalities
+from petri_scvi.tl._guide_likelihood import Posterior
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from petri_scvi.tl._guide_statistics import GuideStatistics
 
 N_GENES, N_GUIDES = 14, 3
 SETTINGS = ("_vector_friendly", "_frameon", "_autosave", "_figdir", "_file_format_figs", "_plot_suffix")
@@ -101,6 +104,36 @@ def genes(guides: AnnData, edges: pd.DataFrame) -> AnnData:
     rows = [name.removeprefix("GENE") for name in profiles.obs_names]
     profiles.obs["pathway"] = [f"P{int(row) // 4}" if row.isdigit() else None for row in rows]
     return profiles
+
+
+def _posterior(statistics: GuideStatistics, *, n_draws: int, seed: int, **_: Any) -> Posterior:
+    """Draws around plausible values instead of sampled ones, which take JAX and a while."""
+    rng = np.random.default_rng(seed)
+    n_genes, n_guides = statistics.guides.shape
+    n_modalities = len(statistics.modalities)
+    spread = np.exp(0.1 * rng.normal(size=(n_draws, 1)))
+    efficacy = rng.beta(8, 2, size=(n_draws, n_genes, n_guides))
+    efficacy[:, ::4, 0] *= 0.1  # dead
+    shared = spread * np.linspace(1.5, 0.05, n_genes)
+    draws = {
+        "efficacy": efficacy,
+        "shared": shared,
+        "specific": 0.5 * np.repeat(shared[..., None], n_modalities, axis=2),
+    }
+    draws |= {"off_target": 0.1 * np.repeat(spread, n_modalities, axis=1)}
+    draws |= {"noise": np.repeat(spread, n_modalities, axis=1)}
+    return Posterior(draws, pd.DataFrame(), 0, np.zeros(100))
+
+
+@pytest.fixture(scope="session")
+def modelled(_cells: MuData) -> AnnData:
+    """Genes of a guide model; shared, so tests must not change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("petri_scvi.tl._guide_model._sampler", lambda: _posterior)
+        with columns_stay_in_modalities():
+            cells = MuData(dict(_cells.mod))
+        cells.obsm["X_joined"] = np.vstack([modality.obsm["X_emb"] for modality in _cells.mod.values()])
+        return tl.guide_model(tl.replicate_profiles(cells, "X_joined"), n_draws=100, progress=False)
 
 
 @pytest.fixture

@@ -34,6 +34,9 @@ PLOTS: dict[str, tuple[str, Draw]] = {
     "mixing": ("cells", lambda d, **k: pl.mixing(d, obs_key="replicate", **k)),
     "score_screen": ("cells", pl.score_screen),
     "crops": ("cells", pl.crops),
+    "guide_efficacy": ("modelled", pl.guide_efficacy),
+    "gene_similarity": ("modelled", pl.gene_similarity),
+    "shared_variance": ("modelled", pl.shared_variance),
 }
 CALLS = {
     "edge_recall": r"tl\.edge_recall\(profiles, edges\)",
@@ -45,6 +48,9 @@ CALLS = {
     "perturbation_strength": r"tl\.perturbation_strength\(data\)",
     "probe": r"tl\.probe\(data, obs_key='perturbation', method='linear'\)",
     "mixing": r"tl\.mixing\(data, obs_key='replicate'\)",
+    "guide_efficacy": r"tl\.guide_model\(profiles\)",
+    "gene_similarity": r"tl\.guide_model\(profiles\)",
+    "shared_variance": r"tl\.guide_model\(profiles\)",
     "score_screen": r"tl\.score_screen\(data, keys\)",
 }
 

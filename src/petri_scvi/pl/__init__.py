@@ -5,20 +5,25 @@ from petri_scvi.pl._consistency import guide_consistency, replicate_consistency
 from petri_scvi.pl._crops import reconstructed_crops
 from petri_scvi.pl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.pl._expression import reconstructed_expression
+from petri_scvi.pl._gene_similarity import gene_similarity
 from petri_scvi.pl._group_crops import crops
+from petri_scvi.pl._guide_efficacy import guide_efficacy
 from petri_scvi.pl._history import training_history
 from petri_scvi.pl._mixing import mixing
 from petri_scvi.pl._perturbation_strength import perturbation_strength
 from petri_scvi.pl._probe import probe
 from petri_scvi.pl._profile_similarity import profile_similarity
 from petri_scvi.pl._score_screen import score_screen
+from petri_scvi.pl._shared_variance import shared_variance
 from petri_scvi.pl._umap_crops import umap_crops
 
 __all__ = [
     "crops",
     "edge_recall",
     "efaar_recall",
+    "gene_similarity",
     "guide_consistency",
+    "guide_efficacy",
     "mean_average_precision",
     "mixing",
     "perturbation_strength",
@@ -28,6 +33,7 @@ __all__ = [
     "reconstructed_expression",
     "replicate_consistency",
     "score_screen",
+    "shared_variance",
     "training_history",
     "umap_crops",
 ]

@@ -71,7 +71,7 @@ def profile_similarity(
     width = side + (0.8 if group_key is None else 1.9)
     with open_axes(ax, "profile_similarity", width, side + 0.8) as ax:
         _draw_matrix(ax, similarity[np.ix_(order, order)])
-        _name_profiles(ax, names[is_kept][order])
+        name_profiles(ax, names[is_kept][order])
         if group_key is not None:
             found = [group for group in dict.fromkeys(groups[order]) if group != NO_GROUP]
             colour_of = group_colours(found, group_key, profiles) | {NO_GROUP: BACKGROUND}
@@ -130,7 +130,7 @@ def _draw_matrix(ax: Axes, similarity: NDArray[np.floating]) -> None:
     colorbar.ax.grid(False)
 
 
-def _name_profiles(ax: Axes, names: NDArray[Any]) -> None:
+def name_profiles(ax: Axes, names: NDArray[Any]) -> None:
     """Write every name, right, in letters that fit, or none."""
     per_row = min(inches(ax)) / len(names)
     size = next((s for s in ("small", "x-small", "xx-small") if 1.05 * text_inches(s) <= per_row), None)

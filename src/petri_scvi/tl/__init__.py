@@ -4,12 +4,14 @@ from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
 from petri_scvi.tl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.tl._guide_consistency import guide_consistency
+from petri_scvi.tl._guide_model import guide_model
 from petri_scvi.tl._late_fusion import late_fusion, profile_similarity
 from petri_scvi.tl._mixing import mixing
 from petri_scvi.tl._perturbation_strength import perturbation_strength
 from petri_scvi.tl._probe import probe
 from petri_scvi.tl._profiles import aggregate_guides, aggregate_profiles
 from petri_scvi.tl._replicate_consistency import replicate_consistency
+from petri_scvi.tl._replicate_profiles import replicate_profiles
 from petri_scvi.tl._score_screen import score_screen
 from petri_scvi.tl._whiten import whiten
 
@@ -20,6 +22,7 @@ __all__ = [
     "edge_recall",
     "efaar_recall",
     "guide_consistency",
+    "guide_model",
     "late_fusion",
     "mean_average_precision",
     "mixing",
@@ -27,6 +30,7 @@ __all__ = [
     "probe",
     "profile_similarity",
     "replicate_consistency",
+    "replicate_profiles",
     "score_screen",
     "whiten",
 ]

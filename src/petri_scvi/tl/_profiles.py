@@ -174,7 +174,7 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
     return Fold(dict(zip(modalities, means, strict=True)), n_cells, targets, n_bad)
 
 
-def guide_profiles(fold: Fold) -> AnnData:
+def guide_profiles(fold: Fold, *, warns_one_sided: bool = True) -> AnnData:
     """Profiles of guides, with a warning that counts what is missing."""
     if fold.n_not_finite:
         warn(f"{fold.n_not_finite} cells are NaN or infinite in the embedding; they are left out of the profiles")
@@ -186,7 +186,8 @@ def guide_profiles(fold: Fold) -> AnnData:
         for name in fold.means:
             obs[f"n_cells_{name}"] = fold.n_cells[name]
         obs["modalities"] = _modalities(fold.means)
-        _warn_one_sided(obs.loc[has_cells], len(fold.means))
+        if warns_one_sided:
+            _warn_one_sided(obs.loc[has_cells], len(fold.means))
     if not has_cells.all():
         warn(f"{int((~has_cells).sum())} guides have no cell with a finite embedding; they have no profile")
     means = {name: values[has_cells] for name, values in fold.means.items()}
