@@ -113,7 +113,9 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         check_sizes(projection_dim=projection_dim)
         check_mask_ratio(mask_ratio)
         if not 1 / MAX_SCALE <= temperature < float("inf"):
-            raise ValueError(f"temperature={temperature}; it must be finite and at least {1 / MAX_SCALE}, for example 0.07.")
+            raise ValueError(
+                f"temperature={temperature}; it must be finite and at least {1 / MAX_SCALE}, for example 0.07."
+            )
 
     def train(
         self,
