@@ -83,7 +83,7 @@ def ranks(seed: int, method: str) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["nuts"])
 def test_ranks_of_the_truth_are_uniform_and_90_percent_intervals_cover_85_to_95_percent(method: str) -> None:
     """Simulation-based calibration; values of one run share the common parameters, so each run is one test of those."""
@@ -133,7 +133,7 @@ def leave_one_out(guides: AnnData) -> pd.Series:
     return pd.Series(cosine)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dead_guides_are_told_better_than_by_leave_one_out_cosines_and_known_pairs_no_worse_than_by_means() -> None:
     scores: list[dict[str, Any]] = []
     for seed in range(5):
