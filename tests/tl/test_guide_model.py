@@ -72,11 +72,22 @@ def test_profiles_point_where_the_genes_do_and_a_dead_guide_does_not_shorten_the
     fitted: tuple[AnnData, np.ndarray],
 ) -> None:
     genes, effects = fitted
-    found = np.asarray(genes.X)
+    found = np.asarray(genes.layers["effect"])
     cosine = (found * effects).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(effects, axis=1)
     assert cosine.min() > 0.97
     length = np.linalg.norm(found, axis=1) / np.linalg.norm(effects, axis=1)
     assert length[[0, 3]].min() > 0.75 * length[[1, 2]].mean()
+
+
+def test_profiles_lie_where_those_of_cells_do_and_effects_start_at_the_control(
+    fitted: tuple[AnnData, np.ndarray],
+) -> None:
+    """Controls of the screen lie at 5 in every dimension."""
+    genes, effects = fitted
+    origin = np.asarray(genes.X) - genes.layers["effect"]
+    np.testing.assert_allclose(origin, np.broadcast_to(origin[0], origin.shape))
+    np.testing.assert_allclose(origin[0], 5, atol=0.5)
+    assert np.abs(np.asarray(genes.X) - 5 - effects).mean() < np.abs(effects).mean() / 2
 
 
 def test_cosines_have_intervals_around_them_and_probabilities(fitted: tuple[AnnData, np.ndarray]) -> None:
@@ -116,7 +127,7 @@ def test_other_tools_take_the_profiles_and_all_survives_a_file(
         assert set(getattr(read, slot)) == set(getattr(genes, slot))
         for name, values in getattr(genes, slot).items():
             np.testing.assert_array_equal(getattr(read, slot)[name], values)
-    assert set(genes.layers) == {"image", "rna", "shared"}
+    assert set(genes.layers) == {"effect", "image", "rna", "shared"}
     assert list(genes.varm["guide_model"].columns) == ["shared", "image", "rna"]
 
 

@@ -71,13 +71,14 @@ def guide_model(
     -------
     One profile per target gene, controls left out, to be passed to any function that takes profiles of genes.
 
-    - ``X``, shape ``(n_genes, D)``: posterior mean of the effect of a guide of efficacy 1, from the control on and
-      shrunk towards 0 the less is known, as the mean over modalities. Of several, ``layers[modality]`` has the effect
-      within each, and ``layers["shared"]`` the part that all share.
+    - ``X``, shape ``(n_genes, D)``: posterior mean profile of a guide of efficacy 1, in the coordinates of the embedding,
+      shrunk towards the control the less is known, as the mean over modalities. ``layers["effect"]`` is its difference
+      from the control. Of several modalities, ``layers[modality]`` has the profile within each, and ``layers["shared"]``
+      the part of the effect that all share.
     - ``obs``: ``target_gene``, ``n_guides``, ``n_cells``, and ``strength``, the root mean square over dimensions of the
       effect, with ``strength_low`` and ``strength_high``.
     - ``obsp["cosine"]``, ``obsp["cosine_low"]``, ``obsp["cosine_high"]``, shape ``(n_genes, n_genes)``: cosine of the
-      effects, mean over modalities; ``obsp["p_similar"]``: probability that it is above ``similar_above``.
+      effects, from the control on and as the mean over modalities; ``obsp["p_similar"]``: probability that it is above ``similar_above``.
     - ``varm["guide_model"]``: variance over genes of each dimension, columns ``shared`` and, of several modalities,
       one per modality.
     - ``uns["petri_scvi"]["guide_model"]``: ``guides``, one row per guide (``guide``, ``target_gene``, ``n_cells``,
@@ -168,12 +169,14 @@ def _assemble(draws: EffectDraws, statistics: GuideStatistics, profiles: AnnData
     obs = pd.DataFrame({"target_gene": names, "n_guides": statistics.is_guide.sum(axis=1)}, index=names)
     obs["n_cells"] = statistics.n_cells.sum(axis=(1, 2)).astype(int)
     obs[["strength", "strength_low", "strength_high"]] = with_interval("strength", draws.length).to_numpy()
-    genes = AnnData(X=draws.within.mean(axis=0), obs=obs, var=pd.DataFrame(index=profiles.var_names))
+    within = draws.within + statistics.origin[:, None]  # (M, G, D)
+    genes = AnnData(X=within.mean(axis=0), obs=obs, var=pd.DataFrame(index=profiles.var_names))
+    genes.layers["effect"] = draws.within.mean(axis=0)
     columns = ["shared"]
     if len(statistics.modalities) > 1:
         columns += statistics.modalities
         genes.layers["shared"] = draws.shared
-        for name, mean in zip(statistics.modalities, draws.within, strict=True):
+        for name, mean in zip(statistics.modalities, within, strict=True):
             genes.layers[name] = mean
     genes.varm[RESULT] = pd.DataFrame(draws.by_dimension[:, : len(columns)], index=profiles.var_names, columns=columns)
     return genes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class GuideStatistics:
     residual_count: NDArray[np.float64]  # (M,), numbers in residual_squares that are free to vary
     constant: float  # what the log-likelihood has beside, whatever the parameters
     scale: float  # the means were divided by this
+    origin: NDArray[np.float64]  # (M, D), mean control of each modality in the coordinates of the embedding
 
     @property
     def n_dims(self) -> int:
@@ -65,8 +66,9 @@ def read_statistics(profiles: AnnData, control: str) -> GuideStatistics:
     rows = _rows(profiles)
     rows["is_control"] = rows["target_gene"] == control
     values = np.vstack([matrix[rows.loc[rows["modality"] == name, "row"]] for name, matrix in _matrices(profiles)])
-    values -= _origins(rows, values, control)
-    return summarise(rows, values)
+    origins = _origins(rows, values, control)
+    origin = _mean_controls(rows, values)
+    return replace(summarise(rows, values - origins), origin=origin)
 
 
 def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | None = None) -> GuideStatistics:
@@ -127,6 +129,7 @@ def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | No
         residual_count=count,
         constant=0.5 * values.shape[1] * float(log_cells),
         scale=scale,
+        origin=np.zeros((len(modalities), values.shape[1])),
     )
 
 
@@ -193,6 +196,17 @@ def _check_is_profiles(profiles: AnnData) -> None:
                 f"profiles.obs has no {column!r}; it has {list(profiles.obs.columns)}. Make one profile per guide with "
                 f"{call}."
             )
+
+
+def _mean_controls(rows: pd.DataFrame, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the control guides of each modality, each the mean of its cells, as profiles average them."""
+    cells = rows["n_cells"].to_numpy(dtype=np.float64)
+    weighted = pd.DataFrame(cells[:, None] * values).assign(n=cells)
+    of_guides = weighted.groupby([rows["modality"].to_numpy(), rows["guide"].to_numpy()]).sum()
+    means = of_guides.drop(columns="n").div(of_guides["n"], axis=0)
+    is_control = means.index.get_level_values(1).isin(rows.loc[rows["is_control"], "guide"])
+    found = means[is_control].groupby(level=0).mean().reindex(pd.unique(rows["modality"]))
+    return found.to_numpy(dtype=np.float64)
 
 
 def _origins(rows: pd.DataFrame, values: NDArray[np.float64], control: str) -> NDArray[np.float64]:
