@@ -71,14 +71,15 @@ def guide_model(
     -------
     One profile per target gene, controls left out, to be passed to any function that takes profiles of genes.
 
-    - ``X``, shape ``(n_genes, D)``: posterior mean profile of a guide of efficacy 1, in the coordinates of the embedding,
-      shrunk towards the control the less is known, as the mean over modalities. ``layers["effect"]`` is its difference
-      from the control. Of several modalities, ``layers[modality]`` has the profile within each, and ``layers["shared"]``
-      the part of the effect that all share.
+    - ``X``, shape ``(n_genes, D)``: posterior mean profile of a guide of efficacy 1, in the coordinates of the
+      embedding, shrunk towards the control the less is known, as the mean over modalities. ``layers["effect"]`` is its
+      difference from the control. Of several modalities, ``layers[modality]`` has the profile within each, and
+      ``layers["shared"]`` the part of the effect that all share.
     - ``obs``: ``target_gene``, ``n_guides``, ``n_cells``, and ``strength``, the root mean square over dimensions of the
       effect, with ``strength_low`` and ``strength_high``.
     - ``obsp["cosine"]``, ``obsp["cosine_low"]``, ``obsp["cosine_high"]``, shape ``(n_genes, n_genes)``: cosine of the
-      effects, from the control on and as the mean over modalities; ``obsp["p_similar"]``: probability that it is above ``similar_above``.
+      effects, from the control on and as the mean over modalities; ``obsp["p_similar"]``: probability that it is above
+      ``similar_above``.
     - ``varm["guide_model"]``: variance over genes of each dimension, columns ``shared`` and, of several modalities,
       one per modality.
     - ``uns["petri_scvi"]["guide_model"]``: ``guides``, one row per guide (``guide``, ``target_gene``, ``n_cells``,
