@@ -256,7 +256,7 @@ def _learn(model_class, mdata, max_epochs, quiet):
 @pytest.mark.parametrize(
     ("model_class", "max_epochs"),
     [
-        (CLIP, 8),
+        pytest.param(CLIP, 8, marks=pytest.mark.slow),
         pytest.param(CellCLIP, 16, marks=pytest.mark.slow),
         pytest.param(GroupCLIP, 16, marks=pytest.mark.slow),
     ],

@@ -122,6 +122,7 @@ def test_it_is_the_joint_density_over_the_conditional_one_at_any_effects(
     np.testing.assert_allclose(marginal_log_likelihood(p, statistics), joint - conditional, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_it_is_the_integral_over_effects_of_one_guide() -> None:
     rows = pd.DataFrame(
         {"target_gene": "A", "guide": "A1", "modality": "rna", "n_cells": [9], "is_control": False}, index=[0]
