@@ -96,7 +96,8 @@ def read_visible(block: CrossAttentionBlock, latents: Tensor, tokens: Tensor) ->
     What was read, shape ``(B, L, D)``, and the tokens, to be read by the next block.
     """
     queries = _move_to_latents(block, _queries(block, latents))  # (B, H * L, D)
-    read, tokens = _read(queries, tokens)
+    dtype = product_dtype(queries)
+    read, tokens = _Read.apply(queries.to(dtype), tokens.to(dtype))
     return _values(block, read), tokens
 
 
@@ -188,15 +189,6 @@ def _values(block: CrossAttentionBlock, read: Tensor) -> Tensor:
 def _softmax(scores: Tensor, dim: int) -> Tensor:
     """Summed in float32 at least: bfloat16 has too few digits to add up thousands of genes."""
     return scores.softmax(dim=dim, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-
-
-def _read(queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax attention with the tokens as keys and values, and the tokens for the next to read.
-
-    Shapes ``(B, Q, D)`` and ``(B, T, D)`` -> ``(B, Q, D)`` and ``(B, T, D)``.
-    """
-    dtype = product_dtype(queries)
-    return _Read.apply(queries.to(dtype), tokens.to(dtype))
 
 
 class _Read(torch.autograd.Function):
