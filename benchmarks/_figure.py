@@ -65,7 +65,7 @@ def draw_profile(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xlim(0, 100)
     axis.set_xlabel("share of a training step (%), forward and backward")
     if len(parts):
-        axis.legend(ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.45, 1.0))
+        axis.legend(ncols=3, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
 def draw_scaling(axis: Axes, rows: pd.DataFrame, unit: str, label: str) -> None:

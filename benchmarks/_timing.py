@@ -6,7 +6,7 @@ import csv
 import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,7 @@ class Table:
 
     path: Path
     is_continued: bool = False
+    measured: set[str] = field(default_factory=set)
     last_section: str = ""
 
     def __post_init__(self) -> None:
@@ -63,6 +64,9 @@ class Table:
         values = value if isinstance(value, list) else [value]
         spread = {"fastest": min(values), "slowest": max(values)} if len(values) > 1 else {}
         row = Row(section, setting, what, statistics.median(values), unit, **spread, **more)
+        if section not in self.measured:
+            self.measured.add(section)
+            self._forget(section)
         if section != self.last_section:
             print(section, flush=True)
             self.last_section = section
@@ -82,6 +86,13 @@ class Table:
         if base.fastest is not None and other.fastest is not None:
             fastest = other.fastest / base.fastest
             self.add(base.section, base.setting, f"{what}, fastest of each", fastest, unit, threads=base.threads)
+
+    def _forget(self, section: str) -> None:
+        """Remove what an earlier run measured, so that the table holds every value once."""
+        with self.path.open(newline="") as file:
+            kept = [row for row in csv.reader(file) if row[0] != section]
+        with self.path.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
 
     def _write(self, mode: str, values: list[Any]) -> None:
         with self.path.open(mode, newline="") as file:
