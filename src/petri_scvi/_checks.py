@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,20 @@ if TYPE_CHECKING:
 
 
 def check_sizes(**sizes: int) -> None:
-    """Require arguments of at least 1."""
+    """Require whole numbers of at least 1."""
     for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise ValueError(f"{name}={size!r}; it must be a whole number of at least 1, such as {name}=8.")
         if size < 1:
             raise ValueError(f"{name}={size}; it must be at least 1.")
+
+
+def context_columns(context_key: str | Sequence[str]) -> list[str]:
+    """The columns that define a context; at least one."""
+    columns = [context_key] if isinstance(context_key, str) else list(context_key)
+    if not columns:
+        raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
+    return columns
 
 
 def check_is_mudata(mdata: object) -> None:

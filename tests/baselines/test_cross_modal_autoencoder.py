@@ -139,10 +139,20 @@ def test_contexts_of_one_modality_are_reconstructed(embedded, quiet):
     for modality in embedded.mod.values():
         modality.obs["perturbation"] = modality.obs["perturbation"].astype(str)
         modality.obs.loc[modality.obs_names[:20], "perturbation"] = "shared"
+        modality.obs.loc[modality.obs_names[20:40], "perturbation"] = "shared too"
     with pytest.warns(UserWarning, match="one modality only.*not aligned with anything"):
         model = _build(embedded)
-    model.train(max_epochs=6, n_contexts_per_minibatch=4, n_cells_per_context=4, **quiet)
+    model.train(max_epochs=30, n_contexts_per_minibatch=4, n_cells_per_context=4, **quiet)
     assert model.history["train_loss_rna"].iloc[-1, 0] < model.history["train_loss_rna"].iloc[0, 0]
+
+
+def test_one_shared_context_aligns_nothing_and_is_refused(embedded, quiet):
+    for modality in embedded.mod.values():
+        modality.obs["perturbation"] = "everywhere"
+    model = _build(embedded)
+    with pytest.raises(ValueError, match="share 1 context.*alignment_weight=0"):
+        model.train(max_epochs=1, **quiet)
+    _build(embedded, alignment_weight=0.0).train(max_epochs=1, **quiet)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +160,7 @@ def test_contexts_of_one_modality_are_reconstructed(embedded, quiet):
     [
         ({"image": "X_pca", "rna": "X_mae"}, KeyError, r"X_mae.*not in mdata\['rna'\]\.obsm.*X_pca.*get_latent_repre"),
         ({"image": "X_pca", "protein": "X_pca"}, KeyError, "'protein' is not in mdata.mod"),
+        (["X_pca", "X_pca"], TypeError, "pass a dictionary of modality to obsm slot"),
         ({"rna": "X_pca"}, ValueError, r"names \['rna'\]; a shared space is learned of two"),
         ({"image": "single_cell_images", "rna": "X_pca"}, ValueError, r"ndarray of shape \(240, 5, 16, 16\)"),
     ],
@@ -176,9 +187,12 @@ def test_arguments_out_of_range_are_refused(embedded, quiet):
     for argument, words in [
         ({"alignment_weight": -1.0}, "alignment_weight=-1.0"),
         ({"embed_dim": 0}, "embed_dim=0"),
+        ({"embed_dim": 5.0}, "embed_dim=5.0; it must be a whole number"),
         ({"n_hidden_layers": 0}, "n_hidden_layers=0"),
     ]:
         with pytest.raises(ValueError, match=words):
             _build(embedded, **argument)
+    with pytest.raises(ValueError, match="context_key is empty"):
+        CrossModalAutoencoder.setup_mudata(embedded, embedding_keys=KEYS, context_key=[])
     with pytest.raises(ValueError, match="1 context; .*at least 2 are needed"):
         _build(embedded).train(max_epochs=1, n_contexts_per_minibatch=1, **quiet)

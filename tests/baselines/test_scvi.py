@@ -86,3 +86,20 @@ def test_an_untrained_model_says_what_to_call(screen):
     SCVI.setup_mudata(screen)
     with pytest.raises(ValueError, match="this SCVI is not trained"):
         SCVI(screen, **TINY).get_latent_representation()
+
+
+def test_no_cells_give_an_empty_embedding(screen):
+    assert fit(screen).get_latent_representation(indices=[]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gene_likelihood": "normal"}, "gene_likelihood='normal'; expected one of"),
+        ({"n_latent": 0}, "n_latent=0; it must"),
+    ],
+)
+def test_arguments_are_checked_before_training(screen, arguments, message):
+    SCVI.setup_mudata(screen)
+    with pytest.raises(ValueError, match=message):
+        SCVI(screen, **arguments)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
-from petri_scvi._checks import check_is_mudata, check_modality, check_sizes, check_unique_names, check_unshared_names
+from petri_scvi._checks import (
+    check_is_mudata,
+    check_modality,
+    check_sizes,
+    check_unique_names,
+    check_unshared_names,
+    context_columns,
+)
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi._constants import CONTEXT_KEY
 from petri_scvi.baselines._cross_modal_module import CrossModalModule
@@ -17,7 +25,7 @@ from petri_scvi.dataloaders import open_rows
 from petri_scvi.model import ContextField, EmbeddingMixin, SavingMixin, TrainingMixin, check_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from mudata import MuData
@@ -142,13 +150,18 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)
+        if not isinstance(embedding_keys, Mapping):
+            raise TypeError(
+                f"embedding_keys={embedding_keys!r}; pass a dictionary of modality to obsm slot, for example "
+                "embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
+            )
         if len(embedding_keys) != 2:
             raise ValueError(
                 f"embedding_keys names {list(embedding_keys)}; a shared space is learned of two modalities. Pass, for "
                 "example, embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
             )
         embeddings = [EmbeddingField(modality, key) for modality, key in embedding_keys.items()]
-        columns = [context_key] if isinstance(context_key, str) else list(context_key)
+        columns = context_columns(context_key)
         contexts = [ContextField(modality, columns, list(embedding_keys)) for modality in embedding_keys]
         present = [modality for modality in embedding_keys if modality in mdata.mod]
         check_unique_names(mdata, present)
@@ -193,8 +206,17 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
         Raises
         ------
         ValueError
-            Fewer than two contexts in a minibatch; and as in PETRI.
+            Fewer than two contexts in a minibatch or in both modalities, unless ``alignment_weight`` is 0; and as in
+            PETRI.
         """
+        codes = self._codes(self._manager_of(None)).values()
+        n_shared = len(set.intersection(*(set(of_modality.tolist()) for of_modality in codes)))
+        if n_shared < 2 and self.module.alignment_weight > 0:
+            raise ValueError(
+                f"the modalities share {n_shared} context; means are aligned relative to each other, which needs at "
+                "least 2. Name a column with more values: setup_mudata(mdata, context_key='perturbation', ...), or "
+                "pass alignment_weight=0 to train two autoencoders that are not aligned."
+            )
         super().train(
             max_epochs,
             n_contexts_per_minibatch=n_contexts_per_minibatch,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from anndata import AnnData
 from scvi.model import SCVI as ScviModel
 
+from petri_scvi._checks import check_sizes
 from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from petri_scvi.dataloaders import RowReader
 
 BATCH = "batch"
+Likelihood = Literal["zinb", "nb", "poisson"]
+LIKELIHOODS = get_args(Likelihood)
 
 
 class SCVI(UnimodalModel):
@@ -43,7 +46,7 @@ class SCVI(UnimodalModel):
     KeyError
         ``batch_key`` is not a column.
     ValueError
-        The expression was not registered, or is not counts.
+        An argument is out of range, or the expression was not registered or is not counts.
     """
 
     _field = "X"
@@ -56,10 +59,13 @@ class SCVI(UnimodalModel):
         n_latent: int = 10,
         n_hidden: int = 128,
         n_layers: int = 1,
-        gene_likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
+        gene_likelihood: Likelihood = "zinb",
         batch_key: str | None = None,
     ) -> None:
         super().__init__(mdata)
+        check_sizes(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers)
+        if gene_likelihood not in LIKELIHOODS:
+            raise ValueError(f"gene_likelihood={gene_likelihood!r}; expected one of {list(LIKELIHOODS)}.")
         self.batch_key = batch_key
         manager = self._manager_of(None)
         counts = self._counts(manager)
@@ -106,6 +112,8 @@ class SCVI(UnimodalModel):
     def _embed(
         self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
     ) -> NDArray[np.float32]:
+        if len(rows) == 0:  # scvi-tools cannot embed no cells
+            return np.empty((0, self.scvi_.module.n_latent), dtype=np.float32)
         # All cells of new data, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
         counts = None if self._is_own(manager) else self._counts(manager)
         found = self.scvi_.get_latent_representation(counts, indices=rows, batch_size=batch_size)

@@ -29,7 +29,7 @@ class UnimodalModel(SetupMixin):
     """A system that embeds the cells of one modality; the base of the unimodal baselines.
 
     ``setup_mudata`` is that of :class:`petri_scvi.PETRI`, so that one set of arguments registers data for all systems;
-    the other modality may be registered and is not looked at.
+    the other modality may be registered: its contexts are checked then, and its cells are not read.
 
     Parameters
     ----------

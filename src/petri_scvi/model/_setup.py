@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
-from petri_scvi._checks import check_is_mudata, check_modality, check_unique_names, check_unshared_names
+from petri_scvi._checks import (
+    check_is_mudata,
+    check_modality,
+    check_unique_names,
+    check_unshared_names,
+    context_columns,
+)
 from petri_scvi._compat import FIELD_REGISTRIES_KEY
 from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
 from petri_scvi.model._context_field import ContextField
@@ -88,9 +94,7 @@ class SetupMixin(RegisteredData):
             layer = _choose_layer(mdata, chosen.get("rna_layer"), rna_layer)
         else:
             chosen, layer = _read_choices(source_registry)
-        context_columns = [context_key] if isinstance(context_key, str) else list(context_key)
-        if not context_columns:
-            raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
+        columns = context_columns(context_key)
         present = [modality for modality in chosen.values() if modality in mdata.mod]
         check_unique_names(mdata, present)
         if not is_paired:
@@ -100,7 +104,7 @@ class SetupMixin(RegisteredData):
             fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
         if "rna_layer" in chosen:
             fields.append(ExpressionField(chosen["rna_layer"], layer))
-        contexts = [ContextField(modality, context_columns, list(chosen.values())) for modality in chosen.values()]
+        contexts = [ContextField(modality, columns, list(chosen.values())) for modality in chosen.values()]
         if source_registry is None:
             # Before any field is registered: a setup that fails leaves the MuData as it was.
             present_contexts = [field for field in contexts if field.is_present(mdata)]
