@@ -94,7 +94,8 @@ def image_to_expression_r2(
     KeyError
         A modality, slot, layer or column is missing.
     ValueError
-        ``level="cell"`` without cells in both modalities, or there are fewer cells or contexts than folds.
+        ``level="cell"`` without cells in both modalities, no gene varies, or there are too few cells or contexts
+        for the folds.
 
     Warns
     -----
@@ -122,6 +123,8 @@ def image_to_expression_r2(
             f"with more {unit}s in both modalities."
         )
     r2 = _cross_validate(read_cells(array, rows.image_cells), rows, regression, n_folds, seed, progress)
+    if np.isnan(r2).all():
+        raise ValueError(f"none of {len(r2)} genes varies between {unit}s, so that there is nothing to predict.")
     table = pd.DataFrame({"gene": mdata.mod[RNA].var_names.astype(str), "mean": rows.targets.mean(axis=0), "r2": r2})
     if rows.reliability is not None:
         table["reliability"] = np.where(np.isnan(r2), np.nan, rows.reliability)

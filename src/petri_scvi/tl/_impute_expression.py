@@ -81,7 +81,7 @@ def impute_expression(
     - ``var``: over contexts, ``correlation_predicted``, ``correlation_assay``, the errors, and ``r2_predicted`` and
       ``r2_assay``, the share of the error of the baseline that they save: 0 is no better than the mean over contexts.
     - ``uns["petri_scvi"]["impute_expression"]``: ``summary``, one row per predictor with the means of these over
-      contexts and genes, and ``parameters``.
+      contexts and genes and the median ``r2`` (a gene that hardly changes can have any), and ``parameters``.
 
     Raises
     ------
@@ -231,11 +231,16 @@ def _summary(result: AnnData) -> pd.DataFrame:
     def mean(table: pd.DataFrame, column: str) -> float:
         return float(table[column].mean()) if column in table else np.nan
 
+    def median(column: str) -> float:
+        known = result.var[column].dropna()
+        return float(known.median()) if len(known) else np.nan
+
     return pd.DataFrame(
         {
             "predictor": PREDICTORS,
             "correlation_over_genes": [mean(result.obs, f"correlation_{name}") for name in PREDICTORS],
             "correlation_over_contexts": [mean(result.var, f"correlation_{name}") for name in PREDICTORS],
             "mse": [mean(result.obs, f"mse_{name}") for name in PREDICTORS],
+            "median_r2": [median("r2_predicted"), 0.0, median("r2_assay")],
         }
     )

@@ -11,7 +11,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, IMAGE
 
 from ._paired_tests import paired_tests
-from ._results import warn, write_result
+from ._results import write_result
 from ._targets import chosen_contexts, other_modality, target_rows
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def targeted_reconstruction(
       higher, and ``p_value`` (two-sided Wilcoxon signed-rank test).
     - ``images`` ``(k, H, W)`` of the channel, ``mask`` ``(k, N)`` and ``predictions`` ``(4, k, H, W)`` of some of the
       cells, chosen at random, for :func:`petri_scvi.pl.targeted_reconstruction`; ``rows``, their place.
-    - ``threshold`` in intensity, ``n_cells_left_out`` and ``parameters``.
+    - ``threshold`` in intensity; ``n_cells_left_out``, those without a patch above it, or without one below that could
+      stay visible; ``parameters``.
 
     Raises
     ------
@@ -103,11 +104,6 @@ def targeted_reconstruction(
     ValueError
         The model has no such channel or knows one modality only, has no set transformer, a context has no cells, or no
         cell has a patch above the threshold.
-
-    Warns
-    -----
-    UserWarning
-        Cells have no patch above the threshold, or none below it that could stay visible; they are left out.
 
     Notes
     -----
@@ -141,12 +137,13 @@ def targeted_reconstruction(
     images = crops[:, position].astype(np.float64)  # (n, H, W)
     patch_size = cast("int", model.module.modality(modality).patch_size)
     mask, threshold_used = _bright_patches(images, patch_size, threshold, quantile)
-    is_kept: NDArray[np.bool_] = mask.any(axis=1) & ~mask.all(axis=1)
+    is_kept = np.asarray(mask.any(axis=1) & ~mask.all(axis=1))
     _check_kept(images, is_kept, threshold_used, channel)
     rows, images, mask = rows[is_kept], images[is_kept], mask[is_kept]
     shown = np.sort(rng.choice(len(rows), size=min(N_CROPS, len(rows)), replace=False))
     every = sorted(set(model.get_contexts(mdata, modality=expression).tolist()))
-    companions = ({}, {expression: every}, {expression: None}, {expression: changed_context})
+    joining: list[str | list[str] | None] = [every, None, changed_context]
+    companions: list[dict[str, Any]] = [{}, *({expression: wanted} for wanted in joining)]
     tables, pictures = {}, []
     for condition, joined in zip(CONDITIONS, companions, strict=True):
         predictions = [
@@ -196,17 +193,11 @@ def _bright_patches(
 
 
 def _check_kept(images: NDArray[np.float64], is_kept: NDArray[np.bool_], threshold: float, channel: str) -> None:
-    n_left_out = int((~is_kept).sum())
-    if n_left_out == len(is_kept):
+    if not is_kept.any():
         raise ValueError(
             f"none of {len(is_kept)} cells has patches both above and below the threshold of {threshold:.4g} in "
             f"channel {channel!r}, whose pixels go from {images.min():.4g} to {images.max():.4g}. Pass another "
             "threshold, in these units, or another quantile."
-        )
-    if n_left_out:
-        warn(
-            f"{n_left_out} of {len(is_kept)} cells have no patch above the threshold of {threshold:.4g}, or none below "
-            "it; they are left out"
         )
 
 
