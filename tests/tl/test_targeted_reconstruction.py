@@ -17,8 +17,9 @@ CALL = {"channel": "lipid_droplets", "context": "TARGET01", "changed_context": "
 
 
 @pytest.fixture
-def run(trained_model, screen):
-    """Call on a fresh screen and give the result back."""
+def run(trained_model, screen, monkeypatch):
+    """Call on a fresh screen, with a single draw of companions, and give the result back."""
+    monkeypatch.setattr("petri_scvi.tl._targeted_reconstruction.N_DOCUMENTS", 1)
 
     def run(**changes):
         targeted_reconstruction(trained_model, screen, **{**CALL, **changes})

@@ -66,8 +66,8 @@ def targeted_reconstruction(
         _draw(axes, result, n_cells)
         return axes
     n_drawn = min(n_cells, len(result["images"]))
-    with new_figure("targeted_reconstruction", 0.65 * n_drawn + 6.6, 4.4) as figure:
-        left, middle, right = figure.subplots(1, 3, width_ratios=(0.65 * n_drawn + 1.4, 2.4, 2.4))
+    with new_figure("targeted_reconstruction", 0.65 * n_drawn + 7.2, 4.4) as figure:
+        left, middle, right = figure.subplots(1, 3, width_ratios=(0.65 * n_drawn + 1.4, 2.7, 2.7))
         _draw((left, middle, right), result, n_cells)
     return left, middle, right
 
@@ -113,5 +113,5 @@ def _draw_changes(ax: Axes, result: dict[str, Any], score: str, names: dict[str,
         ax.hlines(change.mean(), x - 0.4, x + 0.4, color="black", linewidth=1.5)
     ax.axhline(0, color=REFERENCE, linewidth=1, linestyle=":")
     labels = [names[name].replace("with RNA, ", "RNA,\n").replace("with RNA,", "RNA,") for name in drawn]
-    ax.set_xticks(range(len(drawn)), labels)
+    ax.set_xticks(range(len(drawn)), labels, fontsize="small")
     ax.set(xlim=(-0.6, len(drawn) - 0.4), ylabel=f"{SCORES[score]}, % above RNA of any context")
