@@ -106,7 +106,7 @@ def image_to_expression_r2(
     -----
     The paper has 0.117 on average and 80 % of genes below 0.2 for matched cells of a screen in liver. At
     ``"context"`` the noise of single cells is averaged away and larger values are usual, so that only ``"cell"`` can be
-    compared with these numbers.
+    compared with these numbers. With few contexts, some tens, a value near 0 does not show that nothing is shared.
     """
     check_is_mudata(mdata)
     check_choice("level", level, ("auto", "cell", "context"))
