@@ -13,7 +13,7 @@ import scvi
 import torch
 
 import petri_scvi
-from petri_scvi import PETRI
+from petri_scvi import PETRI, tl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,3 +120,60 @@ def test_reconstruction_beats_predictors_that_know_averages_only(model, modality
     assert errors.loc[(modality, predictor), "margin"] == pytest.approx(
         1 - own / errors.loc[(modality, predictor), "loss"]
     )
+
+
+# Lipid droplets are the phenotype of the first two pathways: the first raises them, the second lowers them.
+RAISING, LOWERING = ["TARGET02", "TARGET11", "TARGET12"], ["TARGET05", "TARGET07", "TARGET14"]
+
+
+def _droplets(model: PETRI, mdata: MuData, context: Any, changed_context: str) -> pd.DataFrame:
+    """What hidden bright patches are rebuilt as, per condition."""
+    tl.targeted_reconstruction(
+        model,
+        mdata,
+        channel="lipid_droplets",
+        context=context,
+        changed_context=changed_context,
+        quantile=0.5,
+        indices=model.validation_indices["image"],
+        max_cells=100,
+    )
+    return mdata.uns["petri_scvi"]["targeted_reconstruction"]["summary"].set_index("condition")
+
+
+def test_programs_of_the_droplets_are_those_that_the_tests_name(model):
+    truth = model.adata.uns["synthetic_screen"]["perturbations"].set_index("pathway")["perturbation"]
+    assert sorted(truth["pathway_01"]) == RAISING
+    assert set(LOWERING) < set(truth["pathway_02"])
+
+
+@pytest.mark.parametrize(("context", "changed"), [(RAISING, "TARGET05"), (LOWERING, "TARGET02")])
+def test_transcriptomes_of_the_own_context_rebuild_hidden_droplets_best_and_others_shift_them(
+    model, permuted_model, context, changed
+):
+    direction = 1 if context is LOWERING else -1
+    table = _droplets(model, model.adata, context, changed)
+    saved = 1 - table.loc["own", "mse"] / table.loc["mixed", "mse"]
+    shift = direction * (table.loc["changed", "intensity"] / table.loc["own", "intensity"] - 1)
+    assert saved > 0.02
+    assert shift > 0.1
+    table = _droplets(permuted_model, model.adata, context, changed)
+    shift_permuted = direction * (table.loc["changed", "intensity"] / table.loc["own", "intensity"] - 1)
+    assert shift_permuted < 0.5 * shift
+
+
+def test_transcriptomes_of_a_raising_context_brighten_hidden_droplets_of_controls(model, permuted_model):
+    table = _droplets(model, model.adata, "non-targeting", "TARGET02")["intensity"]
+    permuted = _droplets(permuted_model, model.adata, "non-targeting", "TARGET02")["intensity"]
+    assert table["changed"] / table["own"] > 1.2
+    assert abs(permuted["changed"] / permuted["own"] - 1) < 0.05
+
+
+def test_images_predict_what_contexts_do_to_expression(model, permuted_model):
+    rows = model.validation_indices["rna"]
+    found, permuted = (
+        tl.impute_expression(one, model.adata, indices=rows, min_cells=5, n_cells=24).var["correlation_predicted"]
+        for one in (model, permuted_model)
+    )
+    assert found.mean() > 0.35
+    assert permuted.mean() < 0.1

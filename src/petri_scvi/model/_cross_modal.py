@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from scipy.stats import wilcoxon
 
-from petri_scvi.dataloaders import DocumentRows
-from petri_scvi.model._documents import fuse_cells, random_mask
+from petri_scvi.model._documents import documents_of_targets, fuse_cells, random_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from petri_scvi._module import PETRIModule
-    from petri_scvi.dataloaders import RowReader
+    from petri_scvi.dataloaders import DocumentRows, RowReader
 
     RowsOf = Mapping[str, dict[int, NDArray[np.integer]]]
 
@@ -101,7 +100,9 @@ def gain_of_context(
                     # One stream for both kinds: masks and, where contexts coincide, companions are the same.
                     rng = np.random.default_rng([seed, 1, repeat])
                     contexts = codes[modality][usable] if kind == "own" else other
-                    documents = _documents(usable, modality, contexts, pool, names, n_cells_per_context, rng)
+                    documents = documents_of_targets(
+                        usable, modality, dict.fromkeys(names, contexts), pool, n_cells_per_context, rng
+                    )
                     losses[kind] += masked_losses(
                         module, readers, modality, usable, documents, seed=seed + 1000 * repeat
                     )
@@ -184,26 +185,3 @@ def _other_contexts(
     own = np.searchsorted(measured, codes[usable])
     shift = rng.integers(1, len(measured), size=len(usable))
     return usable, measured[(own + shift) % len(measured)]
-
-
-def _documents(
-    targets: NDArray[np.integer],
-    modality: str,
-    contexts: NDArray[np.integer],
-    pool: RowsOf,
-    names: Sequence[str],
-    n_cells_per_context: int,
-    rng: np.random.Generator,
-) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
-    """One document per target: the target first, and S companions of ``contexts`` from each source modality."""
-    documents = []
-    for position, (target, context) in enumerate(zip(targets.tolist(), contexts.tolist(), strict=True)):
-        rows = {modality: np.array([[target]])}
-        for name in names:
-            candidates = pool[name][context]
-            if name == modality:  # a cell that is its own companion would show what its mask hides
-                candidates = candidates[candidates != target]
-            drawn = rng.choice(candidates, size=n_cells_per_context)[None]
-            rows[name] = np.concatenate([rows[name], drawn], axis=1) if name == modality else drawn
-        documents.append((DocumentRows(np.array([context]), rows), np.array([position])))
-    return documents

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from petri_scvi.dataloaders import prefetch
+from petri_scvi.dataloaders import DocumentRows, prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from petri_scvi._module import PETRIModule
-    from petri_scvi.dataloaders import DocumentRows, RowReader
+    from petri_scvi.dataloaders import RowReader
 
     Documents = Sequence[tuple[DocumentRows, NDArray[np.integer]]]
     """Documents (G = 1) and, of each, the positions of the targets that are its first cells."""
@@ -104,6 +104,48 @@ def fuse_cells(
                 target_places = torch.from_numpy(is_target).to(module.device)
             latents[name] = cells
         yield placed, module.set_transformer(latents)[modality][target_places]
+
+
+def documents_of_targets(
+    targets: NDArray[np.integer],
+    modality: str,
+    contexts: Mapping[str, NDArray[np.integer]],
+    pool: Mapping[str, Mapping[int, NDArray[np.integer]]],
+    n_cells_per_context: int,
+    rng: np.random.Generator,
+) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+    """One document per target: the target first, and companions of contexts of any choice.
+
+    Parameters
+    ----------
+    targets
+        Rows of ``modality``, shape ``(n,)``.
+    modality
+        Modality of the targets.
+    contexts
+        Modality of the companions to the context code of each target's companions, shape ``(n,)``.
+    pool
+        Modality to context code to the rows that may be companions; a target is never its own.
+    n_cells_per_context
+        Companions of each modality (S).
+    rng
+        Source of the draws.
+
+    Returns
+    -------
+    Documents (G = 1), and of each the position of its target. Their context is -1, as they may mix several.
+    """
+    documents = []
+    for position, target in enumerate(targets.tolist()):
+        rows = {modality: np.array([[target]])}
+        for name, codes in contexts.items():
+            candidates = pool[name][int(codes[position])]
+            if name == modality:  # a cell that is its own companion would show what its mask hides
+                candidates = candidates[candidates != target]
+            drawn = rng.choice(candidates, size=n_cells_per_context)[None]
+            rows[name] = np.concatenate([rows[name], drawn], axis=1) if name == modality else drawn
+        documents.append((DocumentRows(np.array([-1]), rows), np.array([position])))
+    return documents
 
 
 def _encode_companions(

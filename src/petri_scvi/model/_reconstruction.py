@@ -13,7 +13,8 @@ from petri_scvi._checks import check_sizes
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.model._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model._documents import random_mask
-from petri_scvi.model._registered import RegisteredData, rows_from_indices
+from petri_scvi.model._measurement import MeasurementMixin
+from petri_scvi.model._registered import rows_from_indices
 from petri_scvi.model._trivial import trivial_predictors
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Reconstruction(NamedTuple):
     """True where a patch ``(n, n_patches)`` or a gene ``(n, n_genes)`` was masked."""
 
 
-class ReconstructionMixin(RegisteredData):
+class ReconstructionMixin(MeasurementMixin):
     """What the decoders predict."""
 
     @torch.inference_mode()
@@ -50,6 +51,7 @@ class ReconstructionMixin(RegisteredData):
         modality: str,
         indices: Sequence[int] | None = None,
         mask: NDArray[np.bool_] | None = None,
+        companions: Mapping[str, str | Sequence[str] | None] | None = None,
         n_cells_per_context: int | None = None,
         seed: int = 0,
     ) -> Reconstruction:
@@ -66,6 +68,10 @@ class ReconstructionMixin(RegisteredData):
         mask
             True where a patch ``(n, n_patches)`` or gene ``(n, n_genes)`` is hidden; random, with the model's
             ``mask_ratio``, if ``None``. Patches count row by row.
+        companions
+            Modality to the context, or contexts, whose cells join each target, ``None`` for the target's own; for
+            example ``{"rna": "non-targeting"}``. Modalities that are not named have no cell but the target, so that
+            ``{}`` leaves it alone. By default all modalities have cells of the target's context, as in training.
         n_cells_per_context
             Cells of each modality in a document (S); as in training if ``None``.
         seed
@@ -78,7 +84,8 @@ class ReconstructionMixin(RegisteredData):
         Raises
         ------
         ValueError
-            The mask does not fit, or hides every token of a cell.
+            The mask does not fit, or hides every token of a cell. A context of ``companions`` has no cells, or the
+            model has no set transformer that could use them.
         """
         self._check_if_trained(warn=True)
         manager = self._manager_of(mdata)
@@ -90,7 +97,10 @@ class ReconstructionMixin(RegisteredData):
         else:
             mask = _check_mask(mask, (len(rows), network.n_tokens))
         prediction = np.empty((len(rows), *reader.shape[1:]), dtype=np.float32)
-        for placed, latents in self._fuse(manager, modality, rows, mask=mask, n_cells=n_cells_per_context, seed=seed):
+        fused = self._fuse(
+            manager, modality, rows, mask=mask, n_cells=n_cells_per_context, seed=seed, companions=companions
+        )
+        for placed, latents in fused:
             inputs = network.prepare(torch.from_numpy(reader.read(rows[placed])).to(self.module.device))
             prediction[placed] = network.to_measurement(network.decode(latents, inputs)).cpu().numpy()
         return Reconstruction(prediction, mask)

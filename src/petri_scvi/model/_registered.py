@@ -10,10 +10,10 @@ from scvi.model.base import BaseModelClass
 from petri_scvi._checks import check_integers, check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi.dataloaders import ChannelReader, arrange_documents, open_rows, rows_by_context
-from petri_scvi.model._documents import fuse_cells
+from petri_scvi.model._documents import documents_of_targets, fuse_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from petri_scvi._module import PETRIModule
     from petri_scvi.dataloaders import DocumentRows, RowReader
+
+
+MIXED = -1
+"""Code of companions of contexts that were chosen."""
 
 
 class RegisteredData(BaseModelClass):
@@ -124,6 +128,52 @@ class RegisteredData(BaseModelClass):
             np.random.default_rng([seed, 0]),
         )
 
+    def _chosen_documents(
+        self,
+        manager: AnnDataManager,
+        modality: str,
+        rows: NDArray[np.integer],
+        companions: Mapping[str, str | Sequence[str] | None],
+        n_cells: int | None,
+        seed: int,
+    ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+        """One document per row, with companions of the contexts that were chosen for each modality."""
+        if companions and not self.module.set_transformer.blocks:
+            raise ValueError(
+                f"companions={dict(companions)} cannot help: the model has no set transformer, so that cells are "
+                "rebuilt by themselves. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
+            )
+        codes = self._codes(manager)
+        contexts, pool = {}, {}
+        for name, wanted in companions.items():
+            self._require_modality(manager, name)
+            rows_of = rows_by_context(codes[name])
+            known = list(manager.get_state_registry(f"context_{name}")["categories"])
+            if wanted is None:
+                contexts[name], pool[name] = codes[modality][rows], rows_of
+            else:
+                measured = {known[code]: code for code in rows_of}
+                names = [wanted] if isinstance(wanted, str) else list(wanted)
+                missing = sorted(set(names) - set(measured))
+                if missing or not names:
+                    raise ValueError(
+                        f"companions={{{name!r}: ...}} has contexts {missing or names} without cells in "
+                        f"mdata[{name!r}]; it has {sorted(measured)[:20]}{' and more' if len(measured) > 20 else ''}."
+                    )
+                contexts[name] = np.full(len(rows), MIXED)
+                pool[name] = {MIXED: np.concatenate([rows_of[measured[label]] for label in names])}
+            # A cell is not its own companion, so it needs another one of its modality.
+            n_needed = 2 if name == modality else 1
+            short = {c for c in np.unique(contexts[name]).tolist() if len(pool[name].get(c, ())) < n_needed}
+            if short:
+                labels = wanted if wanted is not None else sorted(known[code] for code in short)[:20]
+                raise ValueError(
+                    f"contexts {labels} have fewer than {n_needed} cells in mdata[{name!r}] to be companions. Leave "
+                    f"their cells out of indices, or name another context in companions={{{name!r}: ...}}."
+                )
+        rng = np.random.default_rng([seed, 0])
+        return documents_of_targets(rows, modality, contexts, pool, self._document_size(n_cells), rng)
+
     def _document_size(self, n_cells_per_context: int | None) -> int:
         """Cells per document and modality (S); as in training if ``None``."""
         if n_cells_per_context is None:
@@ -140,11 +190,15 @@ class RegisteredData(BaseModelClass):
         mask: NDArray[np.bool_] | None,
         n_cells: int | None,
         seed: int,
+        companions: Mapping[str, str | Sequence[str] | None] | None = None,
     ) -> Any:
-        """Fuse rows with companions of their context; masked companions if the rows are masked."""
+        """Fuse rows with companions, by default of their context; masked companions if the rows are masked."""
         self.module.eval()
         readers = self._readers(manager)
-        documents = self._documents_of(manager, modality, rows, n_cells, seed)
+        if companions is None:
+            documents = self._documents_of(manager, modality, rows, n_cells, seed)
+        else:
+            documents = self._chosen_documents(manager, modality, rows, companions, n_cells, seed)
         return fuse_cells(
             self.module,
             readers,

@@ -5,6 +5,7 @@ from petri_scvi.pl._consistency import guide_consistency, replicate_consistency
 from petri_scvi.pl._crops import reconstructed_crops
 from petri_scvi.pl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.pl._expression import reconstructed_expression
+from petri_scvi.pl._gene_scores import image_to_expression_r2, impute_expression
 from petri_scvi.pl._gene_similarity import gene_similarity
 from petri_scvi.pl._group_crops import crops
 from petri_scvi.pl._guide_efficacy import guide_efficacy
@@ -15,6 +16,7 @@ from petri_scvi.pl._probe import probe
 from petri_scvi.pl._profile_similarity import profile_similarity
 from petri_scvi.pl._score_screen import score_screen
 from petri_scvi.pl._shared_variance import shared_variance
+from petri_scvi.pl._targeted_reconstruction import targeted_reconstruction
 from petri_scvi.pl._umap_crops import umap_crops
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "gene_similarity",
     "guide_consistency",
     "guide_efficacy",
+    "image_to_expression_r2",
+    "impute_expression",
     "mean_average_precision",
     "mixing",
     "perturbation_strength",
@@ -34,6 +38,7 @@ __all__ = [
     "replicate_consistency",
     "score_screen",
     "shared_variance",
+    "targeted_reconstruction",
     "training_history",
     "umap_crops",
 ]

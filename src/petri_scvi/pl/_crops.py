@@ -120,6 +120,11 @@ def channel_legend(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> No
     )
 
 
+def hide_patches(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """NaN where a patch was masked; shapes ``(n, H, W)`` and ``(n, N)``."""
+    return np.where(_pixel_mask(mask, *images.shape[1:]), np.nan, images)
+
+
 def _pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
     """Patch mask ``(n, N)`` -> pixel mask ``(n, H, W)``."""
     patch_size = round((height * width / mask.shape[1]) ** 0.5)

@@ -5,6 +5,8 @@ from petri_scvi.tl._center_scale import center_scale
 from petri_scvi.tl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.tl._guide_consistency import guide_consistency
 from petri_scvi.tl._guide_model import guide_model
+from petri_scvi.tl._image_to_expression import image_to_expression_r2
+from petri_scvi.tl._impute_expression import impute_expression
 from petri_scvi.tl._late_fusion import late_fusion, profile_similarity
 from petri_scvi.tl._mixing import mixing
 from petri_scvi.tl._perturbation_strength import perturbation_strength
@@ -13,6 +15,7 @@ from petri_scvi.tl._profiles import aggregate_guides, aggregate_profiles
 from petri_scvi.tl._replicate_consistency import replicate_consistency
 from petri_scvi.tl._replicate_profiles import replicate_profiles
 from petri_scvi.tl._score_screen import score_screen
+from petri_scvi.tl._targeted_reconstruction import targeted_reconstruction
 from petri_scvi.tl._whiten import whiten
 
 __all__ = [
@@ -23,6 +26,8 @@ __all__ = [
     "efaar_recall",
     "guide_consistency",
     "guide_model",
+    "image_to_expression_r2",
+    "impute_expression",
     "late_fusion",
     "mean_average_precision",
     "mixing",
@@ -32,5 +37,6 @@ __all__ = [
     "replicate_consistency",
     "replicate_profiles",
     "score_screen",
+    "targeted_reconstruction",
     "whiten",
 ]

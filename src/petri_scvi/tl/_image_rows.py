@@ -1,0 +1,147 @@
+"""Which images predict which expression: cells measured twice, or contexts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from petri_scvi._checks import check_context, check_images
+from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
+
+from ._embedding import subsample
+from ._results import warn
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+MIN_CELLS = 5
+"""Cells that a context needs in each modality to be a row of the regression."""
+
+
+@dataclass(frozen=True)
+class RegressionRows:
+    """Rows to regress on: cells, or contexts."""
+
+    image_cells: NDArray[np.intp]
+    """Rows of the imaging modality, in order, shape ``(n_images,)``."""
+    row_of_image: NDArray[np.intp]
+    """Row that each of them belongs to, shape ``(n_images,)``."""
+    targets: NDArray[np.float64]
+    """Log-normalised expression of each row, shape ``(n_rows, n_genes)``."""
+    n_rna_cells: int
+    reliability: NDArray[np.float64] | None
+    """Share of each gene's variance over rows that is not error of measurement, if it is known."""
+
+
+def paired_places(mdata: MuData) -> NDArray[np.intp]:
+    """Rows in the imaging and the expression modality of the cells that are in both, shape ``(n, 2)``."""
+    # obsmap holds 1-based rows, 0 where absent.
+    places = np.column_stack([np.asarray(mdata.obsmap[name]).ravel().astype(np.intp) for name in (IMAGE, RNA)])
+    return places[(places > 0).all(axis=1)] - 1
+
+
+def rows_of_cells(
+    mdata: MuData, places: NDArray[np.intp], layer: str | None, max_cells: int, rng: np.random.Generator
+) -> RegressionRows:
+    """One row per cell that was measured in both modalities."""
+    chosen = places[subsample(np.arange(len(places)), max_cells, rng)]
+    chosen = chosen[np.argsort(chosen[:, 0])]
+    levels = _read_levels(mdata, layer, chosen[:, 1])
+    return RegressionRows(chosen[:, 0], np.arange(len(chosen)), levels, len(chosen), None)
+
+
+def rows_of_contexts(
+    mdata: MuData, context_key: str, layer: str | None, max_cells: int, rng: np.random.Generator
+) -> RegressionRows:
+    """One row per context that both modalities have, with its mean expression."""
+    labels = {}
+    for name in (IMAGE, RNA):
+        check_context(mdata, name, [context_key])
+        labels[name] = mdata.mod[name].obs[context_key].astype(str).to_numpy()
+    counts = [pd.Series(found).value_counts() for found in labels.values()]
+    every = sorted(set(counts[0].index) | set(counts[1].index))
+    names = [name for name in every if min(count.get(name, 0) for count in counts) >= MIN_CELLS]
+    if len(names) < len(every):
+        warn(
+            f"{len(every) - len(names)} of {len(every)} contexts have fewer than {MIN_CELLS} cells in a modality; they "
+            "are left out"
+        )
+    n_each = max(1, max_cells // max(1, len(names)))
+
+    def draw(found: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Cells of every context, in order, and the position of their context."""
+        parts = [subsample(np.flatnonzero(found == name), n_each, rng) for name in names]
+        cells = np.concatenate([np.empty(0, dtype=np.intp), *parts])
+        row = np.repeat(np.arange(len(names)), [len(part) for part in parts])
+        order = np.argsort(cells)
+        return cells[order], row[order]
+
+    image_cells, row_of_image = draw(labels[IMAGE])
+    rna_cells, row_of_rna = draw(labels[RNA])
+    levels = _read_levels(mdata, layer, rna_cells)
+    groups = [levels[row_of_rna == row] for row in range(len(names))]
+    means = np.stack([group.mean(axis=0) for group in groups]) if names else np.empty((0, levels.shape[1]))
+    reliability = None
+    if n_each > 1 and len(names) > 1:
+        error = np.mean([group.var(axis=0, ddof=1) / len(group) for group in groups], axis=0)
+        variance = means.var(axis=0, ddof=1)
+        reliability = np.clip(1 - error / np.where(variance > 0, variance, np.inf), 0, 1)
+    return RegressionRows(image_cells, row_of_image, means, len(rna_cells), reliability)
+
+
+def image_inputs(mdata: MuData, key: str | None) -> Any:
+    """Crops ``(n, C, H, W)``, or the embedding ``(n, D)`` of this name; nothing is read."""
+    obsm = mdata.mod[IMAGE].obsm
+    name = IMAGES_KEY if key is None else key
+    if name not in obsm:
+        wanted = "the crops, or pass key=... with an embedding" if key is None else "an embedding of the images"
+        raise KeyError(f"mdata[{IMAGE!r}].obsm has no {name!r}; it has {sorted(obsm)}. Store {wanted}.")
+    array = obsm[name]
+    if key is None:
+        check_images(array, f"mdata[{IMAGE!r}].obsm[{name!r}]")
+    elif len(array.shape) != 2:
+        raise ValueError(f"obsm[{name!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
+    return array
+
+
+def read_cells(array: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Some rows, which ascend, of an array in memory or on disk."""
+    if isinstance(array, pd.DataFrame):
+        return array.iloc[rows].to_numpy()
+    if isinstance(array, np.ndarray):
+        return np.asarray(array[rows])
+    if hasattr(array, "compute"):  # dask: all rows at once, so that no block is read twice
+        return np.asarray(array[rows].compute())
+    if sparse.issparse(array):
+        return array[rows].toarray()
+    return np.stack([np.asarray(array[int(row)]) for row in rows])
+
+
+def _read_levels(mdata: MuData, layer: str | None, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Log-normalised expression of some cells, in the order asked for."""
+    rna = mdata.mod[RNA]
+    if layer is not None and layer not in rna.layers:
+        raise KeyError(f"layer={layer!r} is not in mdata[{RNA!r}].layers; it has {sorted(rna.layers)}.")
+    array = rna.X if layer is None else rna.layers[layer]
+    if array is None:
+        raise ValueError(f"mdata[{RNA!r}].X is empty; name the layer with the expression with layer=...")
+    if len(rows) == 0:
+        return np.empty((0, rna.n_vars))
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    part = array[distinct]
+    part = part.compute() if hasattr(part, "compute") else part
+    levels = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)[inverse]
+    if not np.isfinite(levels).all() or (levels < 0).any():
+        raise ValueError(
+            f"the expression of mdata[{RNA!r}] has negative, NaN or infinite values; pass the layer with counts or "
+            "log-normalised values with layer=..."
+        )
+    if (levels != np.round(levels)).any():
+        return levels
+    total = levels.sum(axis=1, keepdims=True)
+    return np.log1p(levels / np.maximum(total, 1) * np.median(total))
