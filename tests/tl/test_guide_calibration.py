@@ -135,3 +135,10 @@ def test_ranks_of_the_truth_are_uniform_and_90_percent_intervals_cover_85_to_95_
         p_values[name, "spread"] = ttest_1samp([np.mean((rank - 0.5) ** 2) for rank in of_runs], 1 / 12).pvalue
         p_values[name, "uniform"] = kstest([rank[0] for rank in of_runs], "uniform").pvalue
     assert min(p_values.values()) > 0.01 / len(p_values), p_values
+
+
+@pytest.mark.long
+def test_a_seed_repeats_the_draws() -> None:
+    (first, _), (second, _) = calibrate(0), calibrate(0)
+    for name, draws in first.draws.items():
+        np.testing.assert_array_equal(second.draws[name], draws)
