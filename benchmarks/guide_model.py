@@ -17,7 +17,7 @@ from anndata import AnnData
 
 from petri_scvi import tl
 
-SIZES = ((150, 64), (300, 64), (600, 64), (600, 16), (600, 256))
+SIZES = ((75, 64), (150, 64), (300, 64), (600, 64), (600, 16), (600, 32))
 N_GUIDES, N_CONTROLS, MODALITIES = 4, 20, ("image", "rna")
 
 
@@ -53,6 +53,8 @@ def measure(n_genes: int, n_dims: int, method: str) -> str:
     result = genes.uns["petri_scvi"]["guide_model"]
     table = result.get("diagnostics")
     mixed = "" if table is None else f"R-hat <= {table['r_hat'].max():.2f}, ESS >= {table['ess'].min():.0f}, "
+    if table is not None:
+        mixed += f"{table['n_poor'].sum()} of {table['n_values'].sum()} values not mixed, "
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     n_warnings = sum("petri_scvi" in w.filename or issubclass(w.category, UserWarning) for w in caught)
     return (

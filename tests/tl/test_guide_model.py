@@ -137,16 +137,12 @@ def test_other_tools_take_the_profiles_and_all_survives_a_file(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:chains have not mixed:UserWarning")
-def test_nuts_agrees_with_the_fit_and_repeats_with_a_seed(
-    fitted: tuple[AnnData, np.ndarray],
-) -> None:
+def test_nuts_mixes_and_agrees_with_the_fit(fitted: tuple[AnnData, np.ndarray]) -> None:
+    """Warnings are errors: this screen gives none."""
     profiles, _ = screen()
-    genes, again = (tl.guide_model(profiles, n_draws=600, seed=1, progress=False) for _ in range(2))
-    np.testing.assert_array_equal(genes.X, again.X)
-    result = result_of(genes)
+    result = result_of(tl.guide_model(profiles, n_draws=600, seed=1, progress=False))
     assert set(result["diagnostics"]["parameter"]) >= {"strength", "off_target", "noise", "efficacy", "shared"}
-    assert result["diagnostics"].set_index("parameter").loc["off_target", "r_hat"] < 1.05
+    assert result["diagnostics"]["r_hat"].max() < 1.05, result["diagnostics"]
     assert result["n_divergent"] == 0
     found = result["guides"].set_index("guide")["efficacy"]
     np.testing.assert_allclose(found, result_of(fitted[0])["guides"].set_index("guide")["efficacy"], atol=0.1)

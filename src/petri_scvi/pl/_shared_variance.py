@@ -56,7 +56,8 @@ def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
             ax.bar(x, value, width=0.9 * width, color=colour, label=label)
             ax.vlines(x, low, high, color="black", linewidth=1)
         ax.set_xticks(np.arange(len(table)), ["" if name == ALL else name for name in table["modality"]])
-        ax.set(ylabel="Variance per dimension", ylim=(0, None), title=_title(result))
+        ax.set(ylabel="Variance per dimension", ylim=(0, None))
+        ax.set_title(_title(result), fontsize="small")
         outer_legend(ax, loc="upper left", bbox_to_anchor=(1.02, 1))
     return ax
 
@@ -65,7 +66,7 @@ def _title(result: dict[str, Any]) -> str:
     if "pairs" not in result:
         return ""
     return "\n".join(
-        f"{row.modality} and {row.other}: correlation {row.correlation:.2f} [{row.correlation_low:.2f}, "
-        f"{row.correlation_high:.2f}],\n{row.bits:.1f} bits [{row.bits_low:.1f}, {row.bits_high:.1f}] per gene"
+        f"{row.modality} and {row.other}\ncorrelation {row.correlation:.2f} [{row.correlation_low:.2f}, "
+        f"{row.correlation_high:.2f}]\n{row.bits:.1f} bits [{row.bits_low:.1f}, {row.bits_high:.1f}] per gene"
         for row in result["pairs"].itertuples()
     )

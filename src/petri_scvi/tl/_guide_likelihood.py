@@ -84,7 +84,7 @@ def marginal_log_likelihood(parameters: Parameters, statistics: GuideStatistics,
 def _weights(p: Parameters, n_cells: NDArray[np.float64], xp: Any) -> tuple[Any, Any]:
     """Precision of each profile around the effect of its guide, and log of 2 pi times its variance; 0 if missing."""
     is_seen = n_cells > 0
-    variance = p.off_target**2 + p.noise**2 / np.where(is_seen, n_cells, 1.0)
+    variance = p.off_target**2 + p.noise**2 / xp.where(is_seen, n_cells, 1.0)
     return xp.where(is_seen, 1 / variance, 0.0), xp.where(is_seen, xp.log(2 * np.pi * variance), 0.0)
 
 

@@ -123,8 +123,8 @@ def guide_model(
     :math:`e_{gj}` has a beta prior, :math:`\lambda` half-Cauchy ones, and :math:`\tau`, :math:`\omega` and
     :math:`\sigma` half-normal ones, in units of the root mean square of the profiles. Effects are integrated out, and
     drawn back in closed form. All dimensions weigh alike, so whiten first. With one modality :math:`\delta` is left
-    out. Screens with a single readout were modelled with guides of different efficacy before
-    :cite:p:`Daley2018,Ryu2023`.
+    out. R-hat and effective sample sizes are those of ranks :cite:p:`Vehtari2021`. Screens with a single readout were
+    modelled with guides of different efficacy before :cite:p:`Daley2018,Ryu2023`.
     """
     check_choice("method", method, ("nuts", "svi"))
     check_sizes(n_draws=n_draws)
