@@ -177,9 +177,7 @@ def _map_contiguous(dataset: h5py.Dataset) -> np.memmap | None:
     """Memory map of a contiguous, uncompressed dataset in a plain file; ``None`` if it is anything else."""
     offset = dataset.id.get_offset()
     # A relative name no longer leads to the file once the working directory has changed.
-    is_plain = (
-        dataset.file.driver == "sec2" and not dataset.file.userblock_size and os.path.exists(dataset.file.filename)
-    )
+    is_plain = dataset.file.driver == "sec2" and os.path.exists(dataset.file.filename)
     if offset is None or not is_plain:
         return None
     dataset.file.flush()
