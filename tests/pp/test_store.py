@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    Makers = dict[str, Callable[..., Any]]
+
 IMAGES = "single_cell_images"
-Make = "dict[str, Callable[..., Any]]"
 
 
 def write(source: Any, path: Path, **arguments: Any) -> Any:
@@ -70,7 +71,7 @@ def test_the_file_is_an_ordinary_h5mu_with_all_cells(mdata: MuData, tmp_path: Pa
 
 
 def test_cells_are_sorted_by_context_and_shuffled_inside(mdata: MuData, tmp_path: Path) -> None:
-    orders = []
+    orders: list[list[int]] = []
     for seed in (0, 0, 1):
         path = tmp_path / f"{len(orders)}.h5mu"
         obs = write(mdata, path, seed=seed)["image"].obs
@@ -142,11 +143,11 @@ def test_images_on_disk_may_have_any_layout(image: AnnData, tmp_path: Path, layo
         assert_same_cells(write(other, tmp_path / "s.h5ad", max_memory=4 * 9 * 120), image)
 
 
-@pytest.mark.parametrize("library", ["zarr", "dask.array"])
-def test_images_may_lie_in_zarr_or_dask(image: AnnData, tmp_path: Path, library: str) -> None:
-    library = pytest.importorskip(library)
+@pytest.mark.parametrize("name", ["zarr", "dask.array"])
+def test_images_may_lie_in_zarr_or_dask(image: AnnData, tmp_path: Path, name: str) -> None:
+    library = pytest.importorskip(name)
     chunks = (7, 3, 4, 5)
-    if library.__name__ == "zarr":
+    if name == "zarr":
         array = library.create_array(tmp_path / "z", data=image.obsm[IMAGES], chunks=chunks)
     else:
         array = library.from_array(image.obsm[IMAGES], chunks=chunks)
@@ -154,7 +155,7 @@ def test_images_may_lie_in_zarr_or_dask(image: AnnData, tmp_path: Path, library:
     assert_same_cells(write(other, tmp_path / "s.h5ad", max_memory=4 * 9 * 120), image)
 
 
-def test_a_mapping_makes_an_h5mu_of_files_and_names_cells_apart(make: Make, tmp_path: Path) -> None:
+def test_a_mapping_makes_an_h5mu_of_files_and_names_cells_apart(make: Makers, tmp_path: Path) -> None:
     image, rna = make["image"](prefix=""), make["rna"](prefix="")
     rna.write_h5ad(tmp_path / "rna.h5ad")
     stored = write({"image": image, "rna": tmp_path / "rna.h5ad"}, tmp_path / "s.h5mu")
@@ -164,7 +165,7 @@ def test_a_mapping_makes_an_h5mu_of_files_and_names_cells_apart(make: Make, tmp_
     np.testing.assert_array_equal(stored["image"].obsm[IMAGES], image.obsm[IMAGES][rows])
 
 
-def test_several_files_become_one_screen(make: Make, tmp_path: Path) -> None:
+def test_several_files_become_one_screen(make: Makers, tmp_path: Path) -> None:
     parts = {"plate1": make["mdata"](11, 12), "plate2": make["mdata"](13, 9)}
     parts["plate2"]["image"].obsm[IMAGES] += 300
     for name, part in parts.items():
@@ -180,7 +181,7 @@ def test_several_files_become_one_screen(make: Make, tmp_path: Path) -> None:
             assert_same_cells(found, part[modality])
 
 
-def test_paired_cells_keep_their_common_names(make: Make, tmp_path: Path) -> None:
+def test_paired_cells_keep_their_common_names(make: Makers, tmp_path: Path) -> None:
     with columns_stay_in_modalities():
         mdata = MuData({"image": make["image"](20, "c"), "rna": make["rna"](20, "c")})
     stored = write(mdata, tmp_path / "s.h5mu")
@@ -223,7 +224,7 @@ def test_what_cannot_be_kept_is_named(rna: AnnData, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def portrait(make: Make, tmp_path: Path) -> tuple[AnnData, np.ndarray]:
+def portrait(make: Makers, tmp_path: Path) -> tuple[AnnData, np.ndarray]:
     """An opened scPortrait file, given contexts, and its images."""
     images = make["h5sc"](tmp_path / "cells.h5sc")
     opened = pp.open_screen(tmp_path / "cells.h5sc")
@@ -262,7 +263,7 @@ def test_a_scportrait_store_trains_beside_counts(
     assert model._readers(model.adata_manager)["image"].shape == (20, 1, 4, 5)
 
 
-def test_channels_of_several_files_are_found_by_name(make: Make, tmp_path: Path) -> None:
+def test_channels_of_several_files_are_found_by_name(make: Makers, tmp_path: Path) -> None:
     first, second = make["image"](8), make["image"](9, prefix="j")
     second.obsm[IMAGES] = second.obsm[IMAGES][:, [2, 0, 1]]
     second.uns["channel_names"] = ["er", "dna", "actin"]
@@ -291,7 +292,7 @@ def test_a_file_is_never_overwritten(image: AnnData, tmp_path: Path) -> None:
     assert (tmp_path / "s.h5ad").read_text() == "precious"
 
 
-def test_a_table_without_contexts_is_refused(make: Make, image: AnnData, tmp_path: Path) -> None:
+def test_a_table_without_contexts_is_refused(make: Makers, image: AnnData, tmp_path: Path) -> None:
     make["h5sc"](tmp_path / "cells.h5sc")
     with pytest.raises(KeyError, match="context_key='perturbation' is not a column of source.obs"):
         refused(tmp_path, tmp_path / "cells.h5sc")
@@ -308,12 +309,12 @@ def test_a_table_without_contexts_is_refused(make: Make, image: AnnData, tmp_pat
         ("mdata", "s.zarr", "written as .h5mu"),
     ],
 )
-def test_the_name_of_the_file_has_to_fit(make: Make, tmp_path: Path, source: str, path: str, words: str) -> None:
+def test_the_name_of_the_file_has_to_fit(make: Makers, tmp_path: Path, source: str, path: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         refused(tmp_path, make[source](), path)
 
 
-def test_sources_of_the_wrong_kind_are_refused(make: Make, tmp_path: Path) -> None:
+def test_sources_of_the_wrong_kind_are_refused(make: Makers, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="has a ndarray; expected AnnData"):
         refused(tmp_path, np.ones(3))
     with pytest.raises(ValueError, match="empty list"):
@@ -354,7 +355,7 @@ def test_channels_that_are_not_there_are_refused(portrait: tuple[AnnData, np.nda
         refused(tmp_path, portrait[0])
 
 
-def test_files_that_do_not_fit_together_are_refused(make: Make, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_together_are_refused(make: Makers, tmp_path: Path) -> None:
     first, second = make["image"](8), make["image"](8, prefix="j", dtype="uint8")
     with pytest.raises(ValueError, match="differs in height, width or dtype"):
         refused(tmp_path, [first, second])

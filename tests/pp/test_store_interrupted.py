@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -95,11 +96,10 @@ def kill_at_random(screen: MuData, complete: Path, folder: Path, n_kills: int) -
         path = folder / f"{n_complete}.h5mu"
         partial = path.with_name(f"{path.name}.partial")
         before: set[tuple[str, int]] = set()
+        call = functools.partial(write, screen, path)
         while not path.exists():
             # The last call is not killed, so that a slow machine comes to an end, too.
-            n_killed += killed(
-                lambda path=path: write(screen, path), rng.uniform(0, seconds) if n_killed < n_kills else None
-            )
+            n_killed += killed(call, rng.uniform(0, seconds) if n_killed < n_kills else None)
             if partial.exists():
                 after = set(written_blocks(partial))
                 assert before <= after, "a block that was noted as written is not any more"
