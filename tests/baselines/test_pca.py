@@ -127,6 +127,7 @@ def test_batches_explain_nearly_the_variance_that_exact_pca_explains(screen):
     assert 0.97 * exact < found <= 1.001 * exact
 
 
+@pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
 def test_images_on_disk_read_row_by_row_give_the_same(make_screen, on_disk, monkeypatch):
     expected = fit(PCAPixels, make_screen(), fit_batch_size=64).get_latent_representation()
     monkeypatch.setattr(_readers, "CHUNK_BYTES", 4096)
