@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+from anndata import AnnData
 
 from petri_scvi import pp
 from petri_scvi.pp import _store_arrays, _store_file, _store_write
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mudata import MuData
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -28,7 +28,7 @@ MAX_MEMORY = 4 * 600
 """Five crops per block: many blocks."""
 
 
-def write(mdata: MuData, path: Path, **arguments: Any) -> None:
+def write(mdata: AnnData, path: Path, **arguments: Any) -> None:
     pp.write_training_store(mdata, path, **{"progress": False, "max_memory": MAX_MEMORY, **arguments})
 
 
@@ -73,27 +73,29 @@ def assert_written_rows_are_right(partial: Path, complete: Path) -> None:
 
 
 @pytest.fixture
-def screen(make: dict[str, Callable[..., Any]]) -> MuData:
-    return make["mdata"](60, 50)
+def screen(make: dict[str, Callable[..., Any]]) -> AnnData:
+    """Images and counts in one table: an ``.h5ad`` is written faster than an ``.h5mu``."""
+    image, rna = make["image"](60), make["rna"](60)
+    return AnnData(rna.X, obs=image.obs, var=rna.var, uns=image.uns, obsm=image.obsm)
 
 
 @pytest.fixture
-def complete(screen: MuData, tmp_path: Path) -> Path:
+def complete(screen: AnnData, tmp_path: Path) -> Path:
     """Written without interruption."""
-    path = tmp_path / "complete.h5mu"
+    path = tmp_path / "complete.h5ad"
     write(screen, path)
     return path
 
 
-def kill_at_random(screen: MuData, complete: Path, folder: Path, n_kills: int) -> int:
+def kill_at_random(screen: AnnData, complete: Path, folder: Path, n_kills: int) -> int:
     """Kill and repeat a call until it ends, again and again; returns how many files were completed."""
     rng = np.random.default_rng(0)
     start = time.perf_counter()
-    write(screen, folder / "timed.h5mu")
+    write(screen, folder / "timed.h5ad")
     seconds = time.perf_counter() - start
     n_killed = n_complete = 0
     while n_killed < n_kills or n_complete == 0:
-        path = folder / f"{n_complete}.h5mu"
+        path = folder / f"{n_complete}.h5ad"
         partial = path.with_name(f"{path.name}.partial")
         before: set[tuple[str, int]] = set()
         call = functools.partial(write, screen, path)
@@ -111,21 +113,21 @@ def kill_at_random(screen: MuData, complete: Path, folder: Path, n_kills: int) -
     return n_complete
 
 
-def test_a_killed_call_goes_on_to_the_same_bytes(screen: MuData, complete: Path, tmp_path: Path) -> None:
+def test_a_killed_call_goes_on_to_the_same_bytes(screen: AnnData, complete: Path, tmp_path: Path) -> None:
     kill_at_random(screen, complete, tmp_path, n_kills=3)
 
 
 @pytest.mark.slow
-def test_a_call_killed_20_times_goes_on_to_the_same_bytes(screen: MuData, complete: Path, tmp_path: Path) -> None:
+def test_a_call_killed_20_times_goes_on_to_the_same_bytes(screen: AnnData, complete: Path, tmp_path: Path) -> None:
     kill_at_random(screen, complete, tmp_path, n_kills=20)
 
 
 @pytest.mark.parametrize("where", ["_begin", "create_books", "write_rows", "mark_block", "verify", "_sync_folder"])
-@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("is_after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_step_is_a_bad_moment_to_be_killed(
-    screen: MuData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, is_after: bool
+    screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, is_after: bool
 ) -> None:
-    path = tmp_path / "s.h5mu"
+    path = tmp_path / "s.h5ad"
     step, n_calls = getattr(_store_write, where), 0
 
     def fatal(*args: Any, **kwargs: Any) -> Any:
@@ -143,13 +145,13 @@ def test_no_step_is_a_bad_moment_to_be_killed(
     if not path.exists():
         write(screen, path)
     assert path.read_bytes() == complete.read_bytes()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["complete.h5mu", "s.h5mu"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["complete.h5ad", "s.h5ad"]
 
 
 def test_only_what_is_missing_is_written(
-    screen: MuData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, partial = tmp_path / "s.h5mu", tmp_path / "s.h5mu.partial"
+    path, partial = tmp_path / "s.h5ad", tmp_path / "s.h5ad.partial"
     interrupt(screen, path, monkeypatch, n_blocks=9)
     written = written_blocks(partial)
     assert len(written) == 9
@@ -165,7 +167,7 @@ def test_only_what_is_missing_is_written(
     assert len(read) == len(written_blocks(path)) - len(written)
 
 
-def interrupt(screen: MuData, path: Path, monkeypatch: pytest.MonkeyPatch, n_blocks: int) -> None:
+def interrupt(screen: AnnData, path: Path, monkeypatch: pytest.MonkeyPatch, n_blocks: int) -> None:
     """Stop a call, as Ctrl-C does, when it has written some blocks."""
     mark, n_marked = _store_write.mark_block, 0
 
@@ -183,11 +185,11 @@ def interrupt(screen: MuData, path: Path, monkeypatch: pytest.MonkeyPatch, n_blo
 
 
 def test_an_unfinished_file_does_not_open_even_under_another_name(
-    screen: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt(screen, tmp_path / "s.h5mu", monkeypatch, n_blocks=4)
-    assert [file.name for file in tmp_path.iterdir()] == ["s.h5mu.partial"]
-    renamed = (tmp_path / "s.h5mu.partial").rename(tmp_path / "renamed.h5mu")
+    interrupt(screen, tmp_path / "s.h5ad", monkeypatch, n_blocks=4)
+    assert [file.name for file in tmp_path.iterdir()] == ["s.h5ad.partial"]
+    renamed = (tmp_path / "s.h5ad.partial").rename(tmp_path / "renamed.h5ad")
     with pytest.raises(ValueError, match=r"4 of \d+ blocks were written. Repeat the call"):
         pp.open_screen(renamed)
     with pytest.raises(ValueError, match="Repeat the call"):
@@ -204,29 +206,29 @@ def test_an_unfinished_file_does_not_open_even_under_another_name(
     ],
 )
 def test_a_call_with_other_arguments_does_not_go_on(
-    screen: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
+    screen: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
 ) -> None:
-    interrupt(screen, tmp_path / "s.h5mu", monkeypatch, n_blocks=4)
-    before = (tmp_path / "s.h5mu.partial").read_bytes()
+    interrupt(screen, tmp_path / "s.h5ad", monkeypatch, n_blocks=4)
+    before = (tmp_path / "s.h5ad.partial").read_bytes()
     with pytest.raises(FileExistsError, match=words):
-        write(screen, tmp_path / "s.h5mu", **change)
-    assert (tmp_path / "s.h5mu.partial").read_bytes() == before
+        write(screen, tmp_path / "s.h5ad", **change)
+    assert (tmp_path / "s.h5ad.partial").read_bytes() == before
 
 
 def test_a_source_file_that_changed_does_not_go_on(
-    screen: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screen.write_h5mu(tmp_path / "source.h5mu")
-    interrupt(tmp_path / "source.h5mu", tmp_path / "s.h5mu", monkeypatch, n_blocks=4)
-    (tmp_path / "source.h5mu").unlink()
-    screen["image"].obsm["single_cell_images"] += 1
-    screen.write_h5mu(tmp_path / "source.h5mu")
+    screen.write_h5ad(tmp_path / "source.h5ad")
+    interrupt(tmp_path / "source.h5ad", tmp_path / "s.h5ad", monkeypatch, n_blocks=4)
+    (tmp_path / "source.h5ad").unlink()
+    screen.obsm["single_cell_images"] += 1
+    screen.write_h5ad(tmp_path / "source.h5ad")
     with pytest.raises(FileExistsError, match="begun by another call: this one has source="):
-        write(tmp_path / "source.h5mu", tmp_path / "s.h5mu")
+        write(tmp_path / "source.h5ad", tmp_path / "s.h5ad")
 
 
 def test_a_block_is_noted_only_after_its_rows_have_reached_the_disk(
-    screen: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = []
 
@@ -242,9 +244,9 @@ def test_a_block_is_noted_only_after_its_rows_have_reached_the_disk(
     record("write_rows")
     record("mark_block")
     monkeypatch.setattr(_store_file.RawFile, "sync", lambda _: events.append("sync"))
-    write(screen, tmp_path / "s.h5mu")
+    write(screen, tmp_path / "s.h5ad")
     n_blocks = events.count("mark_block")
-    assert n_blocks > 20
+    assert n_blocks > 10
     assert events == ["sync", *(["write_rows", "sync", "mark_block", "sync"] * n_blocks)]
 
 
@@ -263,7 +265,7 @@ def flip(path: Path, name: str, row: int) -> None:
         raw.write(bytes([byte ^ 4]))
 
 
-@pytest.mark.parametrize("name", ["mod/image/obsm/single_cell_images", "mod/image/obsm/centre", "mod/rna/X/data"])
+@pytest.mark.parametrize("name", ["obsm/single_cell_images", "obsm/centre", "X/data"])
 def test_a_single_flipped_bit_is_found(complete: Path, name: str) -> None:
     pp.verify_training_store(complete, progress=False)
     flip(complete, name, 17)
@@ -273,20 +275,20 @@ def test_a_single_flipped_bit_is_found(complete: Path, name: str) -> None:
 
 def test_a_truncated_file_is_found(complete: Path) -> None:
     with h5py.File(complete) as file:
-        end = file["mod/rna/X/data"].id.get_offset() + 8
+        end = file["X/data"].id.get_offset() + 8
     os.truncate(complete, end)
-    with pytest.raises(OSError, match="rows of mod/rna/X|[Uu]nable|truncated"):
+    with pytest.raises(OSError, match="rows of X|[Uu]nable|truncated"):
         pp.verify_training_store(complete, progress=False)
 
 
 def test_a_disk_that_gives_back_something_else_fails_the_call_and_the_next_one_mends_it(
-    screen: MuData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, partial = tmp_path / "s.h5mu", tmp_path / "s.h5mu.partial"
+    path, partial = tmp_path / "s.h5ad", tmp_path / "s.h5ad.partial"
     verify = _store_write.verify
 
     def damage(*args: Any) -> Any:
-        flip(partial, "mod/image/obsm/single_cell_images", 31)
+        flip(partial, "obsm/single_cell_images", 31)
         return verify(*args)
 
     with monkeypatch.context() as patch:
@@ -298,16 +300,16 @@ def test_a_disk_that_gives_back_something_else_fails_the_call_and_the_next_one_m
     assert path.read_bytes() == complete.read_bytes()
 
 
-def test_a_file_without_checksums_is_refused(screen: MuData, tmp_path: Path) -> None:
-    screen.write_h5mu(tmp_path / "plain.h5mu")
+def test_a_file_without_checksums_is_refused(screen: AnnData, tmp_path: Path) -> None:
+    screen.write_h5ad(tmp_path / "plain.h5ad")
     with pytest.raises(ValueError, match="has no checksums; petri_scvi.pp.write_training_store"):
-        pp.verify_training_store(tmp_path / "plain.h5mu", progress=False)
+        pp.verify_training_store(tmp_path / "plain.h5ad", progress=False)
 
 
-def test_progress_is_shown_and_can_be_silenced(screen: MuData, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    write(screen, tmp_path / "a.h5mu", progress=True)
+def test_progress_is_shown_and_can_be_silenced(screen: AnnData, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write(screen, tmp_path / "a.h5ad", progress=True)
     shown = capsys.readouterr()
-    assert "write mod/image/obsm/single_cell_images" in shown.err
-    assert "verify mod/rna/X" in shown.err
-    write(screen, tmp_path / "b.h5mu")
+    assert "write obsm/single_cell_images" in shown.err
+    assert "verify X" in shown.err
+    write(screen, tmp_path / "b.h5ad")
     assert capsys.readouterr() == ("", "")
