@@ -93,8 +93,9 @@ def write_training_store(
     tables = read_source(source)
     _check_target(path, tables)
     columns = [context_key] if isinstance(context_key, str) else list(context_key)
-    modalities = [
-        join_tables(
+    modalities = []
+    for i, (name, parts) in enumerate(tables.modalities.items()):
+        joined = join_tables(
             name,
             parts,
             tables.origins[name],
@@ -103,8 +104,7 @@ def write_training_store(
             image_channels=image_channels,
             seed=[seed, i],
         )
-        for i, (name, parts) in enumerate(tables.modalities.items())
-    ]
+        modalities.append(joined)
     arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
     write_file(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
 

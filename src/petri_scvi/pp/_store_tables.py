@@ -152,7 +152,7 @@ def _list_arrays(
             f"{where}: {', '.join(sorted(set(left_out)))} not kept: a training store has obs, var, uns, varm, X, "
             "layers and obsm that all sources have.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
     return arrays, frames
 
