@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Call = Callable[[], Any]
 
 N_REPEATS = 5
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 @dataclass

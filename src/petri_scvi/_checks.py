@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    import pandas as pd
     from numpy.typing import NDArray
 
 
@@ -53,17 +54,21 @@ def check_modality(mdata: MuData, modality: str, argument: str) -> None:
 
 def check_context(mdata: MuData, modality: str, context_key: Sequence[str]) -> None:
     """Require one context per cell of a modality."""
-    obs = mdata.mod[modality].obs
+    check_context_columns(mdata.mod[modality].obs, f"mdata[{modality!r}]", context_key)
+
+
+def check_context_columns(obs: pd.DataFrame, where: str, context_key: Sequence[str]) -> None:
+    """Require one context per cell of a table."""
     for key in context_key:
         if key not in obs:
             raise KeyError(
-                f"context_key={key!r} is not a column of mdata[{modality!r}].obs; it has {list(obs.columns)}. "
+                f"context_key={key!r} is not a column of {where}.obs; it has {list(obs.columns)}. "
                 "Name the column that says which perturbation each cell received."
             )
         n_missing = int(obs[key].isna().sum())
         if n_missing:
             raise ValueError(
-                f"mdata[{modality!r}].obs[{key!r}] is missing for {n_missing} of {len(obs)} cells. "
+                f"{where}.obs[{key!r}] is missing for {n_missing} of {len(obs)} cells. "
                 "Drop these cells or name their context, for example 'non-targeting'."
             )
 

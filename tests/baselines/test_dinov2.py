@@ -86,6 +86,7 @@ def test_another_size_is_resized_to(screen, checkpoint):
     np.testing.assert_allclose(found.get_latent_representation(indices=range(12)), expected, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
 def test_order_batches_and_images_on_disk_do_not_change_the_embedding(make_screen, on_disk, checkpoint):
     every = fit(make_screen(), checkpoint).get_latent_representation()
     model = fit(on_disk, checkpoint)

@@ -124,6 +124,7 @@ def test_images_that_do_not_differ_are_refused(screen):
         fit(screen)
 
 
+@pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
 def test_the_users_data_is_not_changed_and_images_may_lie_on_disk(make_screen, on_disk, unchanged):
     expected = fit(make_screen()).get_latent_representation()
     ImageFeatures.setup_mudata(on_disk)

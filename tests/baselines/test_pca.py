@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA, IncrementalPCA
 
 from petri_scvi import pp
 from petri_scvi.baselines import PCAExpression, PCAPixels
-from petri_scvi.dataloaders import _readers
+from petri_scvi.dataloaders import _readers, _row_reader
 
 KEY = "single_cell_images"
 
@@ -127,9 +127,10 @@ def test_batches_explain_nearly_the_variance_that_exact_pca_explains(screen):
     assert 0.97 * exact < found <= 1.001 * exact
 
 
+@pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
 def test_images_on_disk_read_row_by_row_give_the_same(make_screen, on_disk, monkeypatch):
     expected = fit(PCAPixels, make_screen(), fit_batch_size=64).get_latent_representation()
-    monkeypatch.setattr(_readers, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(_row_reader, "CHUNK_BYTES", 4096)
     largest = 0
     read = _readers._HDF5.read
 

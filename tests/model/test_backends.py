@@ -75,6 +75,7 @@ def _compare(model, reference):
 
 
 @pytest.mark.parametrize("image_channels", [None, ["actin", "nucleus"]])
+@pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
 @pytest.mark.parametrize("store", STORES)
 def test_images_train_and_embed_alike_from_every_store(make_screen, fit, tmp_path, store, image_channels):
     models = []
@@ -100,6 +101,14 @@ def test_counts_train_and_embed_alike_in_every_layout(make_screen, fit, kind):
         scvi.settings.seed = 0
         models.append(fit(mdata))
     _compare(models[1], models[0])
+
+
+def test_images_in_chunks_are_warned_of_once_with_the_conversion_to_type(make_screen, fit, tmp_path):
+    screen = make_screen()
+    screen["image"].obsm[IMAGES] = STORES["compressed HDF5"](screen["image"].obsm[IMAGES], tmp_path)
+    with pytest.warns(UserWarning, match=r"petri_scvi.pp.write_training_store\(mdata, 'screen.h5mu'\)") as caught:
+        fit(screen)
+    assert sum("in chunks" in str(warning.message) for warning in caught) == 1
 
 
 def test_a_trained_model_embeds_images_on_disk(trained_model, screen, tmp_path):

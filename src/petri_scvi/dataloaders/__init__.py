@@ -3,7 +3,8 @@
 from petri_scvi.dataloaders._datamodule import DocumentDataModule, split_cells
 from petri_scvi.dataloaders._dataset import DocumentDataset
 from petri_scvi.dataloaders._prefetch import PrefetchLoader, prefetch
-from petri_scvi.dataloaders._readers import ChannelReader, RowReader, open_rows
+from petri_scvi.dataloaders._readers import ChannelReader, open_rows
+from petri_scvi.dataloaders._row_reader import RowReader
 from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, arrange_documents, rows_by_context
 
 __all__ = [

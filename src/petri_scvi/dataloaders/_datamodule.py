@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.utils.data import DataLoader
 
-    from petri_scvi.dataloaders._readers import RowReader
+    from petri_scvi.dataloaders._row_reader import RowReader
 
 
 def split_cells(

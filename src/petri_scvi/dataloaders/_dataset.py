@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from petri_scvi.dataloaders._readers import RowReader
+    from petri_scvi.dataloaders._row_reader import RowReader
     from petri_scvi.dataloaders._sampler import DocumentRows
 
 

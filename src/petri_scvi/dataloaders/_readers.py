@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,43 +10,14 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from petri_scvi.dataloaders._file_rows import FileRows, map_file, place_in_file
+from petri_scvi.dataloaders._memory import free_bytes
+from petri_scvi.dataloaders._row_reader import RowReader
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-CHUNK_BYTES = 2**25
-
-
-class RowReader(ABC):
-    """Rows of one array.
-
-    Parameters
-    ----------
-    array
-        Something with ``shape`` and ``dtype`` whose first axis is cells.
-    """
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape: tuple[int, ...] = tuple(array.shape)
-        self.dtype = np.dtype(array.dtype).newbyteorder("=")  # torch reads the machine's byte order only
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @abstractmethod
-    def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        """Dense rows in the order asked for, with repeats; shape ``(len(rows), ...)``, the array's dtype."""
-
-    def chunks(self, rows: NDArray[np.integer], chunk_size: int | None = None) -> Iterator[NDArray[Any]]:
-        """The same rows in pieces of at most ``chunk_size``; by default of at most 32 MB."""
-        if chunk_size is None:
-            # In bytes, not in rows: a thousand large crops, cast to float64 for a sum, are gigabytes.
-            n_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
-            chunk_size = max(1, CHUNK_BYTES // max(1, n_bytes))
-        for start in range(0, len(rows), chunk_size):
-            yield self.read(rows[start : start + chunk_size])
 
 
 class _InMemory(RowReader):
@@ -85,6 +55,10 @@ class _HDF5(_OnDisk):
     h5py's fancy indexing is an order of magnitude slower, since it builds one selection of all rows.
     """
 
+    def __init__(self, array: h5py.Dataset) -> None:
+        super().__init__(array)
+        self.is_slow = array.chunks is not None
+
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         block = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         for i, row in enumerate(rows):
@@ -111,6 +85,25 @@ class _BackedSparse(_OnDisk):
         return self.array[rows].toarray()
 
 
+class _MappedCSR(RowReader):
+    """CSR matrices whose values and columns are mapped into memory."""
+
+    def __init__(self, array: Any, values: np.memmap, columns: np.memmap) -> None:
+        super().__init__(array)
+        self.values, self.columns = values, columns
+        self.starts = array.group["indptr"][:].astype(np.int64)
+
+    def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
+        starts = self.starts[rows]
+        lengths = self.starts[np.asarray(rows) + 1] - starts
+        ends = np.append(0, np.cumsum(lengths))
+        # Places of all values of all rows: those of a row follow its start.
+        places = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
+        values = self.values[places].astype(self.dtype, copy=False)
+        shape = (len(rows), self.shape[1])
+        return sparse.csr_array((values, self.columns[places], ends), shape=shape).toarray()
+
+
 class ChannelReader(RowReader):
     """Some channels of image crops, in an order of their own.
 
@@ -127,6 +120,7 @@ class ChannelReader(RowReader):
         self.positions = list(positions)
         self.shape = (images.shape[0], len(self.positions), *images.shape[2:])
         self.dtype = images.dtype
+        self.is_slow = images.is_slow
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """Rows with the chosen channels only."""
@@ -158,9 +152,9 @@ def open_rows(array: Any) -> RowReader:
     if sparse.issparse(array):
         return _InMemorySparse(array)
     if isinstance(array, h5py.Dataset):
-        return _InMemory(mapped) if (mapped := _map_contiguous(array)) is not None else _HDF5(array)
+        return _open_dataset(array)
     if isinstance(array, CSRDataset | CSCDataset):
-        return _BackedSparse(array)
+        return _open_sparse(array)
     # zarr and dask are optional: whoever holds such an array has imported them already.
     library = type(array).__module__.partition(".")[0]
     if library == "zarr":
@@ -173,14 +167,21 @@ def open_rows(array: Any) -> RowReader:
     )
 
 
-def _map_contiguous(dataset: h5py.Dataset) -> np.memmap | None:
-    """Memory map of a contiguous, uncompressed dataset in a plain file; ``None`` if it is anything else."""
-    offset = dataset.id.get_offset()
-    # A relative name no longer leads to the file once the working directory has changed.
-    is_plain = (
-        dataset.file.driver == "sec2" and not dataset.file.userblock_size and os.path.exists(dataset.file.filename)
-    )
-    if offset is None or not is_plain:
-        return None
-    dataset.file.flush()
-    return np.memmap(dataset.file.filename, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+def _open_dataset(dataset: h5py.Dataset) -> RowReader:
+    place = place_in_file(dataset)
+    if place is None:
+        return _HDF5(dataset)
+    # A map of more than fits is slow: the pages that a row needs were dropped, and it waits for one after the other.
+    if dataset.nbytes > free_bytes() and FileRows.is_available:
+        return FileRows(dataset, *place)
+    return _InMemory(map_file(dataset, *place))
+
+
+def _open_sparse(matrix: Any) -> RowReader:
+    parts = [matrix.group[name] for name in ("data", "indices")]
+    is_csr = isinstance(matrix, CSRDataset) and all(isinstance(part, h5py.Dataset) for part in parts)
+    places = [place_in_file(part) for part in parts] if is_csr else []
+    if not places or None in places or sum(part.nbytes for part in parts) > free_bytes():
+        return _BackedSparse(matrix)
+    values, columns = (map_file(part, *place) for part, place in zip(parts, places, strict=True) if place)
+    return _MappedCSR(matrix, values, columns)

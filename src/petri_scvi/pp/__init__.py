@@ -1,5 +1,7 @@
-"""Before training: build the MuData."""
+"""Before training: build the MuData, and write it so that it trains fast."""
 
 from petri_scvi.pp._mudata import build_mudata
+from petri_scvi.pp._open import open_screen
+from petri_scvi.pp._store import verify_training_store, write_training_store
 
-__all__ = ["build_mudata"]
+__all__ = ["build_mudata", "open_screen", "verify_training_store", "write_training_store"]

@@ -1,0 +1,151 @@
+"""Write a training store: a file from which PETRI reads its minibatches at the speed of memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
+from petri_scvi.pp._store_file import BOOK, check_is_finished, open_raw, read_layouts
+from petri_scvi.pp._store_source import read_source
+from petri_scvi.pp._store_tables import join_tables
+from petri_scvi.pp._store_write import describe_damage, show_bytes, verify, write_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from petri_scvi.pp._store_source import Source, Tables
+
+
+def write_training_store(
+    source: Source | Sequence[Source] | Mapping[str, Source | Sequence[Source]],
+    path: str | os.PathLike[str],
+    *,
+    context_key: str | Sequence[str] = CONTEXT_KEY,
+    images_key: str = IMAGES_KEY,
+    image_channels: Sequence[str | int] | None = None,
+    max_memory: int = 2**30,
+    seed: int = 0,
+    progress: bool = True,
+) -> None:
+    """Write a screen to a file that is fast to train from.
+
+    The file is an ordinary ``.h5mu`` or ``.h5ad``. Its cells are sorted by context, and shuffled within a context, so
+    that the cells of a document lie together; images are contiguous, uncompressed integers, which can be mapped into
+    memory; expression is CSR. :func:`open_screen` opens it without reading either.
+
+    An interrupted call can be repeated and goes on where it stopped: blocks are copied to ``path + ".partial"``, each
+    is noted as written when it has reached the disk, all are read back and compared with their checksums, and only
+    then does the file get its name. The result is the same to the byte.
+
+    Parameters
+    ----------
+    source
+        MuData or AnnData, in memory or on disk; a path of an ``.h5mu``, ``.h5ad`` or scPortrait ``.h5sc`` file; a list
+        of these, whose cells follow each other as one screen; or a mapping of modality to any of these, which is
+        written as one ``.h5mu``. Open a file without a context column with :func:`open_screen`, add the column, and
+        pass what was opened.
+    path
+        File to write. ``.h5mu`` for several modalities, ``.h5ad`` for an AnnData.
+    context_key
+        ``obs`` column of each modality that says which document a cell may join, or several.
+    images_key
+        ``obsm`` slot of the crops, shape ``(n, C, H, W)``. Integers stay as they are; floats must lie in [0, 1], as in
+        scPortrait's files, and become uint16 with 65,535 for 1.
+    image_channels
+        Names or positions of the channels to keep, in this order, masks among them. If ``None``, all but those that
+        ``var["channel_mapping"]`` calls masks, as scPortrait does.
+    max_memory
+        Memory for the cells on their way, in bytes. Tables, and eight bytes per cell and array, come on top.
+    seed
+        Seed of the order within contexts.
+    progress
+        Whether to show what has reached the disk.
+
+    Returns
+    -------
+    ``None``. The file has ``obs``, ``var``, ``varm``, ``uns``, ``X``, ``layers`` and ``obsm`` of the source. Names of
+    cells are kept, with the label of their file in front where files share names, and that of their modality where
+    modalities do. ``obs["source_row"]`` is the row in the source, ``obs["source"]`` the file if there were several.
+    ``uns["petri_scvi"]["training_store"]`` has the arguments and a CRC-32 of each row, which
+    :func:`verify_training_store` compares.
+
+    Raises
+    ------
+    FileExistsError
+        ``path`` exists, or an interrupted call left a file made from another source or with other arguments.
+    KeyError
+        A modality lacks the context column.
+    OSError
+        The disk is too small, or does not give back what was written.
+    ValueError
+        The source cannot be stored; the message says why.
+
+    Examples
+    --------
+    >>> petri_scvi.pp.write_training_store({"image": "cells.h5sc", "rna": "rna.h5ad"}, "screen.h5mu")
+    >>> mdata = petri_scvi.pp.open_screen("screen.h5mu")
+    """
+    path = Path(path).resolve()
+    tables = read_source(source)
+    _check_target(path, tables)
+    columns = [context_key] if isinstance(context_key, str) else list(context_key)
+    modalities = []
+    for i, (name, parts) in enumerate(tables.modalities.items()):
+        joined = join_tables(
+            name,
+            parts,
+            tables.origins[name],
+            context_key=columns,
+            images_key=images_key,
+            image_channels=image_channels,
+            seed=[seed, i],
+        )
+        modalities.append(joined)
+    arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
+    write_file(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
+
+
+def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True) -> None:
+    """Read a training store and compare every row with its checksum.
+
+    Parameters
+    ----------
+    path
+        File of :func:`write_training_store`.
+    progress
+        Whether to show how far it is.
+
+    Raises
+    ------
+    OSError
+        Rows are not as they were written.
+    ValueError
+        The file is no training store, or one whose writing did not end.
+    """
+    path = Path(path).resolve()
+    with h5py.File(path, "r") as file:
+        if BOOK not in file:
+            raise ValueError(f"{path} has no checksums; petri_scvi.pp.write_training_store writes them.")
+        check_is_finished(file)
+        layouts = read_layouts(file)
+    with open_raw(path) as raw, show_bytes(progress) as bar:
+        damaged = verify(raw, layouts, bar)
+    if damaged:
+        raise OSError(f"{path} is damaged: {describe_damage(damaged)}. Write it again from its source.")
+
+
+def _check_target(path: Path, tables: Tables) -> None:
+    if path.exists():
+        raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
+    is_single = set(tables.modalities) == {None}
+    expected = ".h5ad" if is_single else ".h5mu"
+    if path.suffix != expected:
+        hint = " Name its modality to write an .h5mu: source={'image': ...}." if is_single else ""
+        found = "one table without a modality" if is_single else f"the modalities {list(tables.modalities)}"
+        raise ValueError(f"path={path.name!r}; the source has {found}, which is written as {expected}.{hint}")

@@ -1,0 +1,257 @@
+"""Begin a training store, copy into it what is missing, compare it with its checksums and give it its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from mudata import MuData
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from petri_scvi._compat import columns_stay_in_modalities
+from petri_scvi._constants import STORE_KEY, UNS_KEY
+from petri_scvi.pp._mudata import build_mudata
+from petri_scvi.pp._store_file import (
+    PAGE,
+    create_books,
+    find_damaged_rows,
+    mark_block,
+    open_raw,
+    read_layouts,
+    write_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from petri_scvi.pp._store_arrays import Block, StoredArray
+    from petri_scvi.pp._store_file import Layout, RawFile
+    from petri_scvi.pp._store_source import Tables
+    from petri_scvi.pp._store_tables import Modality
+
+VERSION = 1
+N_COPIES = 4
+"""Copies of a block that are in memory at once: it is read, decoded, cast and written."""
+
+
+def write_file(
+    path: Path,
+    tables: Tables,
+    modalities: list[Modality],
+    arguments: dict[str, Any],
+    *,
+    max_memory: int,
+    progress: bool,
+) -> None:
+    """Write a training store, or go on with one.
+
+    Parameters
+    ----------
+    path
+        Its name once it is complete.
+    tables
+        What it is made from.
+    modalities
+        The same, joined and put in order.
+    arguments
+        What the user asked for; a file that was begun with others is refused.
+    max_memory
+        Bytes for cells on their way.
+    progress
+        Whether to show it.
+    """
+    blocks = {
+        array.path: (modality, array, _blocks(array, max_memory))
+        for modality in modalities
+        for array in modality.arrays
+    }
+    contents = [modality.describe() for modality in modalities]
+    plan = json.dumps({"version": VERSION, **arguments, "contents": contents}, sort_keys=True)
+    unfinished = path.with_name(f"{path.name}.partial")
+    if unfinished.exists():
+        _check_same(unfinished, plan)
+    else:
+        _check_space(path, modalities)
+        _begin(unfinished, tables, modalities, blocks, plan)
+    with h5py.File(unfinished, "r") as file:
+        layouts = read_layouts(file)
+    with open_raw(unfinished, is_writable=True) as raw, show_bytes(progress) as bar:
+        try:
+            for layout in layouts.values():
+                _copy(raw, layout, *blocks[layout.path], bar)
+        except ValueError:
+            unfinished.unlink()  # the source is at fault: going on with this file would not help
+            raise
+        damaged = verify(raw, layouts, bar)
+        for name, rows in damaged.items():
+            _unmark(raw, layouts[name], *blocks[name], rows)
+    if damaged:
+        raise OSError(
+            f"the disk does not give back what was written to {unfinished}: {describe_damage(damaged)}. Repeat the "
+            "call: it writes these again."
+        )
+    os.replace(unfinished, path)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def show_bytes(progress: bool) -> Iterator[Progress]:
+    """A bar of bytes for each step."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        yield bar
+
+
+def verify(raw: RawFile, layouts: dict[str, Layout], bar: Progress) -> dict[str, NDArray[np.integer]]:
+    """Rows of each array that do not have their checksum; arrays without such rows are left out."""
+    raw.forget()
+    damaged = {}
+    for name, layout in layouts.items():
+        task = bar.add_task(f"verify {name}", total=layout.n_bytes)
+        found = find_damaged_rows(raw, layout, on_progress=partial(bar.advance, task))
+        if len(found):
+            damaged[name] = found
+    return damaged
+
+
+def describe_damage(damaged: dict[str, NDArray[np.integer]]) -> str:
+    """Part of a sentence."""
+    return ", ".join(
+        f"{len(rows)} rows of {name} (the first is {rows[0]}) have another checksum" for name, rows in damaged.items()
+    )
+
+
+def _blocks(array: StoredArray, max_memory: int) -> list[Block]:
+    row = max((int(sizes.max(initial=0)) for sizes in array.row_bytes()), default=0)
+    if max_memory < N_COPIES * row:
+        raise ValueError(
+            f"max_memory={max_memory} bytes is less than {N_COPIES} times a row of {array.path}, which has {row} "
+            f"bytes. Pass max_memory={N_COPIES * row} or more."
+        )
+    return array.blocks(max_memory // N_COPIES)
+
+
+def _check_same(unfinished: Path, plan: str) -> None:
+    """Require that a file was begun by the same call."""
+    with h5py.File(unfinished, "r") as file:
+        begun = json.loads(file[f"uns/{UNS_KEY}/{STORE_KEY}/plan"].asstr()[()])
+    now = json.loads(plan)
+    different = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
+    if different:
+        found = "; ".join(
+            f"{key}={now.get(key)} instead of {begun.get(key)}" if key != "contents" else "other cells or arrays"
+            for key in different
+        )
+        raise FileExistsError(
+            f"{unfinished} was begun by another call: this one has {found}. Repeat the call as it was, or delete the "
+            "file to begin anew."
+        )
+
+
+def _check_space(path: Path, modalities: list[Modality]) -> None:
+    needed = sum(array.n_bytes for modality in modalities for array in modality.arrays)
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(
+            f"{path.name} needs {needed / 1e9:.1f} GB, and the disk of {path.parent} has {free / 1e9:.1f} GB left. "
+            "Free some, or pass a path on another disk."
+        )
+
+
+def _begin(
+    unfinished: Path,
+    tables: Tables,
+    modalities: list[Modality],
+    blocks: dict[str, tuple[Modality, StoredArray, list[Block]]],
+    plan: str,
+) -> None:
+    """Write all but the large arrays, and reserve places for these.
+
+    From then on only bytes in these places change: a file that is interrupted at any time is still valid HDF5.
+    """
+    book = {STORE_KEY: {"plan": plan}}
+    # Under another name first: whatever bears the name of an unfinished file has been begun completely.
+    new = unfinished.with_name(f"{unfinished.name}.new")
+    if set(tables.modalities) == {None}:
+        frame = modalities[0].frame
+        frame.uns[UNS_KEY] = {**frame.uns.get(UNS_KEY, {}), **book}
+        frame.write_h5ad(new)
+    else:
+        frames = {str(modality.name): modality.frame for modality in modalities}
+        with columns_stay_in_modalities():
+            mdata = MuData(frames) if tables.is_named else build_mudata(**frames)
+            mdata.uns = dict(tables.uns)
+            others = {key: value for key, value in mdata.uns.get(UNS_KEY, {}).items() if key != STORE_KEY}
+            mdata.uns[UNS_KEY] = {**others, **book}
+            mdata.write_h5mu(new)
+    # Pages of the file are pages of memory when it is mapped.
+    with h5py.File(new, "r+", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
+        for path, (modality, array, parts) in blocks.items():
+            if path in file:
+                del file[path]
+            array.create(file, modality.order)
+            create_books(file, path, array.n_rows, len(parts))
+        file.flush()
+    with open_raw(new, is_writable=True) as raw:
+        raw.sync()
+    os.replace(new, unfinished)
+    _sync_folder(unfinished.parent)
+
+
+def _copy(
+    raw: RawFile, layout: Layout, modality: Modality, array: StoredArray, blocks: list[Block], bar: Progress
+) -> None:
+    """Copy the blocks that are not noted as written."""
+    is_written = raw.read(layout.is_written, np.uint8, layout.n_blocks)
+    targets = np.argsort(modality.order)  # the inverse: row of the store of each row of the sources
+    task = bar.add_task(f"write {layout.path}", total=layout.n_bytes)
+    for i, block in enumerate(blocks):
+        source, start, stop = block
+        first = modality.source_starts[source]
+        rows = targets[first + start : first + stop]
+        if not is_written[i]:
+            write_rows(raw, layout, rows, array.read(block))
+            raw.sync()
+            mark_block(raw, layout, i, is_written=True)
+        bar.advance(task, int(layout.row_sizes[rows].sum()))
+
+
+def _unmark(
+    raw: RawFile,
+    layout: Layout,
+    modality: Modality,
+    array: StoredArray,
+    blocks: list[Block],
+    damaged: NDArray[np.integer],
+) -> None:
+    """Note the blocks of damaged rows as not written."""
+    first_rows = np.array([modality.source_starts[source] + start for source, start, _ in blocks])
+    found = np.searchsorted(first_rows, modality.order[damaged], side="right") - 1
+    for block in np.unique(found).tolist():
+        mark_block(raw, layout, block, is_written=False)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until a new name is on the disk, where the system can do that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
