@@ -3,6 +3,8 @@
 from petri_scvi.pl._average_precision import mean_average_precision
 from petri_scvi.pl._consistency import guide_consistency, replicate_consistency
 from petri_scvi.pl._crops import reconstructed_crops
+from petri_scvi.pl._dimension import dimension
+from petri_scvi.pl._dimension_report import dimension_report
 from petri_scvi.pl._edge_recall import edge_recall, efaar_recall
 from petri_scvi.pl._expression import reconstructed_expression
 from petri_scvi.pl._gene_similarity import gene_similarity
@@ -19,6 +21,8 @@ from petri_scvi.pl._umap_crops import umap_crops
 
 __all__ = [
     "crops",
+    "dimension",
+    "dimension_report",
     "edge_recall",
     "efaar_recall",
     "gene_similarity",
