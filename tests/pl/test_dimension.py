@@ -13,6 +13,7 @@ import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
 from petri_scvi import pl, tl
 from petri_scvi.pl import _dimension_report
@@ -46,6 +47,10 @@ def names(ax: Any) -> list[str]:
     return [text.get_text() for text in ax.get_yticklabels()]
 
 
+def lengths(ax: Any) -> list[float]:
+    return [bar.get_width() for bar in ax.patches]
+
+
 def test_panels_show_the_findings_of_the_tools_in_their_order(described: MuData) -> None:
     axes = pl.dimension(described, 0, n_top=5)
     assert list(axes) == ["crops", "perturbations", "genes", "gene_sets", "image_features"]
@@ -53,14 +58,14 @@ def test_panels_show_the_findings_of_the_tools_in_their_order(described: MuData)
         table = result(described, panel)["table"]
         table = table[table["dimension"] == 0].head(5)
         assert names(axes[panel]) == list(table[column])
-        np.testing.assert_allclose([bar.get_width() for bar in axes[panel].patches], table["correlation"], rtol=1e-6)
-        is_filled = [bar.get_facecolor()[3] > 0 for bar in axes[panel].patches]
+        np.testing.assert_allclose(lengths(axes[panel]), table["correlation"], rtol=1e-6)
+        is_filled = [to_rgba(bar.get_facecolor())[3] > 0 for bar in axes[panel].patches]
         assert is_filled == list(table["q_value"] <= 0.05)
     sets = result(described, "gene_sets")["table"]
     sets = sets[sets["dimension"] == 0]
     assert names(axes["gene_sets"]) == list(sets["gene_set"])[:5]
-    np.testing.assert_allclose([b.get_width() for b in axes["gene_sets"].patches], -np.log10(sets["q_value"])[:5])
-    title = axes["genes"].figure.figure._suptitle.get_text()  # type: ignore[union-attr]
+    np.testing.assert_allclose(lengths(axes["gene_sets"]), -np.log10(sets["q_value"])[:5])
+    title = plt.gcf().get_suptitle()
     assert title.startswith("Dimension 0, active in ")
 
 

@@ -108,7 +108,8 @@ def _lay_out(figure: Figure, has_crops: bool, widths: dict[str, float], height: 
     axes: dict[str, Axes] = {}
     lower: Any = figure
     if has_crops:
-        upper, lower = figure.subfigures(2, 1, height_ratios=(2.2, height))
+        halves: Any = figure.subfigures(2, 1, height_ratios=(2.2, height))
+        upper, lower = halves
         axes["crops"] = upper.subplots()
     # A figure each, so that long names take room from their own panel only.
     parts = np.atleast_1d(lower.subfigures(1, len(widths), width_ratios=list(widths.values())))

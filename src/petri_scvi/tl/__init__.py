@@ -1,9 +1,9 @@
 """After training: numbers computed from embeddings, ours or anyone's."""
 
+from petri_scvi.tl._activity_and_examples import dimension_activity
 from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
 from petri_scvi.tl._describe_dimensions import describe_dimensions
-from petri_scvi.tl._dimension_activity import dimension_activity
 from petri_scvi.tl._dimension_gene_sets import dimension_gene_sets
 from petri_scvi.tl._dimension_genes import dimension_genes
 from petri_scvi.tl._dimension_image_features import dimension_image_features
