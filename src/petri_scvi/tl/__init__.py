@@ -2,11 +2,14 @@
 
 from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
+from petri_scvi.tl._dimension_wells import dimension_wells
 from petri_scvi.tl._edge_recall import edge_recall, efaar_recall
+from petri_scvi.tl._fit_sae import fit_sae
 from petri_scvi.tl._guide_consistency import guide_consistency
 from petri_scvi.tl._guide_model import guide_model
 from petri_scvi.tl._late_fusion import late_fusion, profile_similarity
 from petri_scvi.tl._mixing import mixing
+from petri_scvi.tl._multimodal_dimensions import multimodal_dimensions
 from petri_scvi.tl._perturbation_strength import perturbation_strength
 from petri_scvi.tl._probe import probe
 from petri_scvi.tl._profiles import aggregate_guides, aggregate_profiles
@@ -19,13 +22,16 @@ __all__ = [
     "aggregate_guides",
     "aggregate_profiles",
     "center_scale",
+    "dimension_wells",
     "edge_recall",
     "efaar_recall",
+    "fit_sae",
     "guide_consistency",
     "guide_model",
     "late_fusion",
     "mean_average_precision",
     "mixing",
+    "multimodal_dimensions",
     "perturbation_strength",
     "probe",
     "profile_similarity",
