@@ -17,6 +17,10 @@ LIKELY_SHARE = 0.7
 """A cutoff is looked for among the values above this share of the last one, which are few."""
 
 
+FIRST_LENGTH = 0.3
+"""Of the encoder's directions."""
+
+
 class BatchTopKAutoencoder(nn.Module):
     r"""Sparse autoencoder in which the cells of a minibatch share their active dimensions :cite:p:`Bussmann2024`.
 
@@ -43,7 +47,8 @@ class BatchTopKAutoencoder(nn.Module):
         super().__init__()
         self.n_active = n_active
         directions = normalize(torch.randn(n_dimensions, n_inputs, generator=generator), dim=1)
-        self.encoder = nn.Parameter(directions.clone())  # (F, D), the transpose of the decoder to begin with
+        # As the decoder to begin with, but shorter: many directions at once would rebuild far too much.
+        self.encoder = nn.Parameter(FIRST_LENGTH * directions)  # (F, D)
         self.encoder_bias = nn.Parameter(torch.zeros(n_dimensions))
         self.decoder = nn.Parameter(directions)  # (F, D), rows of length 1
         self.decoder_bias = nn.Parameter(torch.zeros(n_inputs))

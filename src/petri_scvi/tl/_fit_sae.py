@@ -171,7 +171,7 @@ def _check_embedding(slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float6
     mean, scale, n_rows, n_bad = mean_and_scale(slots)
     if n_bad:
         raise ValueError(
-            f"obsm[{key!r}] is NaN or infinite in {n_bad} of {n_rows} cells. Leave these cells out, for example "
+            f"obsm[{key!r}] is NaN or infinite in {n_bad} of {n_rows} cells. Leave these out, for example "
             f"data[numpy.isfinite(data.obsm[{key!r}]).all(axis=1)].copy(), or embed them again."
         )
     if scale == 0:

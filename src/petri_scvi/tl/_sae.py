@@ -248,7 +248,7 @@ def fit_autoencoder(
 
 def learning_rate(n_dimensions: int) -> float:
     """Learning rate of Adam; it falls with the root of the width, as in :cite:t:`Gao2025`."""
-    return 3e-4 * float(np.sqrt(2**14 / n_dimensions))
+    return 1e-3 * float(np.sqrt(2**14 / n_dimensions))
 
 
 def choose_device(accelerator: str) -> torch.device:
