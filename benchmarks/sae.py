@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--large", type=int, metavar="CELLS", help="fit so many cells from a file, and nothing else")
-    parser.add_argument("--dimensions", type=int, default=4096, help="of --large; one of 31 is active, as in the paper")
+    parser.add_argument("--dimensions", type=int, default=1024, help="of --large; one of 31 is active, as in the paper")
     parser.add_argument("--epochs", type=float, default=0.5, help="of --large")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()

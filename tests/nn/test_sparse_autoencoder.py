@@ -64,15 +64,20 @@ def test_only_dead_dimensions_take_part_in_the_auxiliary_loss() -> None:
     # Their activations are negative, hence 0: they rebuild nothing of the residual.
     torch.testing.assert_close(loss - error, AUXILIARY_WEIGHT * error)
     with torch.no_grad():
-        model.encoder_bias[:2], model.encoder_bias[2:] = 0.0, 10.0  # positive in some cells, but not among the largest
-        model.n_active = 1
-    model.n_idle[:2], model.n_idle[2:] = 5.0, -NEVER
-    model.zero_grad()
-    loss, error = model.loss(values, 6)
-    (loss - error).backward()
-    assert model.encoder.grad is not None
-    assert model.encoder.grad[:2].abs().sum() > 0
-    assert model.encoder.grad[2:].abs().sum() == 0
+        model.encoder_bias[:2], model.encoder_bias[2:] = (
+            0.0,
+            10.0,
+        )  # positive in some cells, but not among the largest
+    gradients = []
+    for dead_after in (6, NEVER):
+        model.n_idle[:2], model.n_idle[2:] = 5.0, -NEVER
+        model.zero_grad()
+        model.loss(values, dead_after)[0].backward()
+        assert model.encoder.grad is not None
+        gradients.append(model.encoder.grad.clone())
+    from_auxiliary = (gradients[0] - gradients[1]).abs().sum(dim=1)
+    assert (from_auxiliary[:2] > 0).all()
+    assert (from_auxiliary[2:] == 0).all()
 
 
 def test_a_step_keeps_directions_at_length_one_and_moves_them_sideways_only() -> None:

@@ -50,7 +50,7 @@ def cells(embedding: Any) -> AnnData:
 @pytest.fixture(scope="module")
 def _fitted() -> tuple[AnnData, SparseAutoencoder]:
     adata = cells(simulate()[0])
-    return adata, fit_sae(adata, max_epochs=40, **SMALL)
+    return adata, fit_sae(adata, max_epochs=20, **SMALL)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_is_said_of_the_fit_is_so(fitted: Fitted) -> None:
     assert result["explained_variance"] == pytest.approx(expected, abs=1e-5)
     assert result["table"]["n_active"].item() == pytest.approx(codes.nnz / 1500)
     assert result["n_dead"] == (codes.getnnz(axis=0) == 0).sum()
-    assert len(result["losses"]) == round(40 * 1500 / 64)
+    assert len(result["losses"]) == round(20 * 1500 / 64)
     assert result["losses"][-1] < 0.1 * result["losses"][0]
     assert result["parameters"]["key"] == "X_petri"
     assert (result["parameters"]["n_dimensions"], result["parameters"]["n_active"]) == (24, 2)
