@@ -12,6 +12,7 @@ from petri_scvi.pl._group_crops import crops
 from petri_scvi.pl._guide_efficacy import guide_efficacy
 from petri_scvi.pl._history import training_history
 from petri_scvi.pl._mixing import mixing
+from petri_scvi.pl._multimodal_dimensions import multimodal_dimensions
 from petri_scvi.pl._perturbation_strength import perturbation_strength
 from petri_scvi.pl._probe import probe
 from petri_scvi.pl._profile_similarity import profile_similarity
@@ -30,6 +31,7 @@ __all__ = [
     "guide_efficacy",
     "mean_average_precision",
     "mixing",
+    "multimodal_dimensions",
     "perturbation_strength",
     "probe",
     "profile_similarity",

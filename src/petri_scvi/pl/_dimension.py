@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from petri_scvi._constants import IMAGE, IMAGES_KEY
+from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
 
 from ._axes import new_figure, outer_legend
 from ._colours import PALETTE, REFERENCE, palette
-from ._dimension_results import N_PERTURBATIONS, SAE_KEY, DimensionResults, example_montage
+from ._dimension_results import N_PERTURBATIONS, DimensionResults, example_montage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

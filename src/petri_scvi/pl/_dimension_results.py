@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-SAE_KEY = "X_sae"
-"""``obsm`` slot of the activations of a sparse autoencoder."""
 N_PERTURBATIONS = 10
 FINDINGS = {
     "genes": ("dimension_genes", "gene", "correlation"),

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import CONTEXT_KEY, IMAGE
+from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
 
-from ._dimensions import SAE_KEY, find_activations
+from ._dimensions import find_activations
 from ._results import write_result
 
 if TYPE_CHECKING:

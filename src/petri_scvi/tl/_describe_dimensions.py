@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import UNS_KEY
+from petri_scvi._constants import SAE_KEY, UNS_KEY
 
-from ._dimensions import SAE_KEY, find_activations
+from ._dimensions import find_activations
 from ._results import check_alpha
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from scipy import sparse
 from scipy.stats import hypergeom
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import UNS_KEY
+from petri_scvi._constants import SAE_KEY, UNS_KEY
 
 from ._correlation import adjust_listed
-from ._dimensions import SAE_KEY
 from ._results import check_alpha, write_result
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from rich.progress import track
 from scipy import sparse
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import RNA
+from petri_scvi._constants import RNA, SAE_KEY
 
 from ._correlation import Strata, adjust_listed, correlation_p_values
-from ._dimensions import SAE_KEY, find_activations
+from ._dimensions import find_activations
 from ._results import write_result
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import IMAGE
+from petri_scvi._constants import IMAGE, SAE_KEY
 
 from ._correlation import Strata, correlation_p_values
-from ._dimensions import SAE_KEY, find_activations
+from ._dimensions import find_activations
 from ._image_features import FEATURES_KEY
 from ._results import adjust, write_result
 

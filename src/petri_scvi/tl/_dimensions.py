@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ._embedding import Slot
 
-SAE_KEY = "X_sae"
-"""``obsm`` slot of the activations of a sparse autoencoder."""
 CHUNK_VALUES = 2**25
 """Numbers in a dense block of activations: 128 MB."""
 
