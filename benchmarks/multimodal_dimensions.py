@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 
 import petri_scvi
 from benchmarks._systems import Job, contrastive, petri, petri_permuted
-from petri_scvi import datasets
+from petri_scvi import datasets, tl
+from petri_scvi._constants import CONTROL, IMAGE, RNA
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mudata import MuData
     from numpy.typing import NDArray
 
     from benchmarks._systems import Row
