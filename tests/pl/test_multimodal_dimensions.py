@@ -24,7 +24,7 @@ def mdata() -> MuData:
 
 
 @pytest.mark.parametrize("model", ["PETRI", "CLIP"])
-def test_points_are_the_activities_images_across_and_rna_up(mdata, model, reread) -> None:
+def test_points_are_the_activities_images_across_and_rna_up(mdata, model, reread):
     for data in (mdata, reread(mdata)):
         table = data.uns["petri_scvi"]["multimodal_dimensions"]["table"]
         table = table[table["model"] == model]
@@ -39,7 +39,7 @@ def test_points_are_the_activities_images_across_and_rna_up(mdata, model, reread
         assert f"{len(multimodal)} multimodal" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_the_caller_chooses_axes_and_modalities(mdata) -> None:
+def test_the_caller_chooses_axes_and_modalities(mdata):
     ax = pl.multimodal_dimensions(mdata)
     assert pl.multimodal_dimensions(mdata, modalities=["rna", "image"], ax=ax) is ax
     assert "rna" in ax.get_xlabel()

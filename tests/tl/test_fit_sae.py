@@ -13,7 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from petri_scvi import SparseAutoencoder
-from petri_scvi.tl import _sae_stream, fit_sae
+from petri_scvi.tl import _sae_stream, fit_sae, multimodal_dimensions
 from petri_scvi.tl._embedding import find_slots
 from petri_scvi.tl._sae import SparseRows
 from petri_scvi.tl._sae_stream import mean_and_scale, shuffled_batches
@@ -270,3 +270,25 @@ def test_dimensions_without_any_cell_are_warned_about() -> None:
     adata = cells(simulate(200)[0])
     with pytest.warns(UserWarning, match="of 2000 dimensions are active in no cell. Pass fewer, for example"):
         fit_sae(adata, n_dimensions=2000, n_active=1, max_epochs=1, progress=False)
+
+
+@pytest.mark.slow
+def test_directions_that_modalities_share_become_multimodal_and_others_do_not() -> None:
+    """Causes 0 to 3 move cells of both modalities, 4 to 7 those of the first, and 8 to 11 those of the second."""
+    rng = np.random.default_rng(0)
+    seen = {"image": np.r_[0:8], "rna": np.r_[0:4, 8:12]}
+    mods = {}
+    for name, causes in seen.items():
+        codes = np.zeros((1500, N_CAUSES))
+        codes[:, causes] = (rng.random((1500, 8)) < 0.3) * rng.uniform(1, 2, size=(1500, 8))
+        embedding = codes @ directions() + 0.05 * rng.normal(size=(1500, N_DIMS))
+        obs = pd.DataFrame(index=[f"{name}{i}" for i in range(1500)])
+        mods[name] = AnnData(obs=obs, obsm={"X_petri": embedding.astype(np.float32)})
+    mdata = mudata.MuData(mods)
+    sae = fit_sae(mdata, n_dimensions=16, n_active=3, batch_size=128, max_epochs=25, progress=False)
+    multimodal_dimensions(mdata)
+    table = mdata.uns["petri_scvi"]["multimodal_dimensions"]["table"]
+    similarity = sae.decoder @ directions().T  # (dimensions, causes)
+    is_clear, cause = similarity.max(axis=1) > 0.9, similarity.argmax(axis=1)
+    assert is_clear.sum() >= 8
+    np.testing.assert_array_equal(table["is_multimodal"][is_clear], cause[is_clear] < 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Rectangle
@@ -69,7 +69,7 @@ def multimodal_dimensions(
     is_multimodal = table["is_multimodal"].to_numpy(dtype=bool)
     low, high = (float(result["parameters"][name]) for name in ("min_activity", "max_activity"))
     with open_axes(ax, "multimodal_dimensions", 3.8, 3.9) as ax:
-        frame = {"facecolor": "none", "edgecolor": REFERENCE, "linestyle": ":", "linewidth": 1}
+        frame: dict[str, Any] = {"facecolor": "none", "edgecolor": REFERENCE, "linestyle": ":", "linewidth": 1}
         ax.add_patch(Rectangle((low, low), high - low, high - low, **frame))
         for is_drawn, colour, name in (
             (~is_multimodal, BACKGROUND, "other"),
