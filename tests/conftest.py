@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from mudata import MuData
+from scipy import sparse
 
 import petri_scvi
 from petri_scvi import PETRI
@@ -15,8 +17,6 @@ from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from mudata import MuData
 
 TINY: dict[str, Any] = {
     "embed_dim": 16,
@@ -91,3 +91,53 @@ def trained_model(_trained: PETRI) -> PETRI:
 def rng() -> np.random.Generator:
     """A seeded generator."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def make_planted() -> Callable[..., MuData]:
+    """Make a screen whose activations ``X_sae`` are known: one dimension per program, and three others.
+
+    Dimensions 0 to 5 are the six programs, active only in cells that show them and only in modalities in which they
+    are visible (0 to 3 in both, 4 in images, 5 in RNA), with a little noise. 6 is the cell cycle, 7 is silent, 8 is
+    noise.
+    """
+
+    def make(**changes: Any) -> MuData:
+        mdata = petri_scvi.datasets.synthetic_screen(
+            **{"n_cells": 1600, "n_pathways": 6, "image_size": 8, "n_genes": 120, **changes}
+        )
+        truth = mdata.uns["synthetic_screen"]
+        pathway_of = truth["perturbations"].set_index("perturbation")["pathway"]
+        blind = {"image": "rna-only", "rna": "image-only"}
+        rng = np.random.default_rng(0)
+        parts = []
+        for name, adata in mdata.mod.items():
+            pathway = adata.obs["perturbation"].astype(str).map(pathway_of).to_numpy()
+            columns = [
+                adata.obs["true_effect"].to_numpy() * (pathway == program.pathway) * (program.visibility != blind[name])
+                for program in truth["programs"].itertuples()
+            ]
+            cycle = np.maximum(adata.obs["true_cell_cycle"].to_numpy() - 0.5, 0)
+            noise = rng.exponential(size=adata.n_obs) * (rng.random(adata.n_obs) < 0.3)
+            columns += [cycle, np.zeros(adata.n_obs), noise]
+            parts.append(np.stack(columns, axis=1))
+        mdata.obsm["X_sae"] = sparse.csr_matrix(np.vstack(parts).astype(np.float32))
+        mdata["image"].obsm["image_features"] = mdata["image"].obsm["true_morphology"]
+        return mdata
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _planted(make_planted: Callable[..., MuData]) -> MuData:
+    return make_planted()
+
+
+@pytest.fixture
+def planted(_planted: MuData) -> MuData:
+    """A screen with known activations; results written to it are the test's own, its cells are shared."""
+    with columns_stay_in_modalities():
+        mdata = MuData(dict(_planted.mod))
+    mdata.obsm["X_sae"] = _planted.obsm["X_sae"]
+    mdata.uns.update(_planted.uns)
+    return mdata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+
+def require(module: str, extra: str) -> Any:
+    """Import an optional package, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'{module} is missing; run pip install "petri-scvi[{extra}]"', name=module) from error
 
 
 def check_sizes(**sizes: int) -> None:

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from petri_scvi.baselines import DINOv2
 from petri_scvi.baselines._dinov2 import _crop_size
-from petri_scvi.baselines._intensities import channel_range, to_unit_range
 from petri_scvi.dataloaders import open_rows
+from petri_scvi.imaging import channel_range, to_unit_range
 
 transformers = pytest.importorskip("transformers")
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
-from petri_scvi._checks import check_sizes
-from petri_scvi.baselines._intensities import channel_position, channel_range, to_unit_range
+from petri_scvi._checks import check_sizes, require
 from petri_scvi.baselines._measure import GROUPS, measure_cells
-from petri_scvi.baselines._optional import require
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.dataloaders import rows_by_context
+from petri_scvi.imaging import channel_position, channel_range, measure_rows
 from petri_scvi.model._registered import context_codes
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from petri_scvi.dataloaders import RowReader
 
-CELLS_PER_TASK = 16
 MAX_MISSING = 0.05
 """Largest share of cells in which a feature may be undefined."""
 
@@ -182,21 +180,9 @@ class ImageFeatures(UnimodalModel):
         self, reader: RowReader, rows: NDArray[np.integer], show_progress: bool
     ) -> tuple[NDArray[np.float64], list[str]]:
         """All features of some cells, and their names."""
-        joblib = require("joblib", "features")
-        parts = [rows[start : start + CELLS_PER_TASK] for start in range(0, len(rows), CELLS_PER_TASK)]
-        # Read as processes ask for more: the crops of all cells need not fit into memory.
-        tasks = (
-            joblib.delayed(measure_cells)(
-                to_unit_range(reader.read(part), self._low, self._high),
-                self._mask_position,
-                self._channels,
-                self.groups,
-            )
-            for part in parts
-        )
-        results = joblib.Parallel(n_jobs=self.n_jobs, return_as="generator")(tasks)
-        measured = list(track(results, "Measuring cells", total=len(parts), disable=not show_progress))
-        return np.concatenate([values for values, _ in measured]), measured[0][1]
+        measure = partial(measure_cells, mask_channel=self._mask_position, channels=self._channels, groups=self.groups)
+        scale = (self._low, self._high)
+        return measure_rows(reader, rows, scale, measure, n_jobs=self.n_jobs, show_progress=show_progress)
 
     def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         filled = np.where(np.isfinite(values), values, self._median)

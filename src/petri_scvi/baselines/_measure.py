@@ -1,4 +1,4 @@
-"""Measure cells with cp_measure, in a process of its own if need be."""
+"""Measure cells with cp_measure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
-from petri_scvi.baselines._optional import require
+from petri_scvi._checks import require
+from petri_scvi.imaging import cell_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +30,6 @@ GROUPS = (
     "correlation_rwc",
 )
 """Kinds of measurement, by the names that cp_measure gives them."""
-
-
-def cell_mask(channel: NDArray[np.floating]) -> NDArray[np.int32]:
-    """The cell in a crop: the largest object above Otsu's threshold, holes filled; shape ``(H, W)``, 1 inside.
-
-    The whole crop if the channel is constant.
-    """
-    otsu = require("skimage.filters", "features").threshold_otsu
-    if channel.min() == channel.max():
-        return np.ones(channel.shape, dtype=np.int32)
-    labels, _ = ndimage.label(channel > otsu(channel))
-    largest = np.bincount(labels.ravel())[1:].argmax() + 1
-    return ndimage.binary_fill_holes(labels == largest).astype(np.int32)
 
 
 def measure_cells(

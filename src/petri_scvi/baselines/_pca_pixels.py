@@ -9,8 +9,8 @@ from sklearn.decomposition import IncrementalPCA
 from sklearn.utils import gen_batches
 
 from petri_scvi._checks import check_sizes
-from petri_scvi.baselines._intensities import channel_moments
 from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.imaging import channel_moments
 
 if TYPE_CHECKING:
     from mudata import MuData

@@ -96,7 +96,7 @@ def draw_montage(ax: Axes, rows: Sequence[NDArray[np.floating]], names: Sequence
     """Draw rows of pictures, each of shape ``(n, H, W, 3)``; short rows end in white."""
     n_columns, height = max(len(row) for row in rows), max(row.shape[1] for row in rows)
     full = [np.pad(row, ((0, n_columns - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=1.0) for row in rows]
-    ax.imshow(np.concatenate([_montage_row(row) for row in full]), interpolation="nearest")
+    ax.imshow(np.concatenate([join_pictures(row) for row in full]), interpolation="nearest")
     ax.set_yticks([i * (height + 1) + (height - 1) / 2 for i in range(len(rows))], names)
     ax.set_xticks([])
     ax.tick_params(length=0)
@@ -138,7 +138,7 @@ def _colour(images: NDArray[np.floating], colours: Sequence[str]) -> NDArray[np.
     return np.where(np.isnan(images).any(axis=1)[..., None], 0.85, np.clip(rgb, 0, 1))
 
 
-def _montage_row(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
+def join_pictures(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
     """Side by side with a white pixel between; shapes ``(n, H, W, 3)`` -> ``(H + 1, n * (W + 1), 3)``."""
     framed = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
     return np.concatenate(list(framed), axis=1)

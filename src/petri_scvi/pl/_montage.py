@@ -11,7 +11,7 @@ import pandas as pd
 from mudata import MuData
 
 from petri_scvi._checks import check_images, check_sizes
-from petri_scvi._constants import CHANNEL_NAMES_KEY
+from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 
 from ._crops import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
 
@@ -43,17 +43,25 @@ class Montage:
         """Names of the groups, from top to bottom."""
         return list(self.rows)
 
+    def pictures(self, scale: tuple[NDArray[np.floating], NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
+        """Crops of each group in colours, shape ``(n, H, W, 3)``."""
+        colours = self.colours()
+        return {
+            group: colour_channels(read_rows(self.images, rows)[:, self.channels], scale, colours)
+            for group, rows in self.rows.items()
+        }
+
     def draw(self, ax: Axes) -> None:
         """Read the chosen crops and draw them, one row per group."""
-        crops = {group: _read_rows(self.images, rows)[:, self.channels] for group, rows in self.rows.items()}
+        crops = {group: read_rows(self.images, rows)[:, self.channels] for group, rows in self.rows.items()}
         scale = intensity_range(np.concatenate(list(crops.values())))
-        colours = self._colours()
+        colours = self.colours()
         draw_montage(ax, [colour_channels(images, scale, colours) for images in crops.values()], self.groups)
         channel_legend(ax, self.channel_names, colours)
         if not self.is_chosen and len(self.rows) < self.n_groups:
             ax.set_title(f"the largest {len(self.rows)} of {self.n_groups} groups", fontsize="small")
 
-    def _colours(self) -> list[str]:
+    def colours(self) -> list[str]:
         """A channel keeps its colour whatever else is drawn, if there are colours enough."""
         if self.images.shape[1] <= len(CHANNEL_COLOURS):
             return [CHANNEL_COLOURS[channel] for channel in self.channels]
@@ -73,13 +81,7 @@ def choose_crops(
 ) -> Montage:
     """Check the arguments of :func:`petri_scvi.pl.crops` and choose cells; no image is read."""
     check_sizes(n_per_group=n_per_group)
-    adata = _imaging_modality(data, modality)
-    if images_key not in adata.obsm:
-        raise KeyError(
-            f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
-        )
-    images = adata.obsm[images_key]
-    check_images(images, f"obsm[{images_key!r}]")
+    adata, images = _crops_of(data, modality, images_key)
     if group_key not in adata.obs:
         raise KeyError(f"group_key={group_key!r} is not a column of obs; it has {list(adata.obs.columns)}")
     labels = adata.obs[group_key].astype(object)
@@ -95,9 +97,32 @@ def choose_crops(
     return Montage(adata, images, rows, len(rows_of), groups is not None, positions, channel_names)
 
 
+def find_crops(
+    data: AnnData | MuData, *, channels: Sequence[str | int] | None, modality: str, images_key: str
+) -> tuple[AnnData, Any, list[int], list[str]] | None:
+    """Imaging modality, crops, and positions and names of the channels; ``None`` if there are no images at all."""
+    adata = data.mod.get(modality) if isinstance(data, MuData) else data
+    is_default = (modality, images_key) == (IMAGE, IMAGES_KEY)
+    if is_default and (adata is None or images_key not in adata.obsm):
+        return None
+    adata, images = _crops_of(data, modality, images_key)
+    return adata, images, *_channels_to_draw(adata, int(images.shape[1]), channels)
+
+
 def montage_size(n_groups: int, n_per_group: int) -> tuple[float, float]:
     """Width and height of a figure, in inches."""
     return max(3.0, 0.7 * n_per_group + 1.3), 0.7 * n_groups + 0.6
+
+
+def _crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[AnnData, Any]:
+    adata = _imaging_modality(data, modality)
+    if images_key not in adata.obsm:
+        raise KeyError(
+            f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
+        )
+    images = adata.obsm[images_key]
+    check_images(images, f"obsm[{images_key!r}]")
+    return adata, images
 
 
 def _imaging_modality(data: AnnData | MuData, modality: str) -> AnnData:
@@ -150,8 +175,9 @@ def _channels_to_draw(
     return [int(p) for p in positions], [names[int(p)] for p in positions]
 
 
-def _read_rows(images: Any, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Some crops of an array in memory or on disk, shape ``(len(rows), C, H, W)``; rows ascend."""
-    if hasattr(images, "compute"):  # dask: all rows at once, so that no block is read twice
-        return np.asarray(images[rows].compute(), dtype=np.float32)
+def read_rows(images: Any, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Some crops of an array in memory or on disk, shape ``(len(rows), C, H, W)``."""
+    if hasattr(images, "compute"):  # dask: all rows at once and in order, so that no block is read twice
+        unique, place = np.unique(rows, return_inverse=True)
+        return np.asarray(images[unique].compute(), dtype=np.float32)[place]
     return np.stack([np.asarray(images[int(row)], dtype=np.float32) for row in rows])

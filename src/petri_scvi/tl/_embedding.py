@@ -46,7 +46,7 @@ class Slot:
         n_rows = self.shape[0]
         for start in range(0, n_rows, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, n_rows))
-            chunk = _dense(self.array, rows)
+            chunk = read_rows(self.array, rows)
             for transform in transforms:
                 chunk = transform(chunk, rows)
             yield rows, chunk
@@ -83,7 +83,7 @@ class Slot:
         for start in range(0, self.shape[0], CHUNK_ROWS):
             first, last = np.searchsorted(wanted, [start, start + CHUNK_ROWS])
             if first < last:
-                chunk = _dense(self.array, slice(start, min(start + CHUNK_ROWS, self.shape[0])))
+                chunk = read_rows(self.array, slice(start, min(start + CHUNK_ROWS, self.shape[0])))
                 found[order[first:last]] = chunk[wanted[first:last] - start]
         return found
 
@@ -200,13 +200,14 @@ def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArr
     return rows if len(rows) <= n else np.sort(rng.choice(rows, size=n, replace=False))
 
 
-def _dense(array: Any, rows: slice) -> NDArray[np.float64]:
+def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
+    """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
     part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
     if sparse.issparse(part):
         part = part.toarray()
     elif hasattr(part, "compute"):
         part = part.compute()
-    return np.array(part, dtype=np.float64)
+    return np.array(part, dtype=dtype)
 
 
 def _checked(array: Any, key: str) -> Any:

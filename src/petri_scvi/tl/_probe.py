@@ -101,7 +101,7 @@ def probe(
             if labels.dtype.kind == "f":
                 scores = _regress(vectors, labels, method, n_folds, n_neighbors, seed)
             else:
-                vectors, labels = _frequent_classes(vectors, labels, n_folds, obs_key)
+                vectors, labels = frequent_classes(vectors, labels, n_folds, obs_key)
                 scores = _classify(vectors, labels, method, n_folds, n_neighbors, seed)
             rows += [{"modality": modality, "fold": fold} | score for fold, score in enumerate(scores)]
     table = pd.DataFrame(rows)
@@ -129,7 +129,7 @@ def _cells_to_probe(
     return vectors[is_finite], values.to_numpy(dtype=np.float64 if is_number else np.str_)
 
 
-def _frequent_classes(
+def frequent_classes(
     vectors: NDArray[Any], labels: NDArray[Any], n_folds: int, obs_key: str
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)

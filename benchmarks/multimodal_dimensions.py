@@ -1,0 +1,156 @@
+"""Do several modalities share dimensions, and do these mean the same in each?
+
+``python -m benchmarks.multimodal_dimensions --out FOLDER`` trains PETRI, PETRI on permuted contexts and CLIP on a
+synthetic screen with the recipe of the demo, fits sparse autoencoders, and compares the dimensions with the recorded
+truth. What was trained is kept in the folder; a second run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+import petri_scvi
+from benchmarks._systems import Job, contrastive, petri, petri_permuted
+from petri_scvi import datasets, tl
+from petri_scvi._constants import CONTROL, IMAGE, RNA
+from petri_scvi.demo import MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from benchmarks._systems import Row
+
+SYSTEMS: dict[str, Callable[[Job], Iterator[Row]]] = {
+    "PETRI": petri,
+    "PETRI, permuted contexts": petri_permuted,
+    "CLIP": lambda job: contrastive(job, "CLIP", 64, 1),
+}
+PLANS: dict[str, dict[str, Any]] = {"CLIP": {"lr": 2e-3}}
+RECIPE: dict[str, Any] = {"lr": 2e-3, "loss_weights": {"rna": 3.0}}
+
+
+def embed(name: str, seed: int, n_steps: int, folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Embedding of each modality, trained now or before."""
+    path = folder / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}_{n_steps}.npz"
+    if not path.exists():
+        start = time.perf_counter()
+        plan = PLANS.get(name, RECIPE)
+        job = Job(datasets.synthetic_screen(seed), seed, n_steps, MODEL, {}, finished=folder, plan_kwargs=plan)
+        row = next(iter(SYSTEMS[name](job)))
+        np.savez(path, **row.embeddings)
+        print(f"{name}, seed {seed}, {n_steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
+    with np.load(path) as found:
+        return {modality: found[modality] for modality in found}
+
+
+def effects(mdata: MuData, modality: str, codes: sparse.csr_matrix, column: str) -> pd.DataFrame:
+    """Welch's t of each dimension, cells of a group against controls; groups x dimensions."""
+    obs = mdata[modality].obs
+    group = obs["perturbation"].astype(str)
+    if column == "pathway":
+        targets = mdata.uns["synthetic_screen"]["perturbations"]
+        pathway_of = dict(zip(targets["perturbation"], targets["pathway"], strict=True)) | {CONTROL: CONTROL}
+        group = group.map(pathway_of)
+    names, place = np.unique(group.to_numpy(dtype=str), return_inverse=True)
+    indicator = sparse.csr_matrix((np.ones(len(place)), (place, np.arange(len(place)))))
+    n = indicator.sum(axis=1).A1[:, None]
+    mean = (indicator @ codes).toarray() / n
+    variance = (indicator @ codes.multiply(codes)).toarray() / n - mean**2
+    control = list(names).index(CONTROL)
+    t = (mean - mean[control]) / np.sqrt(variance / n + variance[control] / n[control] + 1e-12)
+    return pd.DataFrame(np.delete(t, control, axis=0), index=np.delete(names, control))
+
+
+def agreement(t: dict[str, pd.DataFrame], rng: np.random.Generator) -> tuple[float, float]:
+    """Correlation over perturbations of a dimension's effects in the two modalities: mean over dimensions, and p."""
+    image, rna = (t[name].to_numpy() - t[name].to_numpy().mean(axis=0) for name in (IMAGE, RNA))
+    length = np.linalg.norm(image, axis=0) * np.linalg.norm(rna, axis=0) + 1e-12
+    found = float(((image * rna).sum(axis=0) / length).mean())
+    null = [((image * rna[rng.permutation(len(rna))]).sum(axis=0) / length).mean() for _ in range(999)]
+    return found, (1 + int(np.sum(np.array(null) >= found))) / 1000
+
+
+def by_visibility(
+    mdata: MuData, codes: dict[str, sparse.csr_matrix], kinds: dict[str, NDArray[np.bool_]]
+) -> pd.DataFrame:
+    """How strongly dimensions of each kind answer to programs of each visibility: mean of t squared, 1 by chance."""
+    programs = mdata.uns["synthetic_screen"]["programs"]
+    rows = []
+    for modality, part in codes.items():
+        t = effects(mdata, modality, part, "pathway").loc[programs["pathway"]].to_numpy()
+        for kind, is_kind in kinds.items():
+            row: dict[str, Any] = {"kind": kind, "dimensions": int(is_kind.sum()), "cells": modality}
+            for visibility in ("shared", "image-only", "rna-only"):
+                is_seen = (programs["visibility"] == visibility).to_numpy()
+                row[visibility] = float((t[is_seen][:, is_kind] ** 2).mean()) if is_kind.any() else float("nan")
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def report(mdata: MuData, name: str, embeddings: dict[str, NDArray[np.float32]], max_epochs: float) -> None:
+    """Fit and describe one system, on the embedding as it is and after centering and scaling."""
+    rows_of = {modality: np.asarray(mdata.obsmap[modality]).ravel() > 0 for modality in embeddings}
+    joined = np.empty((mdata.n_obs, embeddings[IMAGE].shape[1]), dtype=np.float32)
+    for modality, embedding in embeddings.items():
+        joined[rows_of[modality]] = embedding
+    spread = {modality: round(float(np.sqrt(e.var(axis=0).sum())), 2) for modality, e in embeddings.items()}
+    offset = float(np.linalg.norm(embeddings[IMAGE].mean(axis=0) - embeddings[RNA].mean(axis=0)))
+    print(f"\n{name}: spread {spread}, distance of the modalities' means {offset:.2f}", flush=True)
+    mdata.obsm["X_raw"] = joined
+    tl.center_scale(mdata, "X_raw", key_added="X_scaled")
+    for key in ("X_raw", "X_scaled"):
+        tl.fit_sae(mdata, key, max_epochs=max_epochs, progress=False)
+        tl.multimodal_dimensions(mdata, {name: "X_sae"})
+        result = mdata.uns["petri_scvi"]["multimodal_dimensions"]
+        fit = mdata.uns["petri_scvi"]["sae"]
+        print(f"{key}\n{result['summary'].to_string(index=False)}\n{fit['table'].to_string(index=False)}", flush=True)
+        is_multimodal = result["table"]["is_multimodal"].to_numpy()
+        shares = {modality: result["table"][f"activity_{modality}"].to_numpy() for modality in (IMAGE, RNA)}
+        within = {modality: (share >= 0.1) & (share <= 0.9) for modality, share in shares.items()}
+        kinds = {"multimodal": is_multimodal}
+        kinds |= {"image": within[IMAGE] & ~within[RNA], "rna": within[RNA] & ~within[IMAGE]}
+        codes = {modality: mdata.obsm["X_sae"][rows_of[modality]] for modality in rows_of}
+        print(by_visibility(mdata, codes, kinds).to_string(index=False, float_format="{:.1f}".format))
+        if is_multimodal.any():
+            some = {modality: part.tocsc()[:, is_multimodal].tocsr() for modality, part in codes.items()}
+            t = {modality: effects(mdata, modality, part, "perturbation") for modality, part in some.items()}
+            mean, p_value = agreement(t, np.random.default_rng(0))
+            print(f"effects of perturbations in the two modalities: mean correlation {mean:.3f}, p {p_value:.3f}")
+        tl.dimension_wells(mdata, progress=False, max_cells=4000)
+        print(mdata.uns["petri_scvi"]["dimension_wells_well"]["summary"].to_string(index=False), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of 64 cells per modality")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the screen and of training")
+    parser.add_argument("--out", type=Path, default=Path("multimodal_dimensions"), help="folder of embeddings")
+    parser.add_argument("--epochs", type=float, default=15, help="of the sparse autoencoder")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
+    for seed in arguments.seeds:
+        mdata = datasets.synthetic_screen(seed)
+        for name in SYSTEMS:
+            report(mdata, name, embed(name, seed, arguments.steps, arguments.out), arguments.epochs)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    main()

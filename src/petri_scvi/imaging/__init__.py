@@ -1,0 +1,16 @@
+"""From image crops to numbers: common intensities, where the cell is, and what can be measured in it."""
+
+from petri_scvi.imaging._intensities import channel_moments, channel_position, channel_range, to_unit_range
+from petri_scvi.imaging._mask import cell_mask
+from petri_scvi.imaging._measurements import measure_crops
+from petri_scvi.imaging._parallel import measure_rows
+
+__all__ = [
+    "cell_mask",
+    "channel_moments",
+    "channel_position",
+    "channel_range",
+    "measure_crops",
+    "measure_rows",
+    "to_unit_range",
+]
