@@ -25,7 +25,7 @@ def require(module: str, extra: str) -> Any:
         raise ImportError(f'{module} is missing; run pip install "petri-scvi[{extra}]"', name=module) from error
 
 
-def check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: Any) -> None:
     """Require whole numbers of at least 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, Integral):
