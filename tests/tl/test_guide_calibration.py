@@ -120,21 +120,36 @@ def calibrate(seed: int) -> tuple[Posterior, dict[str, NDArray[np.float64]]]:
     return posterior, ranks
 
 
+def summarise_ranks(of_runs: list[NDArray[np.float64]]) -> dict[str, float]:
+    """Coverage of 90 % intervals with its standard error, and p-values of uniform ranks.
+
+    Values of one run share its common parameters, so a run is one observation.
+    """
+    covered = np.array([np.mean((rank > 0.05) & (rank < 0.95)) for rank in of_runs])
+    return {
+        "covered": covered.mean(),
+        "error": covered.std(ddof=1) / np.sqrt(len(covered)),
+        "location": ttest_1samp([rank.mean() for rank in of_runs], 0.5).pvalue,
+        "spread": ttest_1samp([np.mean((rank - 0.5) ** 2) for rank in of_runs], 1 / 12).pvalue,
+        "uniform": kstest([rank[0] for rank in of_runs], "uniform").pvalue,
+    }
+
+
 @pytest.mark.long
 def test_ranks_of_the_truth_are_uniform_and_90_percent_intervals_cover_85_to_95_percent() -> None:
-    """Values of one run share its common parameters, so tests are over runs."""
     runs = [calibrate(seed) for seed in range(N_RUNS)]
     r_hat = pd.DataFrame([posterior.diagnostics.set_index("parameter")["r_hat"] for posterior, _ in runs])
-    assert r_hat.max().max() < 1.05, r_hat.max()
-    p_values = {}
-    for name in (*COMMON, *OF_GENES):
-        of_runs = [ranks[name] for _, ranks in runs]
-        covered = np.mean([np.mean((rank > 0.05) & (rank < 0.95)) for rank in of_runs])
-        assert 0.85 < covered < 0.95, (name, covered)
-        p_values[name, "location"] = ttest_1samp([rank.mean() for rank in of_runs], 0.5).pvalue
-        p_values[name, "spread"] = ttest_1samp([np.mean((rank - 0.5) ** 2) for rank in of_runs], 1 / 12).pvalue
-        p_values[name, "uniform"] = kstest([rank[0] for rank in of_runs], "uniform").pvalue
-    assert min(p_values.values()) > 0.01 / len(p_values), p_values
+    names = (*COMMON, *OF_GENES)
+    table = pd.DataFrame([summarise_ranks([ranks[name] for _, ranks in runs]) for name in names], index=names)
+    seen = f"{table}\nlargest R-hat:\n{r_hat.max()}"
+    # The largest of some 15,000 values; a chain that is stuck is far beyond.
+    assert r_hat.max().max() < 1.1, seen
+    assert (r_hat.max(axis=1) < 1.05).mean() >= 0.9, seen
+    # A common parameter is one value per run: 64 of them leave an error of 0.04.
+    slack = 2 * table["error"].where(table.index.isin(COMMON), 0.0)
+    assert table["covered"].between(0.85 - slack, 0.95 + slack).all(), seen
+    p_values = table[["location", "spread", "uniform"]].to_numpy()
+    assert p_values.min() > 0.01 / p_values.size, seen
 
 
 @pytest.mark.long
