@@ -21,7 +21,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 @pytest.mark.parametrize(
-    "backend", ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aot_eager", "inductor"))]
+    "backend",
+    [
+        "eager",
+        pytest.param("aot_eager", marks=pytest.mark.slow),
+        pytest.param("inductor", marks=pytest.mark.long),  # minutes of a C++ compiler
+    ],
 )
 def test_compiled_training_follows_the_same_losses(fit: Callable[..., PETRI], screen: MuData, backend: str) -> None:
     torch._dynamo.reset()
