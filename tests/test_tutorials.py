@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+CONCEPTS = (
+    "import json; print(json.dumps([found['matches'].tolist(), profiles.layers['observed'].shape, str(folder.name)]))"
+)
 SCORES = "import json; print(json.dumps(table['value'].tolist()))"
 
 
@@ -45,3 +48,18 @@ def test_evaluation_runs_again_and_scores_every_embedding(tmp_path: Path) -> Non
     assert len(scores) == (3 + 5) * 6
     assert np.isfinite(scores).all()
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "concepts.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(CONCEPTS))
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    matches, (n_contexts, n_genes), folder = json.loads(notebook.cells[-1].outputs[0].text)
+    assert len(matches) > 0
+    assert all("lipid_droplets" in names for names in matches)
+    assert n_contexts >= 10
+    assert n_genes == 300
+    assert not Path(folder).exists()
+    assert list(tmp_path.iterdir()) == []
