@@ -63,6 +63,7 @@ def learn(make_strong_screen, quiet):
     return learn
 
 
+@pytest.mark.slow
 def test_aligned_means_let_held_out_cells_find_their_gene_in_the_other_modality(learn, retrieval):
     aligned, apart = learn(False), learn(False, alignment_weight=0.0)
     assert retrieval(aligned) > 0.8
@@ -72,6 +73,7 @@ def test_aligned_means_let_held_out_cells_find_their_gene_in_the_other_modality(
         assert reconstruction.iloc[-1] < 0.8 * reconstruction.iloc[0]
 
 
+@pytest.mark.slow
 def test_permuted_contexts_teach_nothing_about_held_out_cells(learn, retrieval):
     assert retrieval(learn(True)) < 0.65
 
@@ -142,7 +144,7 @@ def test_contexts_of_one_modality_are_reconstructed(embedded, quiet):
         modality.obs.loc[modality.obs_names[20:40], "perturbation"] = "shared too"
     with pytest.warns(UserWarning, match="one modality only.*not aligned with anything"):
         model = _build(embedded)
-    model.train(max_epochs=30, n_contexts_per_minibatch=4, n_cells_per_context=4, **quiet)
+    model.train(max_epochs=16, n_contexts_per_minibatch=4, n_cells_per_context=4, **quiet)
     assert model.history["train_loss_rna"].iloc[-1, 0] < model.history["train_loss_rna"].iloc[0, 0]
 
 

@@ -113,6 +113,7 @@ def test_pixels_that_fit_one_batch_are_embedded_as_by_exact_pca(screen):
     assert_same_up_to_signs(model.get_latent_representation(), expected)
 
 
+@pytest.mark.slow
 def test_pixels_in_batches_are_embedded_as_by_incremental_pca_of_the_whole(screen):
     model = fit(PCAPixels, screen, n_components=6, fit_batch_size=50, seed=3)
     pixels = normalised_pixels(screen)
@@ -128,6 +129,7 @@ def test_batches_explain_nearly_the_variance_that_exact_pca_explains(screen):
 
 
 @pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
+@pytest.mark.slow
 def test_images_on_disk_read_row_by_row_give_the_same(make_screen, on_disk, monkeypatch):
     expected = fit(PCAPixels, make_screen(), fit_batch_size=64).get_latent_representation()
     monkeypatch.setattr(_row_reader, "CHUNK_BYTES", 4096)

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pytest
 from anndata import AnnData
 
 from petri_scvi.tl import _embedding, aggregate_profiles, center_scale, whiten
 
-if TYPE_CHECKING:
-    import pytest
 
-
+@pytest.mark.slow
 def test_the_steps_in_place_need_less_than_a_third_of_the_array_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_embedding, "CHUNK_ROWS", 1024)  # as small beside this array as it is beside a large one
     n_cells, rng = 100_000, np.random.default_rng(0)

@@ -71,6 +71,7 @@ def test_a_perturbation_in_another_replicate_mix_is_no_effect(make_cells: MakeCe
     assert free.loc["GENE0", "is_active"]
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_without_effect(make_cells: MakeCells) -> None:
     p_values: list[float] = []
     for seed in range(200):
@@ -100,6 +101,7 @@ def test_what_cannot_be_tested_is_counted(make_cells: MakeCells) -> None:
     assert table.drop("GENE0")["q_value"].notna().all()
 
 
+@pytest.mark.slow
 def test_scaling_on_few_controls_makes_nothing_active(make_cells: MakeCells) -> None:
     """Controls lie closer to the origin than other cells, once they are what the scaling was estimated on."""
     p_values: list[float] = []
