@@ -32,7 +32,7 @@ def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
     assert isinstance(mdata["image"], anndata.AnnData)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_scanpy_finds_neighbours_of_more_cells_than_it_compares_one_by_one(rng):
     cells = anndata.AnnData(rng.normal(size=(8200, 8)).astype(np.float32))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
     "backend",
     [
         "eager",
-        pytest.param("aot_eager", marks=pytest.mark.slow),
+        pytest.param("aot_eager", marks=pytest.mark.long),
         pytest.param("inductor", marks=pytest.mark.long),  # minutes of a C++ compiler
     ],
 )
