@@ -12,12 +12,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test oracles lint docs clean
+.PHONY: help demo test slow oracles lint docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/"
 	@echo "make test               run the default test suite"
+	@echo "make slow               run what takes longer than the default suite allows"
 	@echo "make oracles            compare the scores with other implementations"
 	@echo "make lint               ruff and mypy"
 	@echo "make docs               build docs/_build/html"
@@ -26,8 +27,15 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/python -m petri_scvi.demo --data $(DATA) --out petri_demo
 
+# A process per core, each of one thread. The tests of a file share fixtures, so they stay together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Training runs that show the mechanism, the demo, several processes.
+slow: $(VENV)/.installed
+	$(PYTEST) -m "slow and not gpu and not network and not real"
 
 # Missing oracles skip their tests; here a skip is a failure.
 oracles: $(VENV)/.oracles-installed

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     import pandas as pd
+    from anndata import AnnData
     from numpy.typing import NDArray
 
 
@@ -125,6 +126,24 @@ def check_images(images: Any, where: str) -> None:
             f"{where} has dtype {images.dtype}; expected integers as captured (uint8, uint16) or floats. "
             "Convert with images.astype('uint8')."
         )
+
+
+def crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[AnnData, Any]:
+    """Cells with images, an AnnData itself or a modality of a MuData, and their crops of shape (n, C, H, W)."""
+    adata = data
+    if isinstance(data, MuData):
+        if modality not in data.mod:
+            raise KeyError(
+                f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name the one with crops."
+            )
+        adata = data.mod[modality]
+    if images_key not in adata.obsm:
+        raise KeyError(
+            f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
+        )
+    images = adata.obsm[images_key]
+    check_images(images, f"obsm[{images_key!r}]")
+    return adata, images
 
 
 def check_finite_images(chunks: Iterable[NDArray[Any]], where: str) -> None:

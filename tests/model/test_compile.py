@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 @pytest.mark.parametrize(
     "backend",
     [
-        "eager",
+        pytest.param("eager", marks=pytest.mark.slow),
         pytest.param("aot_eager", marks=pytest.mark.long),
         pytest.param("inductor", marks=pytest.mark.long),  # minutes of a C++ compiler
     ],

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_sizes, require
-from petri_scvi.baselines._optional import choose_device
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.imaging import channel_position, channel_range, to_unit_range
+from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ import torch
 from torch.nn.functional import normalize
 
 from petri_scvi._checks import check_sizes
-from petri_scvi.baselines._optional import choose_device
 from petri_scvi.baselines._scgpt_network import read_checkpoint
 from petri_scvi.baselines._scgpt_tokens import make_tokens, match_genes
 from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
     from pathlib import Path

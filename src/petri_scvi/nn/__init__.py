@@ -2,6 +2,7 @@
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock
 from petri_scvi.nn._decoders import ExpressionDecoder, ImageDecoder
+from petri_scvi.nn._device import choose_device
 from petri_scvi.nn._expression_encoder import ExpressionEncoder
 from petri_scvi.nn._image_encoder import ImageEncoder
 from petri_scvi.nn._losses import masked_mean, negative_binomial_nll
@@ -22,6 +23,7 @@ __all__ = [
     "Modality",
     "SelfAttentionBlock",
     "SetTransformer",
+    "choose_device",
     "masked_mean",
     "negative_binomial_nll",
     "patchify",

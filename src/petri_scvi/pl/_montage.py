@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from petri_scvi._checks import check_images, check_sizes
+from petri_scvi._checks import check_sizes, crops_of
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 
 from ._crops import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
@@ -81,7 +81,7 @@ def choose_crops(
 ) -> Montage:
     """Check the arguments of :func:`petri_scvi.pl.crops` and choose cells; no image is read."""
     check_sizes(n_per_group=n_per_group)
-    adata, images = _crops_of(data, modality, images_key)
+    adata, images = crops_of(data, modality, images_key)
     if group_key not in adata.obs:
         raise KeyError(f"group_key={group_key!r} is not a column of obs; it has {list(adata.obs.columns)}")
     labels = adata.obs[group_key].astype(object)
@@ -105,32 +105,13 @@ def find_crops(
     is_default = (modality, images_key) == (IMAGE, IMAGES_KEY)
     if is_default and (adata is None or images_key not in adata.obsm):
         return None
-    adata, images = _crops_of(data, modality, images_key)
+    adata, images = crops_of(data, modality, images_key)
     return adata, images, *_channels_to_draw(adata, int(images.shape[1]), channels)
 
 
 def montage_size(n_groups: int, n_per_group: int) -> tuple[float, float]:
     """Width and height of a figure, in inches."""
     return max(3.0, 0.7 * n_per_group + 1.3), 0.7 * n_groups + 0.6
-
-
-def _crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[AnnData, Any]:
-    adata = _imaging_modality(data, modality)
-    if images_key not in adata.obsm:
-        raise KeyError(
-            f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
-        )
-    images = adata.obsm[images_key]
-    check_images(images, f"obsm[{images_key!r}]")
-    return adata, images
-
-
-def _imaging_modality(data: AnnData | MuData, modality: str) -> AnnData:
-    if not isinstance(data, MuData):
-        return data
-    if modality not in data.mod:
-        raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name the one with crops.")
-    return data.mod[modality]
 
 
 def _groups_to_draw(

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+MIN_CELLS = 10
+"""Cells with a value that a correlation is computed from, at least."""
+
 
 class Strata:
     """Groups of cells whose means are removed before correlating, such as batches; one group if there is no column.

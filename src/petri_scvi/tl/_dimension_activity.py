@@ -9,7 +9,7 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
-from ._embedding import CHUNK_ROWS, find_slots
+from ._embedding import CHUNK_ROWS, find_slots, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def activity(slots: Sequence[Slot]) -> tuple[pd.DataFrame, pd.Series]:
         modality = slot.cells["modality"].to_numpy()
         for start in range(0, slot.shape[0], CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-            part, names = sparse.csr_matrix(_rows(slot.array, rows)), modality[rows]
+            part, names = sparse.csr_matrix(take_rows(slot.array, rows)), modality[rows]
             for name in pd.unique(names[pd.notna(names)]):
                 is_here = names == name
                 counts[str(name)] = counts.get(str(name), 0) + (part[is_here] > 0).sum(axis=0).A1
@@ -108,13 +108,8 @@ def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) ->
     return (shares >= min_activity) & (shares <= max_activity)
 
 
-def _rows(array: Any, rows: slice) -> Any:
-    part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
-    return part.compute() if hasattr(part, "compute") else part
-
-
 def _check_activations(slot: Slot) -> None:
-    values = slot.array.data if sparse.issparse(slot.array) else np.asarray(_rows(slot.array, slice(0, CHUNK_ROWS)))
+    values = slot.array.data if sparse.issparse(slot.array) else np.asarray(take_rows(slot.array, slice(0, CHUNK_ROWS)))
     if len(values) and values.min() < 0:
         raise ValueError(
             f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "

@@ -12,7 +12,7 @@ from scipy import sparse
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import RNA, SAE_KEY
 
-from ._correlation import Strata, adjust_listed, correlation_p_values
+from ._correlation import MIN_CELLS, Strata, adjust_listed, correlation_p_values
 from ._dimensions import find_activations
 from ._results import write_result
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ._dimensions import Activations
 
-MIN_CELLS = 10
 CONSTANT = 1e-6
 """A column does not vary if its variance is less than this share of its mean square."""
 
@@ -95,7 +94,7 @@ def dimension_genes(
     (activations,) = find_activations(data, key, modality)
     adata = activations.adata
     expression = log_normalised(adata, layer, is_normalized)[activations.rows]
-    tested_genes = np.flatnonzero(np.diff(expression.tocsc().indptr) >= min_cells)
+    tested_genes = np.flatnonzero(expression.getnnz(axis=0) >= min_cells)
     tested = np.flatnonzero(activations.n_nonzero() >= min_cells)
     if not (len(tested) and len(tested_genes)):
         raise ValueError(

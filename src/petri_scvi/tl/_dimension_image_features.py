@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, SAE_KEY
 
-from ._correlation import Strata, correlation_p_values
+from ._correlation import MIN_CELLS, Strata, correlation_p_values
 from ._dimensions import find_activations
 from ._image_features import FEATURES_KEY
 from ._results import adjust, write_result
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._dimensions import Activations
-
-MIN_CELLS = 10
 
 
 def dimension_image_features(

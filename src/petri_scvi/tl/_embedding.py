@@ -202,12 +202,14 @@ def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArr
 
 def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
     """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
+    part = take_rows(array, rows)
+    return np.array(part.toarray() if sparse.issparse(part) else part, dtype=dtype)
+
+
+def take_rows(array: Any, rows: slice) -> Any:
+    """Some neighbouring rows, in memory; sparse if the matrix is."""
     part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
-    if sparse.issparse(part):
-        part = part.toarray()
-    elif hasattr(part, "compute"):
-        part = part.compute()
-    return np.array(part, dtype=dtype)
+    return part.compute() if hasattr(part, "compute") else part
 
 
 def _checked(array: Any, key: str) -> Any:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from mudata import MuData
 
-from petri_scvi._checks import check_images, check_sizes, require
+from petri_scvi._checks import check_sizes, crops_of, require
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.imaging import channel_position, channel_range, measure_crops, measure_rows
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from mudata import MuData
 
 FEATURES_KEY = "image_features"
 """``obsm`` slot of the measurements."""
@@ -93,13 +93,7 @@ def image_features(
     require("skimage", "images")
     if max_cells is not None:
         check_sizes(max_cells=max_cells)
-    adata = imaging_modality(data, modality)
-    if images_key not in adata.obsm:
-        raise KeyError(
-            f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
-        )
-    images = adata.obsm[images_key]
-    check_images(images, f"obsm[{images_key!r}]")
+    adata, images = crops_of(data, modality, images_key)
     every = _channel_names(adata, int(images.shape[1]))
     positions = range(len(every)) if channels is None else [channel_position(c, every) for c in channels]
     names = [every[position] for position in positions]
@@ -120,15 +114,6 @@ def image_features(
     parameters: dict[str, Any] = {"max_cells": max_cells, "channels": names, "mask_channel": mask_channel, "seed": seed}
     parameters |= {"modality": modality, "images_key": images_key}
     write_result(data, FEATURES_KEY, {"n_cells": len(rows)}, parameters)
-
-
-def imaging_modality(data: AnnData | MuData, modality: str) -> AnnData:
-    """The modality with images; an AnnData is one."""
-    if not isinstance(data, MuData):
-        return data
-    if modality not in data.mod:
-        raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name one of these.")
-    return data.mod[modality]
 
 
 def _channel_names(adata: AnnData, n_channels: int) -> list[str]:

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from petri_scvi.nn import ImageEncoder
+from petri_scvi.nn import ImageEncoder, choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,7 +196,7 @@ class _Images:
 
     def __init__(self, crops: NDArray[Any], training: NDArray[np.intp]) -> None:
         self.crops = crops
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device("auto")
         some = crops[training[:: max(1, len(training) // 2000)]].astype(np.float64)
         self.mean = some.mean(axis=(0, 2, 3), keepdims=True)
         std = some.std(axis=(0, 2, 3), keepdims=True)

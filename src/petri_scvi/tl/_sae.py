@@ -13,6 +13,7 @@ import torch
 from rich.progress import track
 from scipy import sparse
 
+from petri_scvi.nn import choose_device
 from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
 
 from ._embedding import finite_rows, read_rows
@@ -249,13 +250,6 @@ def fit_autoencoder(
 def learning_rate(n_dimensions: int) -> float:
     """Learning rate of Adam; it falls with the root of the width, as in :cite:t:`Gao2025`."""
     return 1e-3 * float(np.sqrt(2**14 / n_dimensions))
-
-
-def choose_device(accelerator: str) -> torch.device:
-    """Device by the name that torch or Lightning gives it; a GPU for ``"auto"`` if there is one."""
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
 
 
 def _rate(step: int, n_steps: int) -> float:
