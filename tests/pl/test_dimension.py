@@ -123,6 +123,10 @@ def test_no_word_leaves_the_figure(described: MuData, size: int) -> None:
                 assert box.x1 <= width + 1
                 assert box.y0 >= -1
                 assert box.y1 <= height + 1
+        panel = axes["perturbations"]
+        (legend,) = panel.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["image", "rna"]
+        assert not legend.get_window_extent().overlaps(panel.xaxis.label.get_window_extent())
 
 
 @pytest.mark.parametrize("number", [-1, 9, 0.0, True])

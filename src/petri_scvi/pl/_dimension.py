@@ -8,7 +8,7 @@ import numpy as np
 
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
 
-from ._axes import new_figure, outer_legend
+from ._axes import new_figure
 from ._colours import PALETTE, REFERENCE, palette
 from ._dimension_results import N_PERTURBATIONS, DimensionResults, example_montage
 
@@ -128,7 +128,9 @@ def _draw_perturbations(ax: Axes, found: Dimension, perturbation_key: str) -> No
     _name_rows(ax, list(top.index))
     ax.set(xlabel="Mean activation", title=f"{perturbation_key.replace('_', ' ').capitalize()}s")
     ax.margins(x=0.1)
-    outer_legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, handlelength=1)
+    # Of the panel's figure: below the axes, its place would depend on how large the label under them is.
+    options = {"fontsize": "small", "frameon": False, "columnspacing": 1.2, "handlelength": 1}
+    ax.figure.legend(loc="outside lower center", ncols=2, **options)
 
 
 def _draw_findings(ax: Axes, top: pd.DataFrame, kind: str, alpha: float) -> None:
