@@ -159,7 +159,7 @@ def test_patches_cut_the_crop_into_sixteen_or_more() -> None:
     [
         ({"level": "cell"}, ValueError, "no cell was measured in both modalities.*level='context'"),
         ({"level": "guide"}, ValueError, "level='guide' is not accepted"),
-        ({"n_folds": 13}, ValueError, "24 contexts are too few for n_folds=13"),
+        ({"n_folds": 13}, ValueError, "24 contexts are too few for n_folds=13, which needs 26. Pass fewer folds"),
         ({"n_folds": 1}, ValueError, "n_folds=1 is not accepted"),
         ({"key": "X_vit"}, KeyError, "has no 'X_vit'; it has"),
         ({"layer": "counts"}, KeyError, "layer='counts' is not in"),

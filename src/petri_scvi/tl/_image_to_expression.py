@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ._image_regression import Regression
     from ._image_rows import RegressionRows
 
+MIN_FIT_ROWS = 4
+"""Rows to learn from in each fold: two of them only say when to stop."""
 LOW_R2 = 0.2
 """The paper counts the genes below this."""
 
@@ -117,10 +120,12 @@ def image_to_expression_r2(
     unit, rows = _choose_rows(mdata, level, context_key, layer, max_cells, np.random.default_rng(seed))
     array = image_inputs(mdata, key)
     n_rows = len(rows.targets)
-    if n_rows < 2 * n_folds:
+    n_fit = n_rows - math.ceil(n_rows / n_folds)
+    if n_rows < 2 * n_folds or n_fit < MIN_FIT_ROWS:
+        needed = max(2 * n_folds, math.ceil(MIN_FIT_ROWS * n_folds / (n_folds - 1)))
         raise ValueError(
-            f"{n_rows} {unit}s are too few for n_folds={n_folds}, which needs twice as many. Pass fewer folds, or data "
-            f"with more {unit}s in both modalities."
+            f"{n_rows} {unit}s are too few for n_folds={n_folds}, which needs {needed}. Pass "
+            f"{'fewer folds' if n_folds > 2 else 'more folds'}, or data with more {unit}s in both modalities."
         )
     r2 = _cross_validate(read_cells(array, rows.image_cells), rows, regression, n_folds, seed, progress)
     if np.isnan(r2).all():
