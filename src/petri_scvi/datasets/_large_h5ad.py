@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -20,7 +21,7 @@ BLOCK_BYTES = 2**26
 """Rows are read in blocks of about this many bytes."""
 
 
-def read_table(file: h5py.File, name: str, needed: Sequence[str]) -> pd.DataFrame:
+def read_table(file: h5py.Group, name: str, needed: Sequence[str]) -> pd.DataFrame:
     """``obs`` or ``var``.
 
     Raises
@@ -28,11 +29,16 @@ def read_table(file: h5py.File, name: str, needed: Sequence[str]) -> pd.DataFram
     KeyError
         A needed column is missing: the file has another layout than its publisher's.
     """
-    table = read_elem(file[name])
+    with warnings.catch_warnings():
+        # Files of 2022 say less of themselves than today's, and are read all the same.
+        warnings.filterwarnings("ignore", message=".*was written without encoding metadata")
+        table = read_elem(file[name])
+    if len(table) and isinstance(table.index[0], bytes):
+        table.index = table.index.map(bytes.decode)
     missing = [column for column in needed if column not in table]
     if missing:
         raise KeyError(
-            f"{file.filename} has no column {missing} in {name}; it has {list(table.columns)}. It is not the file that "
+            f"{file.file.filename} has no column {missing} in {name}; it has {list(table.columns)}. It is not the file that "
             "this reader was written for; compare with the publisher's description."
         )
     return table

@@ -107,7 +107,8 @@ def periscope(
     cells = cells[cells[PLATE].str[-1].isin(list(plates))]
     if cells.empty:
         raise ValueError(f"none of the guides of {list(genes)} has cells on the plates of screen={screen!r}")
-    sites = cells.groupby([PLATE, WELL, SITE]).size().sort_values(ascending=False, kind="stable").index[:max_sites]
+    n_cells = cells.groupby([PLATE, WELL, SITE]).size().sort_values(ascending=False, kind="stable")
+    sites: list[tuple[str, str, str]] = list(n_cells.index[:max_sites])
     entries = [_field_entry(batch, *site, channel) for site in sites for channel in PERISCOPE_CHANNELS]
     fetch_all(entries, cache_dir)  # the room for all is checked first
     parts = [_cut(cells, site, batch, image_size, cache_dir) for site in sites]

@@ -111,12 +111,11 @@ def perturb_multi(
     chunks, positions = _check_chunks(chunks), _check_channels(channels)
     key = zlib.crc32(repr((chunks, positions)).encode())
     names = [f"perturb_multi/{kind}_{chunks[0]}_{len(chunks)}_{key:08x}.h5ad" for kind in ("image", "rna")]
-    found = [find_file(name, cache_dir) for name in names]
-    if None in found:
-        folder = writable_folder(cache_dir)
-        found = [folder / name for name in names]
-        _convert(chunks, positions, found[0], found[1], cache_dir, progress)
-    image, rna = open_images(found[0]), read_h5ad(found[1])
+    image_path, rna_path = (find_file(name, cache_dir) for name in names)
+    if image_path is None or rna_path is None:
+        image_path, rna_path = (writable_folder(cache_dir) / name for name in names)
+        _convert(chunks, positions, image_path, rna_path, cache_dir, progress)
+    image, rna = open_images(image_path), read_h5ad(rna_path)
     return assemble_screen(image, rna, uns={UNS_KEY: dict(rna.uns.pop(UNS_KEY))})
 
 
@@ -175,7 +174,7 @@ def _convert(
         rows = row_of.loc[cells].to_numpy()
         raw = file["raw"] if "raw" in file else file
         expression = read_rows(raw["X"], rows, is_counts=False, progress=progress)
-        var = pd.DataFrame(index=read_elem(raw["var"]).index.astype(str))
+        var = pd.DataFrame(index=read_table(raw, "var", []).index.astype(str))
     is_empty = np.asarray(expression.sum(axis=1)).ravel() == 0
     cells, obs = cells[~is_empty], obs.iloc[rows[~is_empty]]
     table = standard_obs(
@@ -200,7 +199,7 @@ def _read_proteins(path: Path, cells: pd.Index) -> tuple[np.ndarray, np.ndarray]
     with h5py.File(path, "r") as file:
         names = read_table(file, "obs", ["cell_name"])["cell_name"].astype(str)
         values = read_elem(file["X"])
-        stains = read_elem(file["var"]).index.astype(str).to_numpy(dtype=object)
+        stains = read_table(file, "var", []).index.astype(str).to_numpy(dtype=object)
     values = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float32)
     row = pd.Series(np.arange(len(names)), index=names)
     row = row[~row.index.duplicated()].reindex(cells)
