@@ -2,98 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import os
-import tarfile
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from scipy import sparse
 
 from petri_scvi import PETRI
-from petri_scvi.datasets import _perturb_multi, _perturb_multi_images, perturb_multi
+from petri_scvi.datasets import _perturb_multi_images, perturb_multi
+from petri_scvi.datasets._perturb_multi import plan_perturb_multi
 from petri_scvi.datasets._registry_public import (
     PERTURB_MULTI_CHANNELS,
     PERTURB_MULTI_CHUNKS,
     PERTURB_MULTI_IMAGES,
-    PERTURB_MULTI_PROTEIN,
     PERTURB_MULTI_RNA,
 )
+from tests.tiny_perturb_multi import CELLS, CHUNKS, EMPTY, N_GENES, TARGETS, crop, write_cache, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-N_CELLS, N_GENES, SIZE = 48, 6, 8
-CELLS = [str(10**38 + 7 * i) for i in range(N_CELLS)]  # as long as the published names
-TARGETS = ["control", "Pten", "Mtor", None]
-
-
-def crop(cell: int) -> np.ndarray:
-    return np.random.default_rng(cell).random((18, SIZE, SIZE)).astype(np.float32)
-
-
-def write_tar(path: Path, crops: dict[str, np.ndarray], key: str = "x") -> None:
-    with tarfile.open(path, "w") as archive:
-        for cell, values in crops.items():
-            stream = io.BytesIO()
-            np.savez_compressed(stream, **{key: values})  # type: ignore[arg-type]
-            member = tarfile.TarInfo(f"{cell}.npz")
-            member.size = stream.tell()
-            archive.addfile(member, io.BytesIO(stream.getvalue()))
-
-
-@pytest.fixture(autouse=True)
-def _any_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published files are longer than the tiny ones."""
-    for name in ("PERTURB_MULTI_RNA", "PERTURB_MULTI_PROTEIN"):
-        entry = getattr(_perturb_multi, name)
-        monkeypatch.setattr(_perturb_multi, name, dataclasses.replace(entry, is_size_exact=False))
-
 
 @pytest.fixture
-def folder(tmp_path: Path, user_cache: Path) -> Path:
+def folder(tmp_path: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that has the transcriptomes, the proteins and two of the tar files."""
-    place = tmp_path / "cache"
-    (place / "perturb_multi").mkdir(parents=True)
-    target = [TARGETS[i % 4] for i in range(N_CELLS)]
-    obs = pd.DataFrame(
-        {
-            "fov": np.arange(N_CELLS),
-            "x": np.linspace(-1, 1, N_CELLS),
-            "batch": pd.Categorical([str(i // 8 % 3) for i in range(N_CELLS)]),
-            "cell_type": pd.Categorical(["Hep"] * N_CELLS),
-            "singlet_gene": pd.Categorical(target),
-            "singlet_name": pd.Categorical([t and f"{t}_g{i % 2}" for i, t in enumerate(target)]),
-        },
-        index=pd.Index(CELLS, name="id"),
-    )
-    counts = np.random.default_rng(0).poisson(2.0, (N_CELLS, N_GENES)).astype(float)
-    counts[4] = 0  # a control without any expression
-    level = np.log1p(93 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    genes = pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)])
-    rna = AnnData(level - level.mean(axis=0), obs=obs, var=genes)  # X is scaled, raw.X is not
-    rna.raw = AnnData(level, obs=obs, var=genes)
-    rna.write_h5ad(place / PERTURB_MULTI_RNA.file_name)
-    names = pd.DataFrame({"cell_name": CELLS[:40]}, index=[str(i) for i in range(40)])
-    stains = pd.DataFrame(index=list(PERTURB_MULTI_CHANNELS))
-    AnnData(np.arange(40.0)[:, None] * np.ones(18), obs=names, var=stains).write_h5ad(
-        place / PERTURB_MULTI_PROTEIN.file_name
-    )
-    for chunk, cells in (("aa", range(20, 0, -1)), ("ab", range(25, 46))):  # not in the order of the table
-        crops = {CELLS[i]: crop(i) for i in cells} | {f"{chunk}_in_no_table": crop(99)}
-        write_tar(place / PERTURB_MULTI_IMAGES[chunk].file_name, crops)
-    return place
+    write_cache(tmp_path / "cache", monkeypatch)
+    return tmp_path / "cache"
 
 
 def test_image_and_transcriptome_are_of_the_same_cell(folder: Path) -> None:
     mdata = perturb_multi(["aa", "ab"], cache_dir=folder, progress=False)
-    expected = [i for i in (*range(20, 0, -1), *range(25, 46)) if TARGETS[i % 4] is not None and i != 4]
+    expected = [i for cells in CHUNKS.values() for i in cells if TARGETS[i % 4] is not None and i != EMPTY]
     image, rna = mdata["image"], mdata["rna"]
     assert list(image.obs_names) == list(rna.obs_names) == [CELLS[i] for i in expected]
     assert mdata.n_obs == len(expected)
@@ -138,6 +81,7 @@ def test_later_calls_need_none_of_the_published_files(folder: Path) -> None:
     for path in (folder / "perturb_multi").iterdir():
         if path.suffix == ".tar" or "20240615" in path.name:
             path.unlink()
+    assert plan_perturb_multi(["aa"], None, folder).missing == []
     again = perturb_multi(cache_dir=folder, progress=False)
     np.testing.assert_array_equal(first["image"].obsm["single_cell_images"], again["image"].obsm["single_cell_images"])
     pd.testing.assert_frame_equal(first["rna"].obs, again["rna"].obs)
@@ -202,6 +146,16 @@ def test_images_of_another_layout_are_named_and_leave_no_file(
 def test_a_bad_argument_is_named_before_anything_is_downloaded(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         perturb_multi(**arguments)
+
+
+def test_a_plan_lists_what_is_missing(folder: Path) -> None:
+    assert plan_perturb_multi(["aa", "ab"], None, folder).missing == []
+    (folder / PERTURB_MULTI_RNA.file_name).unlink()
+    plan = plan_perturb_multi(["ab", "ac"], None, folder)
+    assert [entry.file_name for entry in plan.missing] == [
+        PERTURB_MULTI_RNA.file_name, PERTURB_MULTI_IMAGES["ac"].file_name
+    ]  # fmt: skip
+    assert plan.n_bytes == 14_201_294_683 + PERTURB_MULTI_IMAGES["ac"].n_bytes
 
 
 def test_there_are_as_many_chunks_as_published() -> None:

@@ -38,8 +38,8 @@ def read_table(file: h5py.Group, name: str, needed: Sequence[str]) -> pd.DataFra
     missing = [column for column in needed if column not in table]
     if missing:
         raise KeyError(
-            f"{file.file.filename} has no column {missing} in {name}; it has {list(table.columns)}. It is not the file that "
-            "this reader was written for; compare with the publisher's description."
+            f"{file.file.filename} has no column {missing} in {name}; it has {list(table.columns)}. It is not the file "
+            "that this reader was written for; compare with the publisher's description."
         )
     return table
 

@@ -14,7 +14,7 @@ from anndata.io import read_elem, read_h5ad
 from petri_scvi._constants import CHANNEL_NAMES_KEY
 
 from ._assemble import assemble_screen
-from ._fetch import fetch_all, find_file, writable_folder
+from ._fetch import fetch_all, find_file, plan_download, writable_folder
 from ._large_h5ad import read_rows, read_table
 from ._perturb_multi_images import open_images, read_members, write_images
 from ._registry_public import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from ._fetch import Plan
     from ._registry import Entry
 
 CONTROL_TARGET = "control"
@@ -109,8 +110,7 @@ def perturb_multi(
     >>> model = petri_scvi.PETRI(mdata, expression_likelihood="normal")
     """
     chunks, positions = _check_chunks(chunks), _check_channels(channels)
-    key = zlib.crc32(repr((chunks, positions)).encode())
-    names = [f"perturb_multi/{kind}_{chunks[0]}_{len(chunks)}_{key:08x}.h5ad" for kind in ("image", "rna")]
+    names = _written_names(chunks, positions)
     image_path, rna_path = (find_file(name, cache_dir) for name in names)
     if image_path is None or rna_path is None:
         image_path, rna_path = (writable_folder(cache_dir) / name for name in names)
@@ -119,10 +119,24 @@ def perturb_multi(
     return assemble_screen(image, rna, uns={UNS_KEY: dict(rna.uns.pop(UNS_KEY))})
 
 
-def perturb_multi_files(chunks: Sequence[str] | Literal["all"]) -> list[Entry]:
-    """The published files that the chunks need."""
-    images = [PERTURB_MULTI_IMAGES[chunk] for chunk in _check_chunks(chunks)]
-    return [PERTURB_MULTI_RNA, PERTURB_MULTI_PROTEIN, *images]
+def plan_perturb_multi(
+    chunks: Sequence[str] | Literal["all"], channels: Sequence[str] | None, cache_dir: str | Path | None = None
+) -> Plan:
+    """What a call would download: nothing, once the cells were written."""
+    chunks, positions = _check_chunks(chunks), _check_channels(channels)
+    is_written = None not in [find_file(name, cache_dir) for name in _written_names(chunks, positions)]
+    return plan_download([] if is_written else _published(chunks), cache_dir)
+
+
+def _published(chunks: Sequence[str]) -> list[Entry]:
+    """The files that the chunks need."""
+    return [PERTURB_MULTI_RNA, PERTURB_MULTI_PROTEIN, *(PERTURB_MULTI_IMAGES[chunk] for chunk in chunks)]
+
+
+def _written_names(chunks: tuple[str, ...], positions: list[int]) -> list[str]:
+    """Files of the images and the transcriptomes of the chosen cells, in the cache."""
+    key = zlib.crc32(repr((chunks, positions)).encode())
+    return [f"perturb_multi/{kind}_{chunks[0]}_{len(chunks)}_{key:08x}.h5ad" for kind in ("image", "rna")]
 
 
 def _check_chunks(chunks: Sequence[str] | Literal["all"]) -> tuple[str, ...]:
@@ -158,7 +172,7 @@ def _convert(
 ) -> None:
     """Write the cells of the chunks that have a guide, an image and expression."""
     image_path.parent.mkdir(parents=True, exist_ok=True)
-    rna_file, protein_file, *tars = fetch_all(perturb_multi_files(chunks), cache_dir, progress=progress)
+    rna_file, protein_file, *tars = fetch_all(_published(chunks), cache_dir, progress=progress)
     with h5py.File(rna_file, "r") as file:
         obs = read_table(file, "obs", ["singlet_gene", "singlet_name", "batch"])
         has_guide = (obs["singlet_gene"].notna() & (obs["singlet_gene"].astype(str) != "")).to_numpy()
