@@ -38,6 +38,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)  # of every answer
     break_after: int | None = None  # bytes of an answer after which the connection ends
     sends_parts: bool = True
+    status: int | None = None  # instead of an answer
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name and range asked for
 
     def url(self, name: str) -> str:
@@ -56,6 +57,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Location", f"/{name.removeprefix('moved/')}")
             for key, value in server.headers.items():
                 self.send_header(key, value)
+            self.end_headers()
+            return
+        if server.status is not None:
+            self.send_response(server.status)
+            self.send_header("Content-Length", "0")
             self.end_headers()
             return
         content = server.files.get(name)

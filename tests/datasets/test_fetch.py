@@ -4,12 +4,16 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
+import time
+import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import requests
 
-from petri_scvi.datasets import _verify
+from petri_scvi.datasets import _download, _verify
 from petri_scvi.datasets._fetch import fetch, fetch_all, find, plan_download, require
 from petri_scvi.datasets._registry import EXAMPLE_SBS_FILES, PAPALEXI, Entry
 
@@ -83,6 +87,61 @@ def test_parts_of_different_files_are_never_put_together(
         fetch(entry, tmp_path)
     server.files["tiny.txt"], server.break_after, server.sends_parts = CONTENT, None, kind != "no parts"
     assert fetch(entry, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_download_that_is_killed_goes_on_to_the_same_bytes(
+    tmp_path: Path, server: Server, entry: Entry, n_kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_download, "BLOCK_BYTES", 2**10)
+    server.files["large"] = np.random.default_rng(0).bytes(2**21)
+    large = dataclasses.replace(
+        entry, url=server.url("large"), sha256=None, why_no_sha256="not published", is_size_exact=False
+    )
+    start = time.perf_counter()
+    fetch(dataclasses.replace(large, file_name="timed"), tmp_path)
+    seconds, rng, n_killed, n_done = time.perf_counter() - start, np.random.default_rng(0), 0, 0
+    while n_killed < n_kills or n_done == 0:
+        one = dataclasses.replace(large, file_name=str(n_done))
+        is_killed = True
+        while is_killed:
+            is_killed = killed(one, tmp_path, rng.uniform(0, seconds) if n_killed < n_kills else None)
+            n_killed += is_killed
+        assert fetch(one, tmp_path).read_bytes() == server.files["large"]
+        n_done += 1
+    assert any(asked is not None for _, asked in server.requests)  # something that had arrived was used
+
+
+def killed(entry: Entry, folder: Path, after_seconds: float | None) -> bool:
+    """Download in a process and kill it after some seconds; whether it was killed before it ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
+        child = os.fork()
+    if not child:
+        try:
+            fetch(entry, folder)
+        finally:
+            os._exit(0)
+    if after_seconds is not None:
+        time.sleep(after_seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(("status", "message"), [(503, "503"), (202, "with a browser and move it to .*tiny.txt")])
+def test_a_server_that_does_not_answer_costs_nothing_of_what_has_arrived(
+    tmp_path: Path, server: Server, entry: Entry, status: int, message: str
+) -> None:
+    server.break_after = 5
+    with pytest.raises((ConnectionError, requests.RequestException)):
+        fetch(entry, tmp_path)
+    server.break_after, server.status = None, status
+    with pytest.raises((ConnectionError, requests.RequestException), match=message):
+        fetch(entry, tmp_path)
+    server.status = None
+    assert fetch(entry, tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1] == ("tiny.txt", "bytes=5-")
 
 
 def test_a_download_with_other_content_is_refused(tmp_path: Path, server: Server, entry: Entry) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
+import warnings
 from typing import TYPE_CHECKING
 
 import h5py
@@ -112,6 +115,51 @@ def test_an_interrupted_conversion_goes_on_after_the_last_whole_tar(
     assert opened == ["ab"]  # the first was not read again
     np.testing.assert_array_equal(again["image"].obsm["single_cell_images"], whole)
     assert not [name for name in os.listdir(folder / "perturb_multi") if "partial" in name]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_conversion_that_is_killed_ends_with_the_same_images(folder: Path, n_kills: int) -> None:
+    start = time.perf_counter()
+    whole = perturb_multi(["ab", "aa"], cache_dir=folder, progress=False)["image"].obsm["single_cell_images"].copy()
+    seconds, rng, n_killed, n_done = time.perf_counter() - start, np.random.default_rng(0), 0, 0
+    while n_killed < n_kills or n_done == 0:
+        for path in (folder / "perturb_multi").glob("*_ab_2_*"):
+            path.unlink()
+        is_killed = True
+        while is_killed:
+            is_killed = killed(folder, rng.uniform(0, seconds) if n_killed < n_kills else None)
+            n_killed += is_killed
+        again = perturb_multi(["ab", "aa"], cache_dir=folder, progress=False)
+        np.testing.assert_array_equal(again["image"].obsm["single_cell_images"], whole)
+        assert (again["image"].obs_names == again["rna"].obs_names).all()
+        n_done += 1
+    assert n_killed >= n_kills
+
+
+def killed(folder: Path, after_seconds: float | None) -> bool:
+    """Convert in a process and kill it after some seconds; whether it was killed before it ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
+        child = os.fork()
+    if not child:
+        try:
+            perturb_multi(["ab", "aa"], cache_dir=folder, progress=False)
+        finally:
+            os._exit(0)
+    if after_seconds is not None:
+        time.sleep(after_seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_damaged_tar_is_named(folder: Path) -> None:
+    path = folder / PERTURB_MULTI_IMAGES["ab"].file_name
+    content = bytearray(path.read_bytes())
+    content[3000:9000] = bytes(6000)  # inside of a member
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="ab.tar is damaged at .*delete it"):
+        perturb_multi(["ab"], cache_dir=folder, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import requests
+from requests import codes
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from ._verify import check_space, hash_file, write_whole
@@ -89,12 +90,13 @@ class ResumingDownload:
                 headers["If-Range"] = note["version"]
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if note is not None and n_before and not _continues(response, n_before, note["n_bytes"]):
-                if response.status_code != requests.codes.ok:  # 416, or another file than before
-                    self.forget()
+                if response.status_code in (codes.partial_content, codes.requested_range_not_satisfiable):
+                    self.forget()  # of another file than what has arrived
                     return self._receive(url, None)
                 n_before = 0
-            response.raise_for_status()
+            self._check_status(response)
             if n_before == 0:
+                self.forget()  # before the note: a new note must never stand beside an old part
                 note = _describe(response, url)
                 write_whole(self.note, note)
             assert note is not None
@@ -108,6 +110,14 @@ class ResumingDownload:
                 "go on from there"
             )
         return note
+
+    def _check_status(self, response: requests.Response) -> None:
+        response.raise_for_status()
+        if response.status_code not in (codes.ok, codes.partial_content):  # such as 202, "are you a browser?"
+            raise ConnectionError(
+                f"the server answered {response.status_code} {response.reason} instead of sending {self.path.name}. "
+                f"Download {response.url} with a browser and move it to {self.path}."
+            )
 
     def _write(self, response: requests.Response, n_before: int, n_bytes: int | None) -> None:
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -134,7 +144,7 @@ class ResumingDownload:
 def _continues(response: requests.Response, n_before: int, n_bytes: int | None) -> bool:
     """Whether a response is the rest of what has arrived."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if response.status_code != requests.codes.partial_content or found is None:
+    if response.status_code != codes.partial_content or found is None:
         return False
     return int(found[1]) == n_before and (n_bytes is None or found[2] in ("*", str(n_bytes)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from rich.progress import Progress
 from petri_scvi._constants import IMAGES_KEY
 
 from ._registry_public import PERTURB_MULTI_CHANNELS
-from ._verify import check_space, write_whole
+from ._verify import RECORD_SUFFIX, check_space, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -123,15 +124,23 @@ def _read_images(tar: Path, wanted: Mapping[str, Any]) -> Iterator[tuple[str, ND
             cell = _cell_of(member)
             if cell is None or cell not in wanted:
                 continue
-            content = archive.extractfile(member)
-            assert content is not None
-            with np.load(io.BytesIO(content.read())) as arrays:
-                if ARRAY not in arrays:
-                    raise KeyError(f"{tar}: {member.name} has the arrays {list(arrays)}; expected {ARRAY!r}")
-                crop = arrays[ARRAY]
+            crop = _read_crop(archive, member, tar)
             if crop.ndim != 3 or len(crop) != N_CHANNELS:
                 raise ValueError(f"{tar}: {member.name} has shape {crop.shape}; expected ({N_CHANNELS}, H, W)")
             yield cell, crop
+
+
+def _read_crop(archive: tarfile.TarFile, member: tarfile.TarInfo, tar: Path) -> NDArray[Any]:
+    """Image of one cell."""
+    content = archive.extractfile(member)
+    assert content is not None
+    try:
+        with np.load(io.BytesIO(content.read())) as arrays:
+            if ARRAY not in arrays:
+                raise KeyError(f"{tar}: {member.name} has the arrays {list(arrays)}; expected {ARRAY!r}")
+            return arrays[ARRAY]
+    except (tarfile.ReadError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{tar} is damaged at {member.name}; delete it and {tar.name}{RECORD_SUFFIX}") from error
 
 
 def _as_stored(crop: NDArray[Any], dtype: np.dtype, shape: tuple[int, ...], where: str) -> NDArray[Any]:
