@@ -51,6 +51,11 @@ class Job:
     finished: Path  # folder of the embeddings of systems that are done
     plan_kwargs: dict[str, Any]
 
+    @property
+    def has_counts(self) -> bool:
+        """Whether expression is counts, or log-normalised."""
+        return self.network.get("expression_likelihood", "nb") == "nb"
+
     def fit(self, model: Any, *, n_cells: int = 8, n_contexts: int = 8) -> None:
         """Train for the same number of cells whatever the documents."""
         scvi.settings.seed = self.seed
@@ -144,8 +149,9 @@ def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[
     system = getattr(baselines, name)
     scvi.settings.seed = job.seed
     system.setup_mudata(job.mdata)
-    names = ("embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth")
-    model = system(job.mdata, **{key: job.network[key] for key in names})
+    names = {"embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth"}
+    names.add("expression_likelihood")
+    model = system(job.mdata, **{key: value for key, value in job.network.items() if key in names})
     job.fit(model, n_cells=n_cells, n_contexts=n_contexts)
     yield Row(name, embed(model, job.mdata), is_shared=True)
 
@@ -169,8 +175,15 @@ def measured_features(job: Job) -> Iterator[Row]:
 
 
 def pca(job: Job) -> Iterator[Row]:
-    both: dict[str, tuple[Any, dict[str, Any]]] = {IMAGE: (baselines.PCAPixels, {}), RNA: (baselines.PCAExpression, {})}
+    of_expression = (baselines.PCAExpression, {"is_normalized": not job.has_counts})
+    both: dict[str, tuple[Any, dict[str, Any]]] = {IMAGE: (baselines.PCAPixels, {}), RNA: of_expression}
     return unimodal(job, "PCA of pixels and of expression", both)
+
+
+def scvi_of_counts(job: Job) -> Iterator[Row]:
+    if not job.has_counts:
+        raise NotRunnableError("it models counts, and the screen publishes log-normalised expression")
+    return unimodal(job, "scVI", {RNA: (baselines.SCVI, {})})
 
 
 def published(job: Job, name: str, system: Any, modality: str) -> Iterator[Row]:
@@ -213,7 +226,7 @@ SYSTEMS: dict[str, System] = {
     "petri": petri,
     "mae": mae,
     "pca": pca,
-    "scvi": lambda job: unimodal(job, "scVI", {RNA: (baselines.SCVI, {})}),
+    "scvi": scvi_of_counts,
     "image_features": lambda job: measured_features(job),
     "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
     "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA),

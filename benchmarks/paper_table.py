@@ -22,8 +22,9 @@ import torch
 
 import petri_scvi
 from benchmarks._paper_summary import write_summary
+from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
-from petri_scvi import datasets, tl
+from petri_scvi import tl
 from petri_scvi._constants import IMAGE, RNA
 from petri_scvi.demo import MODEL
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
-SCREENS = ("synthetic", "semisynthetic", "perturb_multi")
 NETWORK = {**MODEL, "embed_dim": 256, "n_heads": 8}
 """As wide as the default, and shallower. Why width matters: docs/decisions/training-recipe.md."""
 FIRST_SEED = 100
@@ -50,16 +50,13 @@ class Settings:
     version: str = petri_scvi.__version__
 
     def load(self, seed: int) -> MuData:
-        if self.screen == "synthetic":
-            return datasets.synthetic_screen(seed, **self.screen_arguments)
-        return datasets.semisynthetic_screen(seed=seed)
+        return load_screen(self.screen, seed, self.screen_arguments)
 
 
 def score(row: Row, mdata: MuData) -> pd.DataFrame:
     """The protocol's metrics, and how well the well is predicted from each modality's embedding."""
     key = "X_scored"
-    truth = mdata.uns.get("synthetic_screen")
-    edges = None if truth is None else truth["edges"]
+    edges = edges_of(mdata)
     if row.is_shared:
         rows_of = {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in row.embeddings}
         joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
@@ -139,6 +136,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=[*SYSTEMS, *ABLATIONS], help="run these systems")
     parser.add_argument("--ablations", action="store_true", help="run the ablations too")
     parser.add_argument("--quick", action="store_true", help="2,000 cells, 100 steps")
+    parser.add_argument("--chunks", nargs="+", default=["aa"], help="tar files of perturb_multi to use")
+    parser.add_argument("--channels", nargs="+", help="image channels of perturb_multi to use; all by default")
+    parser.add_argument("--cache", type=Path, help="folder of the files of perturb_multi")
+    parser.add_argument("--download", action="store_true", help="download what is missing of perturb_multi")
     parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FOLDER", help="weights of DINOv2, scGPT")
     parser.add_argument(
         "--embedding", nargs="+", default=[], metavar="NAME=FILE", help="an .npz with image, rna or both, of one seed"
@@ -149,12 +150,16 @@ def read_arguments() -> argparse.Namespace:
 
 
 def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
-    if arguments.screen == "perturb_multi":
-        raise SystemExit("perturb_multi has no reader in petri_scvi.datasets yet; pass --screen synthetic")
     if arguments.quick and arguments.screen != "synthetic":
         raise SystemExit("--quick makes a small synthetic screen; pass --screen synthetic, or --steps 100")
     if arguments.embedding and arguments.seeds > 1:
         raise SystemExit("--embedding has the cells of one screen; pass --seeds 1 and --first-seed")
+
+
+def screen_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.screen == "perturb_multi":
+        return {"chunks": arguments.chunks, "channels": arguments.channels}
+    return {"n_cells": 2000, "n_pathways": 6} if arguments.quick else {}
 
 
 def pairs(arguments: list[str]) -> dict[str, Path]:
@@ -165,13 +170,16 @@ def main() -> None:
     arguments = read_arguments()
     refuse_what_cannot_be(arguments)
     torch.set_num_threads(arguments.threads)
+    likelihood = {"expression_likelihood": LIKELIHOOD[arguments.screen]} if arguments.screen in LIKELIHOOD else {}
     settings = Settings(
         screen=arguments.screen,
-        screen_arguments={"n_cells": 2000, "n_pathways": 6} if arguments.quick else {},
+        screen_arguments=screen_arguments(arguments),
         n_steps=100 if arguments.quick else arguments.steps,
-        network=MODEL if arguments.quick else NETWORK,
+        network={**(MODEL if arguments.quick else NETWORK), **likelihood},
         plan={"lr": 1e-3},
     )
+    if arguments.screen == "perturb_multi":
+        prepare_perturb_multi(settings.screen_arguments, arguments.cache, may_download=arguments.download)
     root = arguments.out / arguments.screen
     root.mkdir(parents=True, exist_ok=True)
     written = json.dumps(vars(settings), indent=1, sort_keys=True)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
 
 from benchmarks import paper_table
 from benchmarks._paper_summary import write_summary
-from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Row
+from benchmarks._screens import prepare_perturb_multi
+from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
+from petri_scvi.datasets import _stringdb, _verify
 from petri_scvi.demo import MODEL
+from tests.tiny_perturb_multi import write_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from benchmarks._systems import Job
 
 SETTINGS = paper_table.Settings(
     "synthetic",
@@ -106,3 +110,69 @@ def test_permuted_contexts_keep_how_many_cells_each_has(monkeypatch: pytest.Monk
     for obs in seen.values():
         assert (obs[PERMUTED_KEY].to_numpy() != obs["perturbation"].to_numpy()).mean() > 0.5
         assert sorted(obs[PERMUTED_KEY]) == sorted(obs["perturbation"])
+
+
+# Perturb-Multi, on tiny files of the same layout
+
+
+@pytest.fixture
+def perturb_multi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paper_table.Settings:
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path / "user")
+    monkeypatch.setenv("PETRI_SCVI_CACHE", str(tmp_path / "cache"))
+    write_cache(tmp_path / "cache", monkeypatch)
+    edges = b"entity1,entity2\nPTEN,MTOR\n"
+    (tmp_path / "cache" / "StringDB.txt").write_bytes(edges)
+    known = dataclasses.replace(_stringdb.STRINGDB, sha256=hashlib.sha256(edges).hexdigest())
+    monkeypatch.setattr(_stringdb, "STRINGDB", known)
+    network = {**SETTINGS.network, "expression_likelihood": "normal"}
+    arguments = {"chunks": ["aa", "ab"], "channels": ["Alb", "TOMM20"]}
+    return dataclasses.replace(SETTINGS, screen="perturb_multi", screen_arguments=arguments, network=network)
+
+
+def test_perturb_multi_has_a_row_per_measurement_and_mouse_edges(perturb_multi: paper_table.Settings) -> None:
+    mdata = perturb_multi.load(100)
+    image, rna = mdata["image"], mdata["rna"]
+    assert mdata.n_obs == image.n_obs + rna.n_obs
+    assert [n.removeprefix("image:") for n in image.obs_names] == [n.removeprefix("rna:") for n in rna.obs_names]
+    assert (image.obs["guide"].to_numpy() == rna.obs["guide"].to_numpy()).all()
+    assert mdata.uns["known_edges"].to_numpy().tolist() == [["Mtor", "Pten"]]
+    assert list(image.uns["channel_names"]) == ["Alb", "TOMM20"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_perturb_multi_is_trained_with_squared_errors_and_not_by_what_needs_counts(
+    perturb_multi: paper_table.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[Any] = []
+
+    def remember(row: Row, mdata: object) -> pd.DataFrame:
+        assert all(np.isfinite(embedding).all() for embedding in row.embeddings.values())
+        return pd.DataFrame({"value": [0.0]})
+
+    fit = Job.fit
+
+    def remember_model(job: Job, model: Any, **sizes: int) -> None:
+        models.append(model)
+        fit(job, model, **sizes)
+
+    monkeypatch.setattr(Job, "fit", remember_model)
+    monkeypatch.setattr(paper_table, "score", remember)
+    for name in ("petri", "clip", "pca", "scvi"):
+        paper_table.run_system(name, perturb_multi, 100, {}, tmp_path)
+    assert [model._likelihood for model in models] == ["normal"] * 2
+    assert (tmp_path / "scvi.not_run").read_text().startswith("it models counts")
+    assert {path.stem for path in tmp_path.glob("*.csv")} == {"petri", "clip", "pca"}
+
+
+def test_what_is_missing_of_perturb_multi_is_listed_and_not_downloaded_unasked(
+    perturb_multi: paper_table.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    prepare_perturb_multi(perturb_multi.screen_arguments, None, may_download=False)
+    assert "nothing has to be downloaded" in capsys.readouterr().out
+    missing = {"chunks": ["aa", "bp"], "channels": None}
+    with pytest.raises(SystemExit, match=r"(?s)chunk_bp\.tar.*--download.*--cache"):
+        prepare_perturb_multi(missing, None, may_download=False)
+    assert "1 file (CC-BY-4.0), about 8,930,000,000 bytes (8.93 GB), to" in capsys.readouterr().out
+    monkeypatch.setattr(_verify, "free_space", lambda _: 5 * 10**9)
+    with pytest.raises(SystemExit, match="needs 8.93 GB in .*, which has 5.00 GB free"):
+        prepare_perturb_multi(missing, None, may_download=True)

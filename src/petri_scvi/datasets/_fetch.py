@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pooch
 
+from ._download import PART_SUFFIX, ResumingDownload
+from ._verify import as_size, check_first_use, check_space, existing_parent, free_space, verify, write_record
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._registry import Entry
 
 CACHE_VARIABLE = "PETRI_SCVI_CACHE"
@@ -30,22 +36,20 @@ def find(entry: Entry, cache_dir: str | Path | None = None) -> Path | None:
     Raises
     ------
     ValueError
-        A file of this name exists, but is not the registered one.
+        A file of this name exists, but is not the registered one, or not the one that was there before.
     """
-    for folder in _folders(cache_dir):
-        path = folder / entry.file_name
-        if path.is_file():
-            found = pooch.file_hash(str(path), alg="sha256")
-            if found != entry.sha256:
-                raise ValueError(
-                    f"SHA-256 hash mismatch: {path} has {found}, expected {entry.sha256}. It is damaged or another "
-                    "version; delete it and call again."
-                )
-            return path
-    return None
+    path = find_file(entry.file_name, cache_dir)
+    if path is not None:
+        verify(path, entry)
+    return path
 
 
-def fetch(entry: Entry, cache_dir: str | Path | None = None) -> Path:
+def find_file(file_name: str, cache_dir: str | Path | None = None) -> Path | None:
+    """Path of the first local copy, whatever it is."""
+    return next((p for folder in folders(cache_dir) if (p := folder / file_name).is_file()), None)
+
+
+def fetch(entry: Entry, cache_dir: str | Path | None = None, *, progress: bool = True) -> Path:
     """Path of the verified local copy, downloaded on first use.
 
     Parameters
@@ -54,27 +58,76 @@ def fetch(entry: Entry, cache_dir: str | Path | None = None) -> Path:
         The file.
     cache_dir
         As in :func:`find`. A download goes to the first of these folders that can be written to.
+    progress
+        Whether to show how far a large download is.
 
     Raises
     ------
     FileNotFoundError
         The file is not in the cache and cannot be downloaded.
+    OSError
+        The disk is too small, or the connection ended; what has arrived is kept, and the next call goes on from there.
     ValueError
         The file in the cache, or the download, is not the registered one.
 
     Notes
     -----
-    The download is written to a temporary file and moved to its name only after the hash was checked, so an
-    interrupted download never leaves a file that looks complete.
+    The download is written to ``name.part`` and moved to its name only after it was checked, so an interrupted download
+    never leaves a file that looks complete. A file without a registered SHA-256 is trusted when it is first used: its
+    length and, if published, its MD5 are compared, and its SHA-256 is recorded beside it. Later calls compare the file
+    with the record whenever its length or time of change is another.
     """
-    path = find(entry, cache_dir)
-    if path is not None:
-        return path
-    folders = _folders(cache_dir)
-    if entry.url is None:
-        raise FileNotFoundError(f"{entry.file_name} cannot be downloaded and is not in {[str(f) for f in folders]}")
-    target = next((f for f in folders if _is_writable(f)), folders[-1]) / entry.file_name
-    return Path(pooch.retrieve(entry.url, f"sha256:{entry.sha256}", fname=target.name, path=target.parent))
+    return fetch_all([entry], cache_dir, progress=progress)[0]
+
+
+def fetch_all(entries: Sequence[Entry], cache_dir: str | Path | None = None, *, progress: bool = True) -> list[Path]:
+    """Paths of several files; that there is room for all is checked before the first byte.
+
+    Parameters, errors and notes are those of :func:`fetch`.
+    """
+    paths = [find(entry, cache_dir) for entry in entries]
+    plan = plan_download(entries, cache_dir)
+    for entry in plan.missing:
+        if entry.url is None:
+            places = [str(folder) for folder in folders(cache_dir)]
+            raise FileNotFoundError(f"{entry.file_name} cannot be downloaded and is not in {places}")
+    if plan.missing:
+        check_space(plan.folder, plan.n_bytes, "The download")
+    return [
+        _download(entry, plan.folder / entry.file_name, progress) if path is None else path
+        for entry, path in zip(entries, paths, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`fetch_all` would download."""
+
+    missing: list[Entry]
+    n_bytes: int
+    """What is still to come, about."""
+    folder: Path
+
+    def __str__(self) -> str:
+        if not self.missing:
+            return "nothing has to be downloaded"
+        n, licenses = len(self.missing), ", ".join(sorted({entry.license for entry in self.missing}))
+        is_exact = all(entry.is_size_exact for entry in self.missing)
+        return (
+            f"{n} {'file' if n == 1 else 'files'} ({licenses}), {'' if is_exact else 'about '}{self.n_bytes:,} bytes "
+            f"({as_size(self.n_bytes)}), to {self.folder}, which has {as_size(free_space(self.folder))} free"
+        )
+
+
+def plan_download(entries: Sequence[Entry], cache_dir: str | Path | None = None) -> Plan:
+    """List what is missing, without looking into what is there."""
+    missing = [entry for entry in entries if find_file(entry.file_name, cache_dir) is None]
+    folder = writable_folder(cache_dir)
+    n_bytes = 0
+    for entry in missing:
+        part = folder / (entry.file_name + PART_SUFFIX)
+        n_bytes += max(0, entry.n_bytes - (part.stat().st_size if part.is_file() else 0))
+    return Plan(missing, n_bytes, folder)
 
 
 def require(module: str) -> Any:
@@ -87,14 +140,32 @@ def require(module: str) -> Any:
         ) from error
 
 
-def _folders(cache_dir: str | Path | None) -> list[Path]:
+def folders(cache_dir: str | Path | None) -> list[Path]:
     """Where to look, in this order."""
     first = cache_dir or os.environ.get(CACHE_VARIABLE)
     user = Path(pooch.os_cache("petri_scvi"))
     return [Path(first).expanduser(), user] if first else [user]
 
 
-def _is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder that may not exist yet."""
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    return os.access(existing, os.W_OK)
+def writable_folder(cache_dir: str | Path | None) -> Path:
+    """Where to write: the first of the folders in which files can be made, which may not exist yet."""
+    places = folders(cache_dir)
+    return next((f for f in places if os.access(existing_parent(f), os.W_OK)), places[-1])
+
+
+def _download(entry: Entry, path: Path, progress: bool) -> Path:
+    assert entry.url is not None
+    resume = ResumingDownload(path, progress=progress)
+    if entry.sha256 is not None:
+        return Path(
+            pooch.retrieve(entry.url, f"sha256:{entry.sha256}", fname=path.name, path=path.parent, downloader=resume)
+        )
+    part = resume.download(entry.url)
+    try:
+        sha256 = check_first_use(part, entry)
+    except ValueError:
+        resume.forget()
+        raise
+    part.replace(path)
+    write_record(path, sha256)
+    return path

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """One file. ``sha256`` is required: a silent change upstream must fail, not retrain."""
+    """One file. A silent change upstream must fail, not retrain; without ``sha256``, say why there is none."""
 
     file_name: str  # path inside the cache folder
     url: str | None  # None: not downloadable, used only where it is already in the cache folder
-    sha256: str
+    sha256: str | None
     n_bytes: int
     license: str
+    why_no_sha256: str = ""  # then the first file that arrives is trusted, and later ones are compared with it
+    is_size_exact: bool = True  # whether n_bytes is the length, or about the length
+    md5: str | None = None  # as the publisher states it
+    reported_sha256: str | None = None  # of somebody else's copy: a difference warns
+
+    def __post_init__(self) -> None:
+        if self.sha256 is None and not self.why_no_sha256:
+            raise ValueError(f"{self.file_name} has no sha256; state the reason in why_no_sha256")
 
 
 PAPALEXI = Entry(

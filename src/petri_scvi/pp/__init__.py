@@ -1,7 +1,8 @@
 """Before training: build the MuData, and write it so that it trains fast."""
 
+from petri_scvi.pp._match_contexts import match_contexts
 from petri_scvi.pp._mudata import build_mudata
 from petri_scvi.pp._open import open_screen
 from petri_scvi.pp._store import verify_training_store, write_training_store
 
-__all__ = ["build_mudata", "open_screen", "verify_training_store", "write_training_store"]
+__all__ = ["build_mudata", "match_contexts", "open_screen", "verify_training_store", "write_training_store"]

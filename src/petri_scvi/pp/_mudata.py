@@ -53,12 +53,17 @@ def build_mudata(**modalities: AnnData) -> MuData:
 
 
 def _prefixed(adata: AnnData, prefix: str) -> AnnData:
+    return with_obs(adata, adata.obs.set_axis(prefix + adata.obs_names.astype(str), axis=0))
+
+
+def with_obs(adata: AnnData, obs: pd.DataFrame) -> AnnData:
+    """The same cells with another ``obs``; arrays are shared, also those that lie on disk."""
     from anndata import AnnData
 
     # Slot by slot: AnnData.copy() would read images that lie on disk.
-    renamed = AnnData(
+    changed = AnnData(
         X=adata.X,
-        obs=adata.obs.set_axis(prefix + adata.obs_names.astype(str), axis=0),
+        obs=obs,
         var=adata.var,
         uns=dict(adata.uns),
         layers={
@@ -70,7 +75,7 @@ def _prefixed(adata: AnnData, prefix: str) -> AnnData:
     )
     for key, value in adata.obsm.items():
         # Tables carry the names of the cells, too.
-        renamed.obsm[key] = value.set_axis(renamed.obs_names, axis=0) if isinstance(value, pd.DataFrame) else value
+        changed.obsm[key] = value.set_axis(changed.obs_names, axis=0) if isinstance(value, pd.DataFrame) else value
     if adata.raw is not None:
-        renamed.raw = adata.raw.to_adata()
-    return renamed
+        changed.raw = adata.raw.to_adata()
+    return changed

@@ -1,0 +1,163 @@
+"""Download a large file, and go on where an interrupted download stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests import codes
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ._verify import check_space, hash_file, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PART_SUFFIX, NOTE_SUFFIX = ".part", ".part.json"
+SHOWN_FROM = 2**24
+"""Smaller files arrive before a bar could be read."""
+TIMEOUT = 60.0
+BLOCK_BYTES = 2**18
+"""When a connection ends, an incomplete block is lost."""
+STATED_SHA256 = "X-Linked-ETag"
+"""Header in which the Hugging Face hub states the SHA-256 of a large file."""
+
+
+class ResumingDownload:
+    """A downloader for :func:`pooch.retrieve` that keeps what has arrived.
+
+    What arrives is appended to ``name.part``. Its address, length and version lie beside it in ``name.part.json``. A
+    call that finds both asks for the rest only, and only of the same version; a server that has another one, or that
+    cannot send parts, is asked for the whole.
+
+    Parameters
+    ----------
+    path
+        Where the file will lie.
+    progress
+        Whether to show how far a large file is.
+    """
+
+    def __init__(self, path: Path, *, progress: bool = True) -> None:
+        self.path = path
+        self.part = path.with_name(path.name + PART_SUFFIX)
+        self.note = path.with_name(path.name + NOTE_SUFFIX)
+        self.progress = progress
+
+    def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:
+        """Download to the part, then move it to ``output_file``; called by pooch."""
+        self.download(url).replace(output_file)
+
+    def download(self, url: str) -> Path:
+        """Path of the complete part.
+
+        Raises
+        ------
+        ConnectionError
+            The connection ended early; call again to go on.
+        ValueError
+            The server stated another SHA-256 than that of what arrived.
+        """
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        note = self._read_note(url)
+        if note is None or self.part.stat().st_size != note["n_bytes"]:
+            note = self._receive(url, note)
+        self._check_stated(note)
+        self.note.unlink(missing_ok=True)
+        return self.part
+
+    def forget(self) -> None:
+        """Delete what has arrived."""
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def _read_note(self, url: str) -> dict[str, Any] | None:
+        """What is known of the part; ``None`` if there is none of this address."""
+        if self.part.is_file() and self.note.is_file():
+            note = json.loads(self.note.read_text())
+            if note["url"] == url:
+                return note
+        return None
+
+    def _receive(self, url: str, note: dict[str, Any] | None) -> dict[str, Any]:
+        n_before = 0 if note is None else self.part.stat().st_size
+        headers = {"Accept-Encoding": "identity"}  # compressed on the way, the length would be another
+        if note is not None and n_before:
+            headers["Range"] = f"bytes={n_before}-"
+            if note["version"]:
+                headers["If-Range"] = note["version"]
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if note is not None and n_before and not _continues(response, n_before, note["n_bytes"]):
+                if response.status_code in (codes.partial_content, codes.requested_range_not_satisfiable):
+                    self.forget()  # of another file than what has arrived
+                    return self._receive(url, None)
+                n_before = 0
+            self._check_status(response)
+            if n_before == 0:
+                self.forget()  # before the note: a new note must never stand beside an old part
+                note = _describe(response, url)
+                write_whole(self.note, note)
+            assert note is not None
+            if note["n_bytes"] is not None:
+                check_space(self.part.parent, note["n_bytes"] - n_before, self.path.name)
+            self._write(response, n_before, note["n_bytes"])
+        n_after = self.part.stat().st_size
+        if note["n_bytes"] is not None and n_after != note["n_bytes"]:
+            raise ConnectionError(
+                f"the download of {self.path.name} ended after {n_after:,} of {note['n_bytes']:,} bytes; call again to "
+                "go on from there"
+            )
+        return note
+
+    def _check_status(self, response: requests.Response) -> None:
+        response.raise_for_status()
+        if response.status_code not in (codes.ok, codes.partial_content):  # such as 202, "are you a browser?"
+            raise ConnectionError(
+                f"the server answered {response.status_code} {response.reason} instead of sending {self.path.name}. "
+                f"Download {response.url} with a browser and move it to {self.path}."
+            )
+
+    def _write(self, response: requests.Response, n_before: int, n_bytes: int | None) -> None:
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        is_hidden = not self.progress or (n_bytes or 0) < SHOWN_FROM
+        with (
+            self.part.open("r+b" if n_before else "wb") as file,
+            Progress(TextColumn("{task.description}"), *columns, disable=is_hidden) as bar,
+        ):
+            task = bar.add_task(self.path.name, total=n_bytes, completed=n_before)
+            file.seek(n_before)
+            for block in response.iter_content(BLOCK_BYTES):
+                file.write(block)
+                bar.advance(task, len(block))
+
+    def _check_stated(self, note: dict[str, Any]) -> None:
+        if note["sha256"] is not None and (found := hash_file(self.part)) != note["sha256"]:
+            self.forget()
+            raise ValueError(
+                f"SHA-256 hash mismatch: {self.path.name} arrived with {found}, but the server states "
+                f"{note['sha256']}. It was deleted; call again."
+            )
+
+
+def _continues(response: requests.Response, n_before: int, n_bytes: int | None) -> bool:
+    """Whether a response is the rest of what has arrived."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if response.status_code != codes.partial_content or found is None:
+        return False
+    return int(found[1]) == n_before and (n_bytes is None or found[2] in ("*", str(n_bytes)))
+
+
+def _describe(response: requests.Response, url: str) -> dict[str, Any]:
+    """Length and version of a file, and its SHA-256 if the server or one that it was redirected by states it."""
+    etag = response.headers.get("ETag", "")
+    stated = [r.headers.get(STATED_SHA256, "").strip('"') for r in (*response.history, response)]
+    length = response.headers.get("Content-Length")
+    return {
+        "url": url,
+        "n_bytes": None if length is None else int(length),
+        # A weak tag does not promise equal bytes.
+        "version": etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified"),
+        "sha256": next((s.lower() for s in stated if re.fullmatch(r"[0-9a-fA-F]{64}", s)), None),
+    }

@@ -1,0 +1,136 @@
+"""Files of public screens. Data, no code; where each number comes from: docs/decisions/public-screens.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import ascii_lowercase
+
+from ._registry import Entry
+
+_HUB = "https://huggingface.co/datasets/xingjiepan/PerturbMulti/resolve/8aac954eb631b68f6e11171a8313db61cc16c38c/"
+_HUB_REASON = "the revision is pinned, but its checksums could not be read without a network"
+
+PERTURB_MULTI_RNA = Entry(
+    file_name="perturb_multi/RNA_scaled_crispr_screen_20240615.h5ad",
+    url=_HUB + "RNA_scaled_crispr_screen_20240615.h5ad",
+    sha256=None,
+    n_bytes=14_201_294_683,
+    license="CC-BY-4.0",
+    why_no_sha256=_HUB_REASON,
+)
+PERTURB_MULTI_PROTEIN = Entry(
+    file_name="perturb_multi/protein_intensities_crispr_screen_20240615.h5ad",
+    url=_HUB + "protein_intensities_crispr_screen_20240615.h5ad",
+    sha256=None,
+    n_bytes=31_430_488,
+    license="CC-BY-4.0",
+    why_no_sha256=_HUB_REASON,
+)
+PERTURB_MULTI_CHUNKS = tuple(a + b for a in "ab" for b in ascii_lowercase)[:42]
+"""Names of the parts that the images come in: those of ``split``, for the 42 that there are."""
+PERTURB_MULTI_IMAGES = {
+    chunk: Entry(
+        file_name=f"perturb_multi/crispr_screen_20240615_chunk_{chunk}.tar",
+        url=f"{_HUB}crispr_screen_20240615_chunk_{chunk}.tar",
+        sha256=None,
+        n_bytes=8_930_000_000,  # 375 GB by 42
+        license="CC-BY-4.0",
+        why_no_sha256=_HUB_REASON,
+        is_size_exact=False,
+    )
+    for chunk in PERTURB_MULTI_CHUNKS
+}
+PERTURB_MULTI_CHANNELS = (
+    *("Alb", "polyT", "rRNA", "M6PR", "CathB", "Perilipin", "Sqstm1", "LC3b", "TOMM20", "Calreticulin", "pS6RP"),
+    *("Na/K-ATPase", "SNAP23", "TOM70", "Rab7", "mtRNA", "Vimentin", "Gapdh"),
+)
+
+_GEO = "https://ftp.ncbi.nlm.nih.gov/geo/series/GSE264nnn/GSE264667/suppl/"
+_GEO_REASON = "GEO publishes no checksums"
+
+NADIG = {
+    "hepg2": Entry(
+        file_name="nadig/GSE264667_hepg2_raw_singlecell_01.h5ad",
+        url=_GEO + "GSE264667_hepg2_raw_singlecell_01.h5ad",
+        sha256=None,
+        n_bytes=5_614_460_941,
+        license="none stated",
+        why_no_sha256=_GEO_REASON,
+        reported_sha256="e1ad7c3c5a201c861a207a858aa7e59f5e6ac1955674c415f7de0d1dadadb52e",
+    ),
+    "jurkat": Entry(
+        file_name="nadig/GSE264667_jurkat_raw_singlecell_01.h5ad",
+        url=_GEO + "GSE264667_jurkat_raw_singlecell_01.h5ad",
+        sha256=None,
+        n_bytes=9_400_000_000,
+        license="none stated",
+        why_no_sha256=_GEO_REASON,
+        is_size_exact=False,
+        reported_sha256="ffbe15f2c8f7ffcfd7b0ba9e6937d4ebc2d03b0179fa8234648a59bcb82c04a3",
+    ),
+}
+
+_FIGSHARE_REASON = "figshare publishes MD5, which is compared"
+
+
+def _replogle(file_name: str, number: int, n_bytes: int, md5: str) -> Entry:
+    return Entry(
+        file_name=f"replogle/{file_name}",
+        url=f"https://ndownloader.figshare.com/files/{number}",
+        sha256=None,
+        n_bytes=n_bytes,
+        license="CC-BY-4.0",
+        why_no_sha256=_FIGSHARE_REASON,
+        md5=md5,
+    )
+
+
+REPLOGLE = {
+    "k562_essential": _replogle(
+        "K562_essential_raw_singlecell_01.h5ad", 35773219, 10_661_879_995, "4f1122ce1c7f13299a68df6459a266d3"
+    ),
+    "rpe1": _replogle("rpe1_raw_singlecell_01.h5ad", 35775606, 8_700_873_216, "6a2a9d0d2bf4ec147f4d1104043b268c"),
+    "k562_gwps": _replogle(
+        "K562_gwps_raw_singlecell_01.h5ad", 35775507, 65_830_941_948, "887e3e6a8c8df6eadf7a3030a53c9546"
+    ),
+}
+
+GALLERY = "https://cellpainting-gallery.s3.amazonaws.com/cpg0021-periscope/broad/"
+"""Readable without signing in."""
+GALLERY_REASON = "the gallery publishes no checksums"
+
+PERISCOPE_LIBRARY = Entry(
+    file_name="periscope/Barcodes.csv",
+    url="https://raw.githubusercontent.com/broadinstitute/2022_PERISCOPE/"
+    "17d345046beee46c8fa8601f970b66651232e7ed/common_files/Barcodes.csv",
+    sha256=None,
+    n_bytes=20_000_000,
+    license="not verified",
+    why_no_sha256="the commit is pinned, but the file could not be read without a network",
+    is_size_exact=False,
+)
+PERISCOPE_CHANNELS = ("DNA", "ER", "Mito", "Phalloidin", "WGA")
+PERISCOPE_FIELD_BYTES = 5500 * 5500 * 2
+PERISCOPE_TABLE_BYTES = 3_000_000  # assumed
+PERISCOPE_CONTROL_GUIDES = (
+    *("TCCCTGCATTCATGGTTTTA", "ACCCATGAGTTAAGTTTTCT", "TTATATGGTTTTAAACGGCT", "CAGTCGTTTCTATGGGATCT"),
+    *("TTCGCACGATTGCACCTTGG", "ATAAGCCACACTACCCGCCT", "ACTATCATGGCACCCAATTG", "GACTGAAATCCAAGGACTGT"),
+    *("ATGTCTAGACCTAATCGTTT", "GTAAACTTTGTCTGGAGTAT"),
+)
+"""Those that the authors show as examples, in this order."""
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A dataset that was announced and has no address."""
+
+    name: str
+    announcement: str
+    url: str
+
+
+HEPG2_SCREEN = Announced(
+    name="the HepG2 screen of the PETRI paper",
+    announcement="a blinded, matched optical pooled screen and Perturb-seq dataset in HepG2 cells",
+    url="https://openreview.net/forum?id=Vu8YXDooG5",
+)

@@ -1,0 +1,165 @@
+"""Is a file the registered one?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pooch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ._registry import Entry
+
+RECORD_SUFFIX = ".sha256.json"
+"""What is appended to the name of a file that was trusted on first use."""
+READ_BYTES = 2**20
+
+
+def verify(path: Path, entry: Entry) -> None:
+    """Compare a file with its registered SHA-256, or else with what was recorded when it was first used.
+
+    Raises
+    ------
+    ValueError
+        The file is not the registered one, or not the one that was here before.
+    """
+    if entry.sha256 is not None:
+        found = pooch.file_hash(str(path), alg="sha256")
+        if found != entry.sha256:
+            raise ValueError(
+                f"SHA-256 hash mismatch: {path} has {found}, expected {entry.sha256}. It is damaged or another "
+                "version; delete it and call again."
+            )
+        return
+    check_length(path, entry)
+    record = _read_record(path)
+    # Reading hundreds of gigabytes at every call costs more than it finds: a file that was not touched is the same.
+    if record is not None and _state(path) == {key: record[key] for key in ("n_bytes", "mtime_ns")}:
+        return
+    if record is None:
+        write_record(path, check_first_use(path, entry))
+        return
+    found = hash_file(path)
+    if found != record["sha256"]:
+        raise ValueError(
+            f"SHA-256 hash mismatch: {path} has {found}; it had {record['sha256']} when it was first used. Delete it "
+            f"and {path.name}{RECORD_SUFFIX} to take whatever is published now."
+        )
+    write_record(path, found)
+
+
+def check_length(path: Path, entry: Entry) -> None:
+    """Compare the length of a file, if it is known."""
+    n_bytes = path.stat().st_size
+    if entry.is_size_exact and n_bytes != entry.n_bytes:
+        raise ValueError(
+            f"{path} has {n_bytes:,} bytes, expected {entry.n_bytes:,}. It is damaged or another version; delete it "
+            "and call again."
+        )
+
+
+def check_first_use(path: Path, entry: Entry) -> str:
+    """Compare a file with all that is known of it.
+
+    Returns
+    -------
+    Its SHA-256, for the record.
+    """
+    check_length(path, entry)
+    found = _hash(path, ["sha256", "md5"] if entry.md5 else ["sha256"])
+    if entry.md5 is not None and found["md5"] != entry.md5:
+        raise ValueError(
+            f"MD5 hash mismatch: {path} has {found['md5']}, the publisher states {entry.md5}. It is damaged or another "
+            "version; delete it and call again."
+        )
+    if entry.reported_sha256 not in (None, found["sha256"]):
+        warnings.warn(
+            f"{path} has SHA-256 {found['sha256']}; another user reported {entry.reported_sha256}. Its length is "
+            "right. It is used; compare with the publisher if results look odd.",
+            UserWarning,
+            stacklevel=5,
+        )
+    return found["sha256"]
+
+
+def write_record(path: Path, sha256: str) -> None:
+    """Note what a file is, beside it; in a folder that cannot be written to, nothing is noted."""
+    if not os.access(path.parent, os.W_OK):
+        return
+    write_whole(path.with_name(path.name + RECORD_SUFFIX), {"sha256": sha256, **_state(path)})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a file under its name is never half of one."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def check_space(folder: Path, n_bytes: int, what: str) -> None:
+    """Require room on a disk.
+
+    Raises
+    ------
+    OSError
+        There is not enough.
+    """
+    free = free_space(folder)
+    if n_bytes > free:
+        raise OSError(
+            f"{what} needs {as_size(n_bytes)} in {folder}, which has {as_size(free)} free. Make room, ask for less, or "
+            "name a folder on another disk with cache_dir=... or the environment variable PETRI_SCVI_CACHE."
+        )
+
+
+def free_space(folder: Path) -> int:
+    """Free bytes on the disk of a folder that may not exist yet."""
+    return shutil.disk_usage(existing_parent(folder)).free
+
+
+def existing_parent(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
+
+
+def as_size(n_bytes: int) -> str:
+    """For example ``"14.20 GB"``."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.2f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    return _hash(path, ["sha256"])["sha256"]
+
+
+def _state(path: Path) -> dict[str, int]:
+    found = path.stat()
+    return {"n_bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    record = path.with_name(path.name + RECORD_SUFFIX)
+    return json.loads(record.read_text()) if record.is_file() else None
+
+
+def _hash(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Several checksums in one pass."""
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            for digest in digests.values():
+                digest.update(block)
+    return {name: digest.hexdigest() for name, digest in digests.items()}

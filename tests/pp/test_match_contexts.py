@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import read_h5mu
+from scipy import sparse
+
+from petri_scvi.pp import match_contexts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE_LABELS = ["nontargeting", "TOMM20", "TOMM20 ", "MARCH8", "WDR1", "nontargeting"]
+RNA_LABELS = ["non-targeting", "TOMM20", "MARCHF8", "AARS", "AARS"]
+CONTROLS = {"image": "nontargeting", "rna": "non-targeting"}
+
+
+def make_image(labels: list[str] = IMAGE_LABELS, key: str = "target_gene") -> AnnData:
+    names = [f"cell{i}" for i in range(len(labels))]
+    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 1, 2, 2)
+    obs = pd.DataFrame({key: pd.Categorical(labels), "well": 1}, index=names)
+    return AnnData(obs=obs, obsm={"single_cell_images": images})
+
+
+def make_rna(labels: list[str] = RNA_LABELS, key: str = "target_gene") -> AnnData:
+    names = [f"cell{i}" for i in range(len(labels))]
+    counts = sparse.csr_matrix(np.arange(len(labels) * 3.0).reshape(-1, 3))
+    return AnnData(counts, obs=pd.DataFrame({key: labels}, index=names))
+
+
+def match(image: AnnData | None = None, rna: AnnData | None = None, **changes: Any) -> Any:
+    arguments: dict[str, Any] = {"control": CONTROLS, **changes}
+    return match_contexts(make_image() if image is None else image, make_rna() if rna is None else rna, **arguments)
+
+
+def test_the_table_says_what_matched_and_what_did_not() -> None:
+    table = match().uns["petri_scvi"]["match_contexts"]["table"]
+    assert table["status"].to_dict() == {
+        "AARS": "only rna",
+        "MARCH8": "only image",
+        "MARCHF8": "only rna",
+        "TOMM20": "matched",
+        "WDR1": "only image",
+        "non-targeting": "matched",
+    }
+    assert table["n_image"].to_dict() == {
+        "AARS": 0, "MARCH8": 1, "MARCHF8": 0, "TOMM20": 2, "WDR1": 1, "non-targeting": 2
+    }  # fmt: skip
+    assert table.loc["TOMM20", "image_labels"] == "TOMM20, TOMM20 "
+    assert table.loc["non-targeting", ["image_labels", "rna_labels"]].tolist() == ["nontargeting", "non-targeting"]
+    assert table.index[table["is_control"]].tolist() == ["non-targeting"]
+
+
+def test_cells_of_matched_contexts_are_kept_with_their_arrays() -> None:
+    mdata = match()
+    assert mdata["image"].obs_names.tolist() == [f"image:cell{i}" for i in (0, 1, 2, 5)]
+    assert mdata["rna"].obs_names.tolist() == ["rna:cell0", "rna:cell1"]
+    images = make_image().obsm["single_cell_images"][[0, 1, 2, 5]]
+    np.testing.assert_array_equal(mdata["image"].obsm["single_cell_images"], images)
+    np.testing.assert_array_equal(mdata["rna"].X.toarray(), make_rna().X.toarray()[:2])
+    for modality in mdata.mod.values():
+        assert (modality.obs["perturbation"] == modality.obs["target_gene"]).all()
+        assert set(modality.obs["perturbation"]) == {"non-targeting", "TOMM20"}
+        assert (modality.obs["is_control"] == (modality.obs["perturbation"] == "non-targeting")).all()
+    assert mdata["image"].obs["source_label"].tolist() == ["nontargeting", "TOMM20", "TOMM20 ", "nontargeting"]
+
+
+def test_synonyms_join_two_names_of_a_gene() -> None:
+    mdata = match(synonyms={"MARCH8": "MARCHF8"})
+    result = mdata.uns["petri_scvi"]["match_contexts"]
+    assert result["n_matched"] == 2
+    assert result["table"].loc["MARCHF8", ["status", "image_labels"]].tolist() == ["matched", "MARCH8"]
+
+
+def test_case_counts_unless_told_otherwise() -> None:
+    rna = make_rna(["non-targeting", "Tomm20", "Wdr1"])
+    with pytest.raises(ValueError, match="2 differ in case only: pass ignore_case=True"):
+        match(rna=rna)
+    mdata = match(rna=rna, ignore_case=True)
+    assert set(mdata["image"].obs["perturbation"]) == set(mdata["rna"].obs["perturbation"]) == {
+        "non-targeting", "Tomm20", "Wdr1"
+    }  # fmt: skip
+
+
+def test_if_nothing_matches_both_sides_are_shown() -> None:
+    with pytest.raises(ValueError, match=r"obs\['gene'\] of the images has \['MARCH8', 'TOMM20', 'WDR1'\].*\['P1'"):
+        match(
+            make_image(key="gene"),
+            make_rna(["non-targeting", "P1", "P2"]),
+            target_key={"image": "gene", "rna": "target_gene"},
+        )
+
+
+def test_controls_alone_are_no_match() -> None:
+    with pytest.raises(ValueError, match="no target gene is in both"):
+        match(make_image(["nontargeting", "A"]), make_rna(["non-targeting", "B"]))
+
+
+def test_a_screen_without_controls_is_pointed_out() -> None:
+    with pytest.warns(UserWarning, match="'image' has no cells with a non-targeting guide"):
+        mdata = match(control="non-targeting")
+    assert mdata.uns["petri_scvi"]["match_contexts"]["table"].loc["nontargeting", "status"] == "only image"
+
+
+def test_the_screens_that_were_passed_are_not_changed() -> None:
+    image, rna = make_image(), make_rna()
+    match(image, rna)
+    assert list(image.obs) == ["target_gene", "well"]
+    assert list(rna.obs_names) == [f"cell{i}" for i in range(5)]
+
+
+def test_arrays_on_disk_are_shared_and_never_cut(tmp_path: Path) -> None:
+    image = make_image()
+    on_disk = np.memmap(tmp_path / "images", dtype=np.uint8, mode="w+", shape=(6, 1, 2, 2))
+    image.obsm["single_cell_images"] = on_disk
+    with pytest.raises(ValueError, match=r"obsm\['single_cell_images'\] of the image screen lie on disk.*keep='all'"):
+        match(image)
+    kept = match(image, keep="all")["image"]
+    assert kept.n_obs == 6
+    assert np.shares_memory(kept.obsm["single_cell_images"], on_disk)
+
+
+def test_the_report_survives_a_round_trip(tmp_path: Path) -> None:
+    mdata = match()
+    mdata.write_h5mu(tmp_path / "screen.h5mu")
+    again = read_h5mu(tmp_path / "screen.h5mu").uns["petri_scvi"]["match_contexts"]
+    assert again["table"]["status"].tolist() == mdata.uns["petri_scvi"]["match_contexts"]["table"]["status"].tolist()
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="keep='shared'"):
+        match(keep="shared")
+    with pytest.raises(ValueError, match=r"control has \['image'\]"):
+        match(control={"image": "nontargeting"})
+    with pytest.raises(KeyError, match="'gene' is not a column of image.obs"):
+        match(target_key="gene")
