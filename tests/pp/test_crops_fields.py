@@ -173,7 +173,7 @@ def test_what_does_not_fit_together_is_refused(fields: Fields) -> None:
     def cut(source: Any = fields, **arguments: Any) -> None:
         pp.crops_from_fields(source, **{"size": SIZE, **arguments})
 
-    with pytest.raises(ValueError, match="both need the same height|Both need the same height"):
+    with pytest.raises(ValueError, match="Both need the same height"):
         cut({"A": (image, mask[:-1])})
     with pytest.raises(ValueError, match=r"scipy.ndimage.label\(mask\)"):
         cut({"A": (image, mask > 0.5)})
@@ -192,7 +192,7 @@ def test_what_does_not_fit_together_is_refused(fields: Fields) -> None:
     with pytest.raises(KeyError, match="table has no column 'well'"):
         cut(table=table, field_key="well")
     with pytest.raises(ValueError, match="none of the .* cells of fields is in table"):
-        cut(table=table.assign(field="Z"))
+        cut(table=table.assign(field="Z" + table["field"]))
     with pytest.raises(ValueError, match="two rows for 1 cells"):
         cut(table=pd.concat([table, table.iloc[:1]]))
     with pytest.raises(ValueError, match=r"has columns \['is_border'\], which crops write"):

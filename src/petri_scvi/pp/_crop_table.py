@@ -68,7 +68,7 @@ def match_cells(
     if not is_found.any():
         raise ValueError(
             f"none of the {len(cells)} cells of {where} is in {table}: cells are for example {list(cells[:3])}, "
-            f"rows of the table {list(rows[:3])}. Pass the table that was made from these labels, with cells written alike."
+            f"rows of the table {list(rows[:3])}. Pass the table made from these cells, with cells written alike."
         )
     n_unlisted, n_unseen = int((~is_found).sum()), len(rows) - int(is_found.sum())
     if n_unlisted or n_unseen:
@@ -80,7 +80,7 @@ def match_cells(
 
 def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str, stacklevel: int = 3) -> NDArray[np.bool_]:
     """Which cells have their centre in the image; tells of the others."""
-    is_inside = ((pixels >= 0) & (pixels < np.array(shape))).all(axis=1)
+    is_inside = np.asarray(((pixels >= 0) & (pixels < np.array(shape))).all(axis=1))
     if not is_inside.any():
         raise ValueError(
             f"no cell of {where} has its centre in the image, which has {shape[0]} x {shape[1]} pixels. Pass the image "

@@ -102,7 +102,9 @@ class Cutter:
     @property
     def is_border(self) -> NDArray[np.bool_]:
         """Whether a crop reaches beyond the image."""
-        return ((self.starts < 0) | (self.starts + self.size > self.planes.shape[1:])).any(axis=1)
+        return np.any((self.starts < 0) | (self.starts + self.size > self.planes.shape[1:]), axis=1, keepdims=True)[
+            :, 0
+        ]
 
     @property
     def crop_shape(self) -> tuple[int, int, int]:

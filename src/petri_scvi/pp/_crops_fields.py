@@ -160,8 +160,8 @@ class TiffPlanes(Planes):
         heads = [_read_head(path) for path in self.paths]
         if len(set(heads)) > 1 or (len(heads) > 1 and len(heads[0][0]) > 2):
             raise ValueError(
-                f"fields[{name!r}]: one file per channel must hold one plane each, all alike; found {heads}. Pass files of "
-                "one channel, or one file with all."
+                f"fields[{name!r}]: one file per channel must hold one plane each, all alike; found {heads}. Pass "
+                "files of one channel, or one file with all."
             )
         shape, dtype = heads[0]
         self.axis = _channel_axis(shape, name)
@@ -213,7 +213,7 @@ def _read_pairs(fields: Any) -> dict[str, tuple[Any, Any]]:
         pairs = {str(name): tuple(pair) for name, pair in fields.items()}
     else:
         raise TypeError(
-            f"fields is a {type(fields).__name__}; expected a mapping such as {{'A1-0': ('A1-0.tif', 'A1-0_cells.tif')}} "
+            f"fields is a {type(fields).__name__}; expected a mapping such as {{'A1-0': ('A1-0.tif', 'cells.tif')}} "
             "or a DataFrame with columns image and mask."
         )
     wrong = [name for name, pair in pairs.items() if len(pair) != 2]
@@ -261,8 +261,8 @@ def _read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any
     labels = np.asarray(require("tifffile", "fields").imread(mask)) if is_file else np.asarray(mask)
     if labels.shape != shape[1:]:
         raise ValueError(
-            f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need the "
-            "same height and width."
+            f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need "
+            "the same height and width."
         )
     check_labels(labels.dtype, f"the mask of fields[{name!r}]")
     return labels.astype(np.int64, copy=False)
@@ -298,7 +298,7 @@ def _join(
     for key in (field_key, label_key):
         if key not in table:
             raise KeyError(
-                f"table has no column {key!r}; it has {list(table.columns)}. Name it with field_key, label_key."
+                f"table has no column {key!r}; it has {list(table.columns)}. Name it with field_key or label_key."
             )
     check_new_columns(list(table.columns), "table", label_key)
     rows = pd.MultiIndex.from_arrays([table[field_key].astype(str), table[label_key]])

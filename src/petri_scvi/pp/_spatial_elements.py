@@ -44,8 +44,12 @@ class LabelPlanes(Planes):
         (is_row, row), (is_column, column) = self._pixels(rows, 0), self._pixels(columns, 1)
         if len(row) and len(column):
             corner = row.min(), column.min()
-            part = self.labels[corner[0] : row.max() + 1, corner[1] : column.max() + 1]
-            found[0, is_row[:, None], is_column] = to_numpy(part)[(row - corner[0])[:, None], column - corner[1]]
+            part = to_numpy(self.labels[corner[0] : row.max() + 1, corner[1] : column.max() + 1])
+            if np.ptp(row) + 1 == len(row) and np.ptp(column) + 1 == len(column):  # one pixel each: no need to gather
+                part = part[:: 1 if self.steps[0] > 0 else -1, :: 1 if self.steps[1] > 0 else -1]
+            else:
+                part = part[(row - corner[0])[:, None], column - corner[1]]
+            found[0, is_row[0] : is_row[-1] + 1, is_column[0] : is_column[-1] + 1] = part
         return found
 
     def _pixels(self, span: Span, axis: int) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
@@ -74,8 +78,8 @@ def raster_at(element: Any, scale: str, where: str, axes: Sequence[str]) -> Any:
     array = next(iter(element[scale].ds.data_vars.values())) if is_multiscale else element
     if tuple(array.dims) != tuple(axes):
         raise ValueError(
-            f"{where} has axes {array.dims}; expected {tuple(axes)}. Of a stack, choose one plane or a projection first, "
-            "for example element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
+            f"{where} has axes {array.dims}; expected {tuple(axes)}. Of a stack, choose one plane or a projection "
+            "first, for example element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
         )
     return array
 
@@ -105,9 +109,10 @@ def affine_between(cells: Any, image: Any, coordinate_system: str, where: str, w
     from_image = matrix_to(image, coordinate_system, where_image)
     if abs(np.linalg.det(from_image[:2, :2])) == 0:
         raise ValueError(
-            f"the transformation of {where_image} to {coordinate_system!r} cannot be inverted: {from_image}."
+            f"the transformation of {where_image} to {coordinate_system!r} cannot be inverted: {from_image.tolist()}. "
+            "Set another with spatialdata.transformations.set_transformation."
         )
-    return np.linalg.solve(from_image, to_system)
+    return np.asarray(np.linalg.solve(from_image, to_system), dtype=np.float64)
 
 
 def check_axis_aligned(to_image: NDArray[np.float64], where: str, image: str, coordinate_system: str) -> None:
@@ -116,8 +121,8 @@ def check_axis_aligned(to_image: NDArray[np.float64], where: str, image: str, co
     turned = np.abs([to_image[0, 1], to_image[1, 0]])
     if turned.max() > ALIGNED * steps.min() or steps.min() == 0:
         raise ValueError(
-            f"{where} and images[{image!r}] are turned or sheared against each other in {coordinate_system!r}: the matrix "
-            f"from one to the other is {to_image[:2].round(4).tolist()}. Bring both onto one grid first, for example with "
+            f"{where} and images[{image!r}] are turned or sheared against each other in {coordinate_system!r}: the "
+            f"matrix from one to the other is {to_image[:2].round(4).tolist()}. Bring both onto one grid first, with "
             f"element = sdata.transform_element_to_coordinate_system(name, {coordinate_system!r}) or "
             "spatialdata.rasterize(...), put the results into sdata under new names, and pass those."
         )
