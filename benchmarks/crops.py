@@ -147,9 +147,7 @@ def main() -> None:
         print(f"{len(centres)} cells, image {image.shape}; sizes of spatialdata's tiles: {sorted(sizes)}")
         seconds = in_turns({name: call for name, (call, _) in ways.items()}, args.n_rounds)
     base = seconds["ours, labels"]
-    print(
-        "| way | cells/s, median [least to most] | per second of processor | ours, labels, faster by: clock; processor |"
-    )
+    print("| way | cells/s, median [least to most] | per CPU second | ours, labels, is faster by: clock; CPU |")
     for name, (_, n_cells) in ways.items():
         clock, processor = ([n_cells / one[i] for one in seconds[name]] for i in (0, 1))
         ratios = [

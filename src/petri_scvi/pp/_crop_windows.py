@@ -123,14 +123,14 @@ class Cutter:
         labels = None if self.labels is None else self.labels.read(rows, columns)
         corner = np.array([rows[0], columns[0]])
         n_channels = len(crops[0]) if len(crops) else 0
-        for crop, cell, start in zip(crops, cells, starts, strict=True):
-            is_inside = (start >= 0).all() and (start + self.size <= self.planes.shape[1:]).all()
-            window = self._window(planes, start, corner, is_inside=is_inside)
+        inside, own = ~self.is_border[cells], None if self.own_labels is None else self.own_labels[cells]
+        for i, (crop, start) in enumerate(zip(crops, starts, strict=True)):
+            window = self._window(planes, start, corner, is_inside=bool(inside[i]))
             crop[...] = window[:n_channels]
             if self.has_mask_channel:
                 crop *= window[-1] != 0
-            if labels is not None and self.own_labels is not None:
-                crop *= self._window(labels, start, corner, is_inside=is_inside)[0] == self.own_labels[cell]
+            if labels is not None and own is not None:
+                crop *= self._window(labels, start, corner, is_inside=bool(inside[i]))[0] == own[i]
         return crops
 
     def _window(

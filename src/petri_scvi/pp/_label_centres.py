@@ -54,8 +54,15 @@ def check_labels(dtype: Any, where: str) -> None:
 
 
 def _sum_block(top: int, left: int, block: NDArray[Any]) -> Sums:
-    rows, columns = np.nonzero(block)
-    labels = block[rows, columns].astype(np.int64)
+    # By runs of equal labels in a row, which are far fewer than pixels.
+    is_start = np.ones(block.shape, dtype=bool)
+    np.not_equal(block[:, 1:], block[:, :-1], out=is_start[:, 1:])
+    starts = np.flatnonzero(is_start)
+    lengths = np.diff(starts, append=block.size)
+    labels = block.ravel()[starts].astype(np.int64)
+    is_cell = labels != 0
+    labels, lengths = labels[is_cell], lengths[is_cell]
+    rows, columns = np.divmod(starts[is_cell], max(1, block.shape[1]))
     if not len(labels):
         return labels, np.zeros((0, 3))
     lowest = labels.min()
@@ -66,7 +73,7 @@ def _sum_block(top: int, left: int, block: NDArray[Any]) -> Sums:
     else:
         values, codes = np.unique(labels, return_inverse=True)
         found = np.arange(len(values))
-    n_pixels = np.bincount(codes)[found]
-    row_sums = np.bincount(codes, weights=rows)[found] + top * n_pixels
-    column_sums = np.bincount(codes, weights=columns)[found] + left * n_pixels
-    return values, np.stack([n_pixels, row_sums, column_sums], axis=1).astype(np.float64)
+    row_sums = lengths * (rows + top)
+    column_sums = lengths * (columns + left) + lengths * (lengths - 1) // 2
+    sums = [np.bincount(codes, weights=weights)[found] for weights in (lengths, row_sums, column_sums)]
+    return values, np.stack(sums, axis=1)
