@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import tempfile
@@ -108,10 +109,12 @@ def in_turns(calls: dict[str, Callable[[], Any]], n_rounds: int) -> dict[str, li
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for i in range(1 + n_rounds):
         for name, call in calls.items():
+            gc.collect()  # what the way before left behind is not of this one
             clock, processor = time.perf_counter(), time.process_time()
-            call()
+            result = call()
             if i:
                 found[name].append((time.perf_counter() - clock, time.process_time() - processor))
+            del result
     return found
 
 
