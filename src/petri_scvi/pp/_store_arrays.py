@@ -63,13 +63,15 @@ class StoredArray(ABC):
         blocks = []
         for i, (source, row_bytes) in enumerate(zip(self.sources, self.row_bytes(), strict=True)):
             ends = np.append(0, np.cumsum(row_bytes))
-            n_in_chunk = (getattr(source, "chunks", None) or (1,))[0]  # h5py and zarr; dask lists every chunk
-            n_in_chunk = n_in_chunk if isinstance(n_in_chunk, int) else n_in_chunk[0]
+            # Last rows of chunks; dask's may differ in length, those of h5py and zarr do not.
+            chunks = (getattr(source, "chunks", None) or (1,))[0]
+            chunk_ends = np.cumsum(chunks) if not isinstance(chunks, int) else None
             start = 0
             while start < len(row_bytes):
                 stop = int(np.searchsorted(ends, ends[start] + max_bytes, side="right")) - 1
-                if stop < len(row_bytes) and stop - stop % n_in_chunk > start:
-                    stop -= stop % n_in_chunk
+                if stop < len(row_bytes):
+                    whole = stop - stop % chunks if chunk_ends is None else _last_end(chunk_ends, stop)
+                    stop = whole if whole > start else stop
                 stop = max(stop, start + 1)
                 blocks.append((i, start, stop))
                 start = stop
@@ -203,6 +205,11 @@ class SparseMatrix(StoredArray):
 
 
 COUNT_BYTES = 2**25
+
+
+def _last_end(ends: NDArray[np.integer], row: int) -> int:
+    """Largest end of a chunk that is not behind a row."""
+    return int(np.append(0, ends)[np.searchsorted(ends, row, side="right")])
 
 
 def _dense(source: Any, start: int, stop: int) -> NDArray[Any]:
