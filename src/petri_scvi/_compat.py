@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import anndata
 import mudata
 
 # scvi-tools calls rich.pretty without importing it, and rich >= 15 no longer does so by itself.
@@ -28,6 +29,7 @@ __all__ = [
     "STATE_REGISTRY_KEY",
     "columns_stay_in_modalities",
     "get_max_epochs_heuristic",
+    "tables_in_zarr_v3",
 ]
 
 
@@ -37,3 +39,13 @@ def columns_stay_in_modalities() -> AbstractContextManager:
     There they would have gaps for the cells of other modalities. From mudata 0.4 on, nothing is copied anyway.
     """
     return mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+
+
+def tables_in_zarr_v3() -> AbstractContextManager:
+    """Write AnnData and MuData to zarr v3; anndata 0.12 writes v2 unless asked.
+
+    Releases that can put small arrays into shards of their own are told not to, and do not warn that they will.
+    """
+    settings = {"zarr_write_format": 3, "auto_shard_zarr_v3": False}
+    known = dir(anndata.settings)
+    return anndata.settings.override(**{name: value for name, value in settings.items() if name in known})
