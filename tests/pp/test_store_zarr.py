@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+from scipy import sparse
 
 from petri_scvi import PETRI, pp
 from petri_scvi.dataloaders import _readers, _tensorstore_rows
@@ -105,10 +106,9 @@ def test_a_cell_is_a_chunk_and_a_thousand_are_a_shard_if_memory_allows(
 
 
 def test_empty_rows_and_no_counts_at_all_are_stored(rna: AnnData, tmp_path: Path) -> None:
-    rna.X[::2] = 0
-    rna.X.eliminate_zeros()
-    rna.layers["counts"] = rna.X[:, :0].copy() if False else rna.X * 0
-    rna.layers["counts"].eliminate_zeros()
+    some = rna.X.toarray()
+    some[::2] = 0
+    rna.X, rna.layers["counts"] = sparse.csr_matrix(some), sparse.csr_matrix(rna.shape, dtype="float32")
     write(rna, tmp_path / "s.zarr")
     found = anndata.read_zarr(tmp_path / "s.zarr")
     np.testing.assert_array_equal(dense(found.X), dense(rna.X)[found.obs["source_row"]])
@@ -144,7 +144,7 @@ def test_training_from_zarr_is_training_from_the_file(
         monkeypatch.setattr(module, "is_installed", lambda: False)
     with pytest.warns(UserWarning, match=r"zarr-python reads single cells many times slower") as caught:
         train("s.zarr")
-    assert [str(warning.message).count('pip install "petri-scvi[zarr]"') for warning in caught] == [1]
+    assert sum('pip install "petri-scvi[zarr]"' in str(warning.message) for warning in caught) == 1
     for losses, embedding in histories[1:]:
         assert losses == histories[0][0]
         np.testing.assert_array_equal(embedding, histories[0][1])
@@ -260,8 +260,10 @@ def test_a_call_killed_20_times_goes_on_to_the_same_store(
         path = tmp_path / f"{n_complete}.zarr"
         while not path.exists():
             n_killed += bool(call(image, path, rng.uniform(0, seconds) if n_killed < 20 else None))
-            with pytest.raises((ValueError, FileNotFoundError)) if not path.exists() else pytest.MonkeyPatch.context():
-                pp.open_screen(path.with_name(f"{path.name}.partial") if not path.exists() else path)
+            left = path.with_name(f"{path.name}.partial")
+            if left.exists() and not _store_zarr.is_copied(left):
+                with pytest.raises(ValueError, match="Repeat the call"):
+                    pp.open_screen(left)
         assert contents(path) == expected
         n_complete += 1
     assert not [left for left in tmp_path.iterdir() if "partial" in left.name]
@@ -274,10 +276,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 # Checksums
 
 
+@pytest.fixture(scope="module")
+def _written(make: dict[str, Callable[..., Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("written") / "s.zarr"
+    write(make["mdata"](), path)
+    return path
+
+
 @pytest.fixture
-def complete(mdata: MuData, tmp_path: Path) -> Path:
-    write(mdata, tmp_path / "s.zarr")
-    return tmp_path / "s.zarr"
+def complete(_written: Path, tmp_path: Path) -> Path:
+    """A store that may be damaged."""
+    return shutil.copytree(_written, tmp_path / "s.zarr")
 
 
 def shard(store: Path, name: str) -> Path:
@@ -326,12 +335,8 @@ def test_what_cannot_be_decoded_is_told_from_its_neighbours(complete: Path) -> N
     content[offset : offset + length] = bytes(length)
     path.write_bytes(content)
     rows = _zarr_rows.ZarrRows(complete, f"mod/image/obsm/{IMAGES}")
-    expected = mudata_checksums(complete)
+    expected = zarr.open_group(complete)[f"{_store_zarr.CHECKSUMS}/image:obsm:{IMAGES}"][:]
     assert rows.find_damaged(expected).tolist() == [5]
-
-
-def mudata_checksums(store: Path) -> np.ndarray:
-    return zarr.open_group(store)[f"{_store_zarr.CHECKSUMS}/image:obsm:{IMAGES}"][:]
 
 
 def test_a_store_in_zarr_is_a_source(mdata: MuData, complete: Path, tmp_path: Path) -> None:
@@ -340,4 +345,3 @@ def test_a_store_in_zarr_is_a_source(mdata: MuData, complete: Path, tmp_path: Pa
         rows = file["mod/image/obs/source_row"][:]
         found = file[f"mod/image/obsm/{IMAGES}"][:]
     np.testing.assert_array_equal(found, mudata.read_zarr(complete)["image"].obsm[IMAGES][rows])
-    shutil.rmtree(complete)

@@ -22,6 +22,7 @@ CHUNKS_PER_SHARD = 1000
 CHUNK_BYTES = 2**16
 CHUNK_VALUES = 2**13
 """Values of a sparse matrix that are decoded together: those of a few cells."""
+WAITS_FOR_DISK = True
 COMPRESSION = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
 
 
@@ -53,7 +54,8 @@ def open_array(folder: Path, path: str, *, is_writable: bool = False) -> Any:
     """Open one array with tensorstore, which writes a shard at once and waits until it is on the disk."""
     tensorstore = require("tensorstore", EXTRA)
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{(folder / path).as_posix()}/"}}
-    return tensorstore.open(spec, open=True, read=True, write=is_writable).result()
+    context = tensorstore.Context({"file_io_sync": WAITS_FOR_DISK})
+    return tensorstore.open(spec, open=True, read=True, write=is_writable, context=context).result()
 
 
 class ZarrRows:
