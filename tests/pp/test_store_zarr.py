@@ -245,10 +245,8 @@ def call(screen: AnnData, path: Path, seconds: float | None = None) -> int:
 
 
 @pytest.mark.slow
-def test_a_call_killed_20_times_goes_on_to_the_same_store(
-    make: dict[str, Callable[..., Any]], tmp_path: Path
-) -> None:
-    image = make["image"](300)
+def test_a_call_killed_20_times_goes_on_to_the_same_store(make: dict[str, Callable[..., Any]], tmp_path: Path) -> None:
+    image = make["image"](200)
     for name in ("warm.zarr", "complete.zarr"):  # the first call pays for the imports
         start = time.perf_counter()
         assert call(image, tmp_path / name) == 0
@@ -316,7 +314,9 @@ def test_a_disk_that_gives_back_something_else_fails_the_call_and_the_next_one_m
     original = _store_zarr._write_shard
 
     def bad(target: Any, place: slice, values: np.ndarray) -> None:
-        original(target, place, values + 1 if "layers" in target.kvstore.path and "data" in target.kvstore.path else values)
+        original(
+            target, place, values + 1 if "layers" in target.kvstore.path and "data" in target.kvstore.path else values
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(_store_zarr, "_write_shard", bad)

@@ -27,7 +27,9 @@ def is_installed() -> bool:
 
 def can_read(array: Any) -> bool:
     """Whether a ``zarr.Array`` lies in a folder, and can be opened by tensorstore."""
-    return is_installed() and isinstance(getattr(array.store, "root", None), Path) and np.dtype(array.dtype).kind in "buif"
+    return (
+        is_installed() and isinstance(getattr(array.store, "root", None), Path) and np.dtype(array.dtype).kind in "buif"
+    )
 
 
 def open_store(array: Any) -> Any:

@@ -69,7 +69,9 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
         return _open_table(file)
     order = file["mod"].attrs.get("mod-order", None)
     with columns_stay_in_modalities():
-        mdata = MuData({str(name): _open_table(file["mod"][name]) for name in (file["mod"] if order is None else order)})
+        mdata = MuData(
+            {str(name): _open_table(file["mod"][name]) for name in (file["mod"] if order is None else order)}
+        )
     if "uns" in file:
         mdata.uns = read_elem(file["uns"])
     # mudata keeps there, under the names of the modalities, which rows these have.
