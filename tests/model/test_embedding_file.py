@@ -100,11 +100,11 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
     trained_model.write_latent_representation(path)
     opened = pp.open_screen(path)
     (path.parent / "scaled").mkdir()
-    folder = {"folder": path.parent / "scaled"} if in_folder else {}
+    folder = path.parent / "scaled" if in_folder else None
     profiles = []
-    for mdata, arguments in [(in_memory, {}), (opened, folder)]:
-        tl.center_scale(mdata, replicate_key="batch", **arguments)
-        tl.whiten(mdata, **arguments)
+    for mdata, place in [(in_memory, None), (opened, folder)]:
+        tl.center_scale(mdata, replicate_key="batch", folder=place)
+        tl.whiten(mdata, folder=place)
         profiles.append(tl.aggregate_profiles(mdata))
     for key in ("X_petri_scaled", WHITENED):
         np.testing.assert_array_equal(opened.obsm[key], in_memory.obsm[key])
@@ -115,7 +115,7 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
     assert len(list((path.parent / "scaled").iterdir())) == 2 * in_folder
     if in_folder:
         with pytest.raises(FileExistsError, match="Delete it, or pass another folder or key_added"):
-            tl.whiten(opened, **folder)
+            tl.whiten(opened, folder=folder)
 
 
 def test_results_of_single_modalities_are_files_of_their_own(

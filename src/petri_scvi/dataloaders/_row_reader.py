@@ -25,7 +25,7 @@ class RowReader(ABC):
     """
 
     advice: str | None = None
-    """What is slow about the array and what to do, as the end of a sentence; ``None`` if it is read as fast as it can."""
+    """What is slow about the array and what to do, as the end of a sentence; ``None`` if nothing is."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -20,6 +19,7 @@ from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 

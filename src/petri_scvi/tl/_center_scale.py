@@ -75,8 +75,8 @@ def center_scale(
         Slot to write; ``f"{key}_scaled"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place, which needs no second array.
     folder
-        Where to write the result as ``key_added.npy``, which is then mapped into memory as ``obsm[key_added]``. By default
-        it is an array in memory.
+        Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
+        mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from ._results import warn, write_result
 
 if TYPE_CHECKING:
     import os
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -71,8 +72,8 @@ def whiten(
         Slot to write; ``f"{key}_whitened"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place.
     folder
-        Where to write the result as ``key_added.npy``, which is then mapped into memory as ``obsm[key_added]``. By default
-        it is an array in memory.
+        Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
+        mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
 
     Returns
     -------
