@@ -15,7 +15,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import h5py
-import mudata
 import numpy as np
 import pandas as pd
 import psutil
@@ -27,6 +26,7 @@ from scvi.data.fields import ObsmField
 
 from benchmarks._timing import GIB, MIB, in_fresh_process, interleave, status_bytes
 from petri_scvi import PETRI, pp
+from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.dataloaders import open_rows
 from petri_scvi.dataloaders._file_rows import FileRows, place_in_file
 from petri_scvi.dataloaders._readers import _Zarr
@@ -289,8 +289,7 @@ def main() -> None:
     args = parser.parse_args()
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()}")
     print("Rates depend on what else runs; read the ratios, which were measured in turns in one run.")
-    mudata.set_options(pull_on_update=False)
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+    with columns_stay_in_modalities(), tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         print(write_stores(folder, args.n_cells), "MiB/s of crops, with checksums and reading them back")
         print(f"\nwarm, {N_DOCUMENTS} documents of {N_PER_DOCUMENT} cells, cells/s and how many times ours is faster")

@@ -68,8 +68,8 @@ def write_training_store(
         Names or positions of the channels to keep, in this order, masks among them. If ``None``, all but those that
         ``var["channel_mapping"]`` calls masks, as scPortrait does.
     max_memory
-        Memory for the cells on their way, in bytes. Tables, and eight bytes per cell and array, come on top. Shards of
-        a zarr store are made smaller where a thousand cells take more than a quarter of it.
+        Memory for the cells on their way, in bytes. Tables, eight bytes per cell and array, and some 60 MB of libraries
+        come on top. Shards of a zarr store are smaller where a thousand cells take more than a quarter of it.
     seed
         Seed of the order within contexts.
     progress

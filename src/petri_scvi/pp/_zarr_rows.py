@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petri_scvi._checks import require
-from petri_scvi.pp._store_file import VERIFY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 EXTRA = "zarr"
 CHUNKS_PER_SHARD = 1000
 CHUNK_BYTES = 2**16
+DECODED_BYTES = 2**22
+"""Rows that are compared at once; tensorstore needs many times as much to decode them."""
 CHUNK_VALUES = 2**13
 """Values of a sparse matrix that are decoded together: those of a few cells."""
 WAITS_FOR_DISK = True
@@ -108,7 +109,7 @@ class ZarrRows:
     ) -> NDArray[np.integer]:
         """Rows that cannot be decoded, or do not have the checksum that is expected."""
         largest = max(1, int(np.diff(self.starts).max(initial=1)) * self.element_bytes)
-        step = max(1, VERIFY_BYTES // largest)
+        step = max(1, DECODED_BYTES // largest)
         damaged = []
         for first in range(0, self.n_rows, step):
             last = min(first + step, self.n_rows)
