@@ -264,6 +264,16 @@ def test_without_tensorstore_zarr_is_read_all_the_same(
     np.testing.assert_array_equal(reader.read(ROWS), COUNTS[ROWS])
 
 
+def test_zarr_of_a_codec_that_tensorstore_does_not_know_is_read_by_zarr(tmp_path: Path) -> None:
+    zarr, numcodecs = pytest.importorskip("zarr"), pytest.importorskip("numcodecs")
+    filters = [numcodecs.Delta(dtype="u2")]
+    array = zarr.create_array(tmp_path / "z", data=IMAGES, chunks=(3, 2, 3, 4), zarr_format=2, filters=filters)
+    reader = open_rows(array)
+    assert isinstance(reader, _readers._Zarr)
+    assert reader.advice is None or not _tensorstore_rows.is_installed()
+    np.testing.assert_array_equal(reader.read(ROWS), IMAGES[ROWS])
+
+
 def test_empty_rows_of_counts_in_zarr_are_empty(store: Callable[..., Any]) -> None:
     counts = COUNTS.copy()
     counts[[0, 3, 4]] = 0

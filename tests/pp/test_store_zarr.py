@@ -19,7 +19,7 @@ import scvi
 from scipy import sparse
 
 from petri_scvi import PETRI, pp
-from petri_scvi.dataloaders import _readers, _tensorstore_rows
+from petri_scvi.dataloaders import _readers, _tensorstore_rows, open_rows
 from petri_scvi.pp import _store_zarr, _zarr_rows
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def test_the_store_is_an_ordinary_zarr_of_the_cells_order_and_checksums_of_the_f
 def test_a_cell_is_a_chunk_and_a_thousand_are_a_shard_if_memory_allows(
     make: dict[str, Callable[..., Any]], tmp_path: Path
 ) -> None:
-    image = make["image"](1100)
-    for path, max_memory, n_in_shard in [("a.zarr", 2**30, 1000), ("b.zarr", MAX_MEMORY, 16)]:
+    for path, n_cells, max_memory, n_in_shard in [("a.zarr", 1100, 2**30, 1000), ("b.zarr", 40, MAX_MEMORY, 16)]:
+        image = make["image"](n_cells)
         write(image, tmp_path / path, max_memory=max_memory)
         metadata = json.loads((tmp_path / path / "obsm" / IMAGES / "zarr.json").read_text())
         assert metadata["zarr_format"] == 3
@@ -117,9 +117,8 @@ def test_empty_rows_and_no_counts_at_all_are_stored(rna: AnnData, tmp_path: Path
 
 
 def test_training_from_zarr_is_training_from_the_file(
-    make_screen: Callable[..., MuData], tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_screen: Callable[..., MuData], tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Through tensorstore, and, with a warning that names the extra, without it."""
     screen, histories = make_screen(), []
     for name in ("s.h5mu", "s.zarr"):
         write(screen, tmp_path / name, max_memory=2**22)
@@ -140,14 +139,22 @@ def test_training_from_zarr_is_training_from_the_file(
         "TensorStoreRows",
         "TensorStoreCSR",
     ]
+    assert histories[1][0] == histories[0][0]
+    np.testing.assert_array_equal(histories[1][1], histories[0][1])
+
+
+def test_without_tensorstore_a_store_is_read_with_one_warning_that_names_the_extra(
+    make: dict[str, Callable[..., Any]], complete: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (_readers, _tensorstore_rows):
         monkeypatch.setattr(module, "is_installed", lambda: False)
+    opened = pp.open_screen(complete)
     with pytest.warns(UserWarning, match=r"zarr-python reads single cells many times slower") as caught:
-        train("s.zarr")
+        PETRI.setup_mudata(opened, rna_layer="counts")
     assert sum('pip install "petri-scvi[zarr]"' in str(warning.message) for warning in caught) == 1
-    for losses, embedding in histories[1:]:
-        assert losses == histories[0][0]
-        np.testing.assert_array_equal(embedding, histories[0][1])
+    rows = opened["image"].obs["source_row"].to_numpy()
+    found = open_rows(opened["image"].obsm[IMAGES]).read(np.arange(40))
+    np.testing.assert_array_equal(found, make["image"]().obsm[IMAGES][rows])
 
 
 def test_without_tensorstore_nothing_is_written_and_the_error_names_the_extra(

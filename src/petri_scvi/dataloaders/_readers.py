@@ -174,7 +174,7 @@ def open_rows(array: Any) -> RowReader:
     # zarr and dask are optional: whoever holds such an array has imported them already.
     library = type(array).__module__.partition(".")[0]
     if library == "zarr":
-        return TensorStoreRows(array) if can_read(array) else _Zarr(array)
+        return _open_zarr(array)
     if library == "dask":
         return _Dask(array)
     raise TypeError(
@@ -191,6 +191,15 @@ def _open_dataset(dataset: h5py.Dataset) -> RowReader:
     if dataset.nbytes > free_bytes() and FileRows.is_available:
         return FileRows(dataset, *place)
     return _InMemory(map_file(dataset, *place))
+
+
+def _open_zarr(array: Any) -> RowReader:
+    if can_read(array):
+        try:
+            return TensorStoreRows(array)
+        except ValueError:  # a codec that tensorstore does not know
+            pass
+    return _Zarr(array)
 
 
 def _open_sparse(matrix: Any) -> RowReader:
