@@ -5,8 +5,11 @@ The only file that imports scvi-tools names that start with an underscore.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
+import anndata
 import mudata
 
 # scvi-tools calls rich.pretty without importing it, and rich >= 15 no longer does so by itself.
@@ -19,6 +22,9 @@ from scvi.data._constants import _STATE_REGISTRY_KEY as STATE_REGISTRY_KEY
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base._constants import SAVE_KEYS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = [
     "FIELD_REGISTRIES_KEY",
     "MODEL_NAME_KEY",
@@ -28,6 +34,7 @@ __all__ = [
     "STATE_REGISTRY_KEY",
     "columns_stay_in_modalities",
     "get_max_epochs_heuristic",
+    "tables_in_zarr_v3",
 ]
 
 
@@ -37,3 +44,18 @@ def columns_stay_in_modalities() -> AbstractContextManager:
     There they would have gaps for the cells of other modalities. From mudata 0.4 on, nothing is copied anyway.
     """
     return mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+
+
+@contextmanager
+def tables_in_zarr_v3() -> Iterator[None]:
+    """Write AnnData and MuData to zarr v3; anndata 0.12 writes v2 unless asked.
+
+    Releases that can put small arrays into shards of their own are told not to, and do not warn that they will; nor
+    does anndata 0.13 that it will do without the setting, which mudata 0.4 reads.
+    """
+    settings = {"zarr_write_format": 3, "auto_shard_zarr_v3": False}
+    known = dir(anndata.settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This setting will be removed", DeprecationWarning)
+        with anndata.settings.override(**{name: value for name, value in settings.items() if name in known}):
+            yield

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from petri_scvi.dataloaders import ChannelReader, RowReader, _row_reader, open_rows
+from petri_scvi._compat import tables_in_zarr_v3
+from petri_scvi.dataloaders import ChannelReader, RowReader, _readers, _row_reader, _tensorstore_rows, open_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +71,21 @@ class Stores:
         shape = array.shape[1:]
         return zarr.create_array(self.folder / "rows.zarr", data=array, chunks=(1, *shape), shards=(5, *shape))
 
+    def zarr_in_memory(self, array: NDArray[Any]) -> Any:
+        zarr = pytest.importorskip("zarr")
+        return zarr.create_array(zarr.storage.MemoryStore(), data=array, chunks=(3, *array.shape[1:]))
+
+    def zarr_v2(self, array: NDArray[Any]) -> Any:
+        zarr = pytest.importorskip("zarr")
+        return zarr.create_array(self.folder / "v2.zarr", data=array, chunks=(3, *array.shape[1:]), zarr_format=2)
+
+    def zarr_csr(self, array: NDArray[Any]) -> Any:
+        zarr = pytest.importorskip("zarr")
+        group = zarr.open_group(self.folder / "csr.zarr", mode="w", zarr_format=3)
+        with tables_in_zarr_v3():
+            anndata.io.write_elem(group, "X", sparse.csr_matrix(array))
+        return anndata.io.sparse_dataset(zarr.open_group(self.folder / "csr.zarr", mode="r")["X"])
+
     def dask(self, array: NDArray[Any]) -> Any:
         return pytest.importorskip("dask.array").from_array(array, chunks=(4, *array.shape[1:]))
 
@@ -109,9 +125,9 @@ DENSE = [
         "h5py_memory",
         "h5py_after_userblock",
     ),
-    *("zarr", "zarr_sharded", "dask"),
+    *("zarr", "zarr_sharded", "zarr_in_memory", "zarr_v2", "dask"),
 ]
-SPARSE = ["csr", "csr_array", "csc", "backed_csr", "backed_csc", "dask_sparse"]
+SPARSE = ["csr", "csr_array", "csc", "backed_csr", "backed_csc", "zarr_csr", "dask_sparse"]
 
 
 @pytest.fixture
@@ -217,6 +233,54 @@ def test_of_a_zarr_array_only_the_chunks_of_the_rows_are_fetched() -> None:
     fetched.clear()
     np.testing.assert_array_equal(reader.read(ROWS), IMAGES[ROWS])
     assert sorted(int(key.split("/")[1]) for key in fetched) == [0, 3, 7, 19]
+
+
+@pytest.mark.parametrize("kind", ["zarr", "zarr_sharded", "zarr_csr"])
+def test_zarr_is_read_in_one_batch_of_tensorstore_each_row_once(
+    store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pytest.importorskip("tensorstore")
+    reader, batches = open_rows(store(kind, COUNTS)), []
+    read = _tensorstore_rows.read_batch
+
+    def recorded(requests: list[Any]) -> Any:
+        batches.append([request.domain.size for request in requests])
+        return read(requests)
+
+    monkeypatch.setattr(_tensorstore_rows, "read_batch", recorded)
+    np.testing.assert_array_equal(reader.read(ROWS), COUNTS[ROWS])
+    n_values = [np.count_nonzero(COUNTS[row]) for row in (0, 3, 7, 19)]
+    assert batches == ([n_values * 2] if kind == "zarr_csr" else [[4 * 6]])
+
+
+@pytest.mark.parametrize("kind", ["zarr_sharded", "zarr_csr"])
+def test_without_tensorstore_zarr_is_read_all_the_same(
+    store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for module in (_readers, _tensorstore_rows):
+        monkeypatch.setattr(module, "is_installed", lambda: False)
+    reader = open_rows(store(kind, COUNTS))
+    assert not type(reader).__module__.endswith("_tensorstore_rows")
+    np.testing.assert_array_equal(reader.read(ROWS), COUNTS[ROWS])
+
+
+def test_zarr_of_a_codec_that_tensorstore_does_not_know_is_read_by_zarr(tmp_path: Path) -> None:
+    zarr, numcodecs = pytest.importorskip("zarr"), pytest.importorskip("numcodecs")
+    filters = [numcodecs.Delta(dtype="u2")]
+    array = zarr.create_array(tmp_path / "z", data=IMAGES, chunks=(3, 2, 3, 4), zarr_format=2, filters=filters)
+    reader = open_rows(array)
+    assert isinstance(reader, _readers._Zarr)
+    assert reader.advice is None or not _tensorstore_rows.is_installed()
+    np.testing.assert_array_equal(reader.read(ROWS), IMAGES[ROWS])
+
+
+def test_empty_rows_of_counts_in_zarr_are_empty(store: Callable[..., Any]) -> None:
+    counts = COUNTS.copy()
+    counts[[0, 3, 4]] = 0
+    for values in (counts, np.zeros_like(counts)):
+        reader = open_rows(store("zarr_csr", values))
+        np.testing.assert_array_equal(reader.read(np.arange(20)), values)
+        np.testing.assert_array_equal(reader.read(np.array([4, 0])), values[[4, 0]])
 
 
 def test_of_a_dask_array_only_the_chunks_of_the_rows_are_computed() -> None:

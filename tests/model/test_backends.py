@@ -76,6 +76,7 @@ def _compare(model, reference):
 
 @pytest.mark.parametrize("image_channels", [None, ["actin", "nucleus"]])
 @pytest.mark.filterwarnings("ignore:.* is stored in chunks:UserWarning")
+@pytest.mark.filterwarnings("ignore:.* lies in zarr:UserWarning")  # where tensorstore is missing
 @pytest.mark.parametrize("store", STORES)
 def test_images_train_and_embed_alike_from_every_store(make_screen, fit, tmp_path, store, image_channels):
     models = []

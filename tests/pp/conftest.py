@@ -15,6 +15,7 @@ from mudata import MuData
 from scipy import sparse
 
 from petri_scvi._compat import columns_stay_in_modalities
+from petri_scvi.pp import _zarr_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,3 +102,4 @@ def make() -> dict[str, Callable[..., Any]]:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for the disk: that guards against a loss of power, which no test can make."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(_zarr_rows, "WAITS_FOR_DISK", False)

@@ -304,9 +304,8 @@ def test_a_table_without_contexts_is_refused(make: Makers, image: AnnData, tmp_p
 @pytest.mark.parametrize(
     ("source", "path", "words"),
     [
-        ("image", "s.h5mu", "written as .h5ad. Name its modality"),
-        ("mdata", "s.h5ad", "the modalities .* written as .h5mu"),
-        ("mdata", "s.zarr", "written as .h5mu"),
+        ("image", "s.h5mu", "written as .h5ad or .zarr. Name its modality"),
+        ("mdata", "s.h5ad", "the modalities .* written as .h5mu or .zarr"),
     ],
 )
 def test_the_name_of_the_file_has_to_fit(make: Makers, tmp_path: Path, source: str, path: str, words: str) -> None:

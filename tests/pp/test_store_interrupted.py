@@ -122,7 +122,7 @@ def test_a_call_killed_20_times_goes_on_to_the_same_bytes(screen: AnnData, compl
     kill_at_random(screen, complete, tmp_path, n_kills=20)
 
 
-@pytest.mark.parametrize("where", ["_begin", "create_books", "write_rows", "mark_block", "verify", "_sync_folder"])
+@pytest.mark.parametrize("where", ["_begin", "create_books", "write_rows", "mark_block", "verify", "sync_folder"])
 @pytest.mark.parametrize("is_after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_step_is_a_bad_moment_to_be_killed(
     screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, is_after: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -30,10 +31,14 @@ def as_kind(kind: str, values: np.ndarray, folder: Path) -> Any:
         stored = zarr.create_array(folder / "embedding.zarr", shape=values.shape, chunks=(50, 2), dtype=values.dtype)
         stored[:] = values
         return stored
+    if kind == "hdf5":
+        with h5py.File(folder / "embedding.h5", "w") as file:
+            file["embedding"] = values
+        return h5py.File(folder / "embedding.h5")["embedding"]
     return sparse.csr_matrix(values)
 
 
-@pytest.mark.parametrize("kind", ["dask", "memmap", "zarr", "sparse"])
+@pytest.mark.parametrize("kind", ["dask", "memmap", "zarr", "hdf5", "sparse"])
 def test_every_tool_that_reads_cells(
     kind: str,
     make_cells: Callable[..., AnnData],

@@ -13,6 +13,7 @@ from scipy import sparse
 from petri_scvi.dataloaders._file_rows import FileRows, map_file, place_in_file
 from petri_scvi.dataloaders._memory import free_bytes
 from petri_scvi.dataloaders._row_reader import RowReader
+from petri_scvi.dataloaders._tensorstore_rows import TensorStoreCSR, TensorStoreRows, can_read, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,12 @@ class _HDF5(_OnDisk):
 
     def __init__(self, array: h5py.Dataset) -> None:
         super().__init__(array)
-        self.is_slow = array.chunks is not None
+        if array.chunks is not None:
+            self.advice = (
+                "is stored in chunks, which HDF5 reads many times slower than a contiguous array. Convert it once: "
+                "petri_scvi.pp.write_training_store(mdata, 'screen.h5mu'); then "
+                "mdata = petri_scvi.pp.open_screen('screen.h5mu')."
+            )
 
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         block = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
@@ -67,6 +73,16 @@ class _HDF5(_OnDisk):
 
 
 class _Zarr(_OnDisk):
+    """What zarr-python has to read: stores that are no folder, or all of them without tensorstore."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(array)
+        if not is_installed():
+            self.advice = (
+                "lies in zarr, of which zarr-python reads single cells many times slower than tensorstore, which is "
+                'missing. Install it: pip install "petri-scvi[zarr]".'
+            )
+
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         return np.asarray(self.array.oindex[rows], dtype=self.dtype)
 
@@ -120,7 +136,7 @@ class ChannelReader(RowReader):
         self.positions = list(positions)
         self.shape = (images.shape[0], len(self.positions), *images.shape[2:])
         self.dtype = images.dtype
-        self.is_slow = images.is_slow
+        self.advice = images.advice
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """Rows with the chosen channels only."""
@@ -158,7 +174,7 @@ def open_rows(array: Any) -> RowReader:
     # zarr and dask are optional: whoever holds such an array has imported them already.
     library = type(array).__module__.partition(".")[0]
     if library == "zarr":
-        return _Zarr(array)
+        return _open_zarr(array)
     if library == "dask":
         return _Dask(array)
     raise TypeError(
@@ -177,9 +193,20 @@ def _open_dataset(dataset: h5py.Dataset) -> RowReader:
     return _InMemory(map_file(dataset, *place))
 
 
+def _open_zarr(array: Any) -> RowReader:
+    if can_read(array):
+        try:
+            return TensorStoreRows(array)
+        except ValueError:  # a codec that tensorstore does not know
+            pass
+    return _Zarr(array)
+
+
 def _open_sparse(matrix: Any) -> RowReader:
     parts = [matrix.group[name] for name in ("data", "indices")]
     is_csr = isinstance(matrix, CSRDataset) and all(isinstance(part, h5py.Dataset) for part in parts)
+    if isinstance(matrix, CSRDataset) and not is_csr and all(map(can_read, parts)):
+        return TensorStoreCSR(matrix)
     places = [place_in_file(part) for part in parts] if is_csr else []
     if not places or None in places or sum(part.nbytes for part in parts) > free_bytes():
         return _BackedSparse(matrix)

@@ -24,8 +24,8 @@ class RowReader(ABC):
         Something with ``shape`` and ``dtype`` whose first axis is cells.
     """
 
-    is_slow = False
-    """Whether another layout on disk would be read many times faster."""
+    advice: str | None = None
+    """What is slow about the array and what to do, as the end of a sentence; ``None`` if nothing is."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

@@ -122,14 +122,8 @@ class ImagesField(ModalityField):
         """Record shape, dtype and channels."""
         super().register_field(adata)
         images = self.get_field_data(adata)
-        if open_rows(images).is_slow:
-            warnings.warn(
-                f"{self.where} is stored in chunks, which HDF5 reads many times slower than a contiguous array. "
-                "Convert it once: petri_scvi.pp.write_training_store(mdata, 'screen.h5mu'); then "
-                "mdata = petri_scvi.pp.open_screen('screen.h5mu').",
-                UserWarning,
-                stacklevel=2,
-            )
+        if advice := open_rows(images).advice:
+            warnings.warn(f"{self.where} {advice}", UserWarning, stacklevel=2)
         names = self._channel_names(adata.mod[self.modality], images.shape[1])
         chosen = names if self.image_channels is None else self._choose(self.image_channels, names)
         return {

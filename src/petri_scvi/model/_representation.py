@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,16 +10,21 @@ import scvi
 import torch
 
 from petri_scvi._checks import check_sizes
+from petri_scvi._constants import EMBEDDING_KEY
 from petri_scvi.model._documents import encode_cells
+from petri_scvi.model._embedding_file import array_in_file, check_target, tables_of
 from petri_scvi.model._registered import RegisteredData, rows_from_indices
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
     from torch import Tensor
+
+    VectorsOf = Callable[[str, NDArray[np.integer]], Iterable[tuple[NDArray[np.integer], Tensor]]]
 
 
 class EmbeddingMixin(RegisteredData):
@@ -30,7 +36,7 @@ class EmbeddingMixin(RegisteredData):
         modality: str | None,
         indices: Sequence[int] | None,
         shape: tuple[int, ...],
-        vectors_of: Callable[[str, NDArray[np.integer]], Iterable[tuple[NDArray[np.integer], Tensor]]],
+        vectors_of: VectorsOf,
     ) -> NDArray[np.float32]:
         """Vectors of the cells of a modality, or of all, in the order of ``indices``; shape ``(n, *shape)``.
 
@@ -43,10 +49,7 @@ class EmbeddingMixin(RegisteredData):
             chosen = rows_from_indices(indices, manager.adata.n_obs)
             rows_of = _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen)
         embedding = np.empty((len(next(iter(rows_of.values()))), *shape), dtype=np.float32)
-        for name, rows in rows_of.items():
-            places = np.flatnonzero(rows >= 0)
-            for positions, vectors in vectors_of(name, rows[places]):
-                embedding[places[positions]] = vectors.float().cpu().numpy()
+        _fill(embedding, rows_of, vectors_of)
         return embedding
 
     def _encode(
@@ -108,14 +111,88 @@ class RepresentationMixin(EmbeddingMixin):
             A cell was measured in several modalities, or in none that the model knows, so that its row is ambiguous:
             pass ``modality``.
         """
-        self._check_if_trained(warn=True)
-        if pool not in ("mean", "concat", None):
-            raise ValueError(f"pool={pool!r}; expected 'mean', 'concat' or None.")
-        if position not in ("encoder", "set_transformer"):
-            raise ValueError(f"position={position!r}; expected 'encoder' or 'set_transformer'.")
-        if batch_size is not None:
-            check_sizes(batch_size=batch_size)
+        _check_arguments(pool, position, batch_size)
         manager = self._manager_of(mdata)
+        shape, vectors_of = self._vectors(manager, batch_size, pool, position, seed)
+        return self._embed(manager, modality, indices, shape, vectors_of)
+
+    @torch.inference_mode()
+    def write_latent_representation(
+        self,
+        path: str | os.PathLike[str],
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        key_added: str = EMBEDDING_KEY,
+        batch_size: int | None = None,
+        pool: Literal["mean", "concat"] = "mean",
+        position: Literal["encoder", "set_transformer"] = "encoder",
+        seed: int = 0,
+    ) -> None:
+        """Embed cells into a new file, for embeddings that do not fit into memory.
+
+        Memory holds a minibatch and the tables of the cells, not their embedding. :func:`petri_scvi.pp.open_screen`
+        opens the file, and ``petri_scvi.tl`` works on it from there. It is a new one, beside that of the images: an
+        HDF5 file that is open cannot be changed, and an interrupted change would cost the images.
+
+        Parameters
+        ----------
+        path
+            File to write: ``.h5mu`` for all modalities, ``.h5ad`` for one, ``.zarr`` (extra ``zarr``) for either. While
+            it is written, it is called ``path + ".partial"``.
+        key_added
+            Slot of the embedding in ``obsm``.
+        mdata, modality, batch_size, pool, position, seed
+            As for :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        ``None``. The file has ``obs`` of each modality and ``obsm[key_added]``, shape ``(n, D)`` or ``(n, L * D)``,
+        float32: of the MuData, since modalities share one space, or of the AnnData of one modality.
+
+        Raises
+        ------
+        FileExistsError
+            ``path`` exists.
+        ValueError
+            As for :meth:`get_latent_representation`, or ``path`` has another ending.
+
+        Examples
+        --------
+        >>> model.write_latent_representation("embedding.h5mu")
+        >>> cells = petri_scvi.pp.open_screen("embedding.h5mu")
+        >>> petri_scvi.tl.center_scale(cells, folder=".")
+        >>> petri_scvi.tl.whiten(cells, folder=".")
+        >>> profiles = petri_scvi.tl.aggregate_profiles(cells)
+        """
+        if pool not in ("mean", "concat"):
+            raise ValueError(f"pool={pool!r}; expected 'mean' or 'concat', which give one vector per cell.")
+        _check_arguments(pool, position, batch_size)
+        path = Path(path).resolve()
+        manager = self._manager_of(mdata)
+        shape, vectors_of = self._vectors(manager, batch_size, pool, position, seed)
+        if modality is not None:
+            self._require_modality(manager, modality)
+        tables = tables_of(manager.adata, modality, list(self._readers(manager)))
+        check_target(path, tables)
+        if modality is not None:
+            rows_of = {modality: np.arange(tables.n_obs)}
+        else:
+            _rows_of_modalities(manager.adata, list(self._readers(manager)), np.arange(manager.adata.n_obs))
+            rows_of = _rows_of_modalities(tables, list(tables.mod), np.arange(tables.n_obs))
+        with array_in_file(path, tables, key_added, (tables.n_obs, *shape)) as embedding:
+            _fill(embedding, rows_of, vectors_of)
+
+    def _vectors(
+        self,
+        manager: AnnDataManager,
+        batch_size: int | None,
+        pool: str | None,
+        position: str,
+        seed: int,
+    ) -> tuple[tuple[int, ...], VectorsOf]:
+        """Shape of the vectors of a cell, and what computes them."""
+        self._check_if_trained(warn=True)
         n_latent_tokens, embed_dim = self.module.latent_shape
         shapes = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}
 
@@ -128,7 +205,24 @@ class RepresentationMixin(EmbeddingMixin):
             for positions, batch in latents:
                 yield positions, _pool(batch, pool)
 
-        return self._embed(manager, modality, indices, shapes[pool], vectors_of)
+        return shapes[pool], vectors_of
+
+
+def _check_arguments(pool: str | None, position: str, batch_size: int | None) -> None:
+    if pool not in ("mean", "concat", None):
+        raise ValueError(f"pool={pool!r}; expected 'mean', 'concat' or None.")
+    if position not in ("encoder", "set_transformer"):
+        raise ValueError(f"position={position!r}; expected 'encoder' or 'set_transformer'.")
+    if batch_size is not None:
+        check_sizes(batch_size=batch_size)
+
+
+def _fill(embedding: NDArray[np.float32], rows_of: dict[str, NDArray[np.integer]], vectors_of: VectorsOf) -> None:
+    """Put the vectors of the rows of each modality, -1 where a cell is in another one, into an array."""
+    for name, rows in rows_of.items():
+        places = np.flatnonzero(rows >= 0)
+        for positions, vectors in vectors_of(name, rows[places]):
+            embedding[places[positions]] = vectors.float().cpu().numpy()
 
 
 def _rows_of_modalities(

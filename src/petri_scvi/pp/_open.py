@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,39 +12,50 @@ from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 from mudata import MuData
 
+from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.pp._store_file import check_is_finished
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
 SMALL_SLOTS = ("uns", "varm", "obsp", "varp")
 
 
 def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
-    """Open a file without reading its images and matrices.
+    """Open a file, or a zarr store, without reading its images and matrices.
 
     Tables are read; ``X``, layers and the arrays of ``obsm`` stay on disk, where PETRI reads the rows it needs. Made
-    for files of :func:`write_training_store`, whose images can be mapped into memory; images in any other layout are
-    read row by row, which is slower.
+    for what :func:`write_training_store` writes: a file whose images can be mapped into memory, or a zarr store that
+    is read through tensorstore. Images in any other layout are read row by row, which is slower.
 
     Parameters
     ----------
     path
-        A ``.h5mu`` file, or a ``.h5ad`` or scPortrait ``.h5sc`` file of one modality.
+        An ``.h5mu`` file, an ``.h5ad`` or scPortrait ``.h5sc`` file of one modality, or a ``.zarr`` store of an
+        AnnData or MuData.
 
     Returns
     -------
-    MuData of an ``.h5mu`` file, otherwise AnnData. Dense arrays are ``h5py.Dataset``, sparse matrices anndata's
-    sparse datasets; ``array[:]`` and ``matrix.to_memory()`` read them. What an ``.h5mu`` file holds beside its
-    modalities and ``uns``, such as a joint ``obsm``, is not opened.
+    MuData of an ``.h5mu`` file, otherwise AnnData. Dense arrays are ``h5py.Dataset`` or ``zarr.Array``, sparse
+    matrices anndata's sparse datasets; ``array[:]`` and ``matrix.to_memory()`` read them. Of what a MuData holds beside
+    its modalities, ``uns`` and a joint ``obsm`` are opened.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
+    ImportError
+        It is a zarr store, and zarr is missing.
     ValueError
-        The file is not HDF5, or a training store whose writing did not end.
+        It is neither HDF5 nor zarr, or a training store whose writing did not end.
+
+    Warns
+    -----
+    UserWarning
+        The rows of the MuData are in another order than those of its modalities, one after another: its joint ``obsm``
+        is not opened.
 
     Examples
     --------
@@ -50,35 +63,69 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     >>> petri_scvi.PETRI.setup_mudata(mdata)
     """
     path = Path(path).resolve()
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is not an HDF5 file; expected .h5mu, .h5ad or .h5sc.")
-    file = h5py.File(path, "r")
-    check_is_finished(file)
+    file = _open_file(path)
+    check_is_finished(file, path)
     if "mod" not in file:
         return _open_table(file)
-    order = file["mod"].attrs.get("mod-order", list(file["mod"]))
+    order = file["mod"].attrs.get("mod-order", None)
     with columns_stay_in_modalities():
-        mdata = MuData({str(name): _open_table(file["mod"][name]) for name in order})
+        mdata = MuData(
+            {str(name): _open_table(file["mod"][name]) for name in (file["mod"] if order is None else order)}
+        )
     if "uns" in file:
         mdata.uns = read_elem(file["uns"])
+    # mudata keeps there, under the names of the modalities, which rows these have.
+    joint = {key: file["obsm"][key] for key in file["obsm"] if key not in mdata.mod} if "obsm" in file else {}
+    if joint and not mdata.obs_names.equals(read_elem(file["obs"]).index):
+        warnings.warn(
+            f"{path}: the joint obsm, {sorted(joint)}, is not opened: its rows are in another order than those of the "
+            "modalities, one after another. mudata.read_h5mu or mudata.read_zarr read it.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return mdata
+    for key, element in joint.items():
+        mdata.obsm[key] = _open_array(element)
     return mdata
 
 
-def _open_table(group: h5py.Group) -> AnnData:
+@contextmanager
+def open_store(path: Path) -> Iterator[Any]:
+    """An HDF5 file or a zarr group that is closed at the end."""
+    file = _open_file(path)
+    try:
+        yield file
+    finally:
+        if isinstance(file, h5py.File):
+            file.close()
+
+
+def _open_file(path: Path) -> Any:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    if path.is_dir():
+        if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
+            raise ValueError(f"{path} is a folder, but no zarr store; expected .zarr, .h5mu, .h5ad or .h5sc.")
+        return require("zarr", "zarr").open_group(path, mode="r")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path} is not an HDF5 file; expected .h5mu, .h5ad or .h5sc, or a .zarr folder.")
+    return h5py.File(path, "r")
+
+
+def _open_table(group: Any) -> AnnData:
     slots: dict[str, Any] = {name: read_elem(group[name]) for name in SMALL_SLOTS if name in group}
     for name in ("layers", "obsm"):
-        slots[name] = {key: _open_array(element) for key, element in group.get(name, {}).items()}
+        slots[name] = {key: _open_array(group[name][key]) for key in group[name]} if name in group else {}
     adata = AnnData(obs=read_elem(group["obs"]), var=read_elem(group["var"]), **slots)
     if "X" in group and group["X"].attrs.get("encoding-type") != "null":
         adata.X = _open_array(group["X"])
     return adata
 
 
-def _open_array(element: h5py.Dataset | h5py.Group) -> Any:
+def _open_array(element: Any) -> Any:
     kind = element.attrs.get("encoding-type", "")
     if kind in {"csr_matrix", "csc_matrix"}:
         return sparse_dataset(element)
     # Tables and other compound things are small; scPortrait and older writers mark arrays with nothing.
-    return element if isinstance(element, h5py.Dataset) and element.dtype.names is None else read_elem(element)
+    is_array = hasattr(element, "dtype") and element.dtype.names is None
+    return element if is_array else read_elem(element)

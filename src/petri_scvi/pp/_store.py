@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 import h5py
 
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
+from petri_scvi.pp._open import open_store
 from petri_scvi.pp._store_file import BOOK, check_is_finished, open_raw, read_layouts
 from petri_scvi.pp._store_source import read_source
 from petri_scvi.pp._store_tables import join_tables
 from petri_scvi.pp._store_write import describe_damage, show_bytes, verify, write_file
+from petri_scvi.pp._store_zarr import verify_zarr, write_zarr
+
+ZARR = ".zarr"
 
 if TYPE_CHECKING:
     import os
@@ -31,11 +35,16 @@ def write_training_store(
     seed: int = 0,
     progress: bool = True,
 ) -> None:
-    """Write a screen to a file that is fast to train from.
+    """Write a screen to a file, or to a zarr store, that is fast to train from.
 
     The file is an ordinary ``.h5mu`` or ``.h5ad``. Its cells are sorted by context, and shuffled within a context, so
     that the cells of a document lie together; images are contiguous, uncompressed integers, which can be mapped into
     memory; expression is CSR. :func:`open_screen` opens it without reading either.
+
+    A path that ends in ``.zarr`` makes an ordinary zarr v3 store (extra ``zarr``) of the same cells in the same order:
+    images in shards of 1,000 cells, one cell per chunk, compressed with LZ4. It is made of files of moderate size, as
+    object stores like them, and smaller; the file is faster to train from. A shard cannot be written in parts, so that
+    the file is written beside it first, copied shard by shard, and removed.
 
     An interrupted call can be repeated and goes on where it stopped: blocks are copied to ``path + ".partial"``, each
     is noted as written when it has reached the disk, all are read back and compared with their checksums, and only
@@ -49,7 +58,7 @@ def write_training_store(
         written as one ``.h5mu``. Open a file without a context column with :func:`open_screen`, add the column, and
         pass what was opened.
     path
-        File to write. ``.h5mu`` for several modalities, ``.h5ad`` for an AnnData.
+        File to write. ``.h5mu`` for several modalities, ``.h5ad`` for an AnnData, ``.zarr`` for either.
     context_key
         ``obs`` column of each modality that says which document a cell may join, or several.
     images_key
@@ -59,7 +68,8 @@ def write_training_store(
         Names or positions of the channels to keep, in this order, masks among them. If ``None``, all but those that
         ``var["channel_mapping"]`` calls masks, as scPortrait does.
     max_memory
-        Memory for the cells on their way, in bytes. Tables, and eight bytes per cell and array, come on top.
+        Memory for the cells on their way, in bytes. Tables, eight bytes per cell and array, and some 60 MB of libraries
+        come on top. Shards of a zarr store are smaller where a thousand cells take more than a quarter of it.
     seed
         Seed of the order within contexts.
     progress
@@ -77,10 +87,12 @@ def write_training_store(
     ------
     FileExistsError
         ``path`` exists, or an interrupted call left a file made from another source or with other arguments.
+    ImportError
+        ``path`` ends in ``.zarr``, and zarr or tensorstore is missing.
     KeyError
         A modality lacks the context column.
     OSError
-        The disk is too small, or does not give back what was written.
+        The disk is too small, also for the file beside a zarr store, or does not give back what was written.
     ValueError
         The source cannot be stored; the message says why.
 
@@ -106,16 +118,17 @@ def write_training_store(
         )
         modalities.append(joined)
     arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
-    write_file(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
+    write = write_zarr if path.suffix == ZARR else write_file
+    write(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
 
 
 def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True) -> None:
-    """Read a training store and compare every row with its checksum.
+    """Read a training store, a file or in zarr, and compare every row with its checksum.
 
     Parameters
     ----------
     path
-        File of :func:`write_training_store`.
+        File, or zarr store, of :func:`write_training_store`.
     progress
         Whether to show how far it is.
 
@@ -127,13 +140,17 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
         The file is no training store, or one whose writing did not end.
     """
     path = Path(path).resolve()
-    with h5py.File(path, "r") as file:
+    with open_store(path) as file:
         if BOOK not in file:
             raise ValueError(f"{path} has no checksums; petri_scvi.pp.write_training_store writes them.")
-        check_is_finished(file)
-        layouts = read_layouts(file)
-    with open_raw(path) as raw, show_bytes(progress) as bar:
-        damaged = verify(raw, layouts, bar)
+        check_is_finished(file, path)
+        layouts = read_layouts(file) if isinstance(file, h5py.File) else {}
+    with show_bytes(progress) as bar:
+        if path.is_dir():
+            damaged = verify_zarr(path, bar)
+        else:
+            with open_raw(path) as raw:
+                damaged = verify(raw, layouts, bar)
     if damaged:
         raise OSError(f"{path} is damaged: {describe_damage(damaged)}. Write it again from its source.")
 
@@ -145,7 +162,7 @@ def _check_target(path: Path, tables: Tables) -> None:
         raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
     is_single = set(tables.modalities) == {None}
     expected = ".h5ad" if is_single else ".h5mu"
-    if path.suffix != expected:
+    if path.suffix not in {expected, ZARR}:
         hint = " Name its modality to write an .h5mu: source={'image': ...}." if is_single else ""
         found = "one table without a modality" if is_single else f"the modalities {list(tables.modalities)}"
-        raise ValueError(f"path={path.name!r}; the source has {found}, which is written as {expected}.{hint}")
+        raise ValueError(f"path={path.name!r}; the source has {found}, which is written as {expected} or .zarr.{hint}")

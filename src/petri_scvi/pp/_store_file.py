@@ -51,13 +51,14 @@ def book_name(path: str) -> str:
     return path.strip("/").removeprefix("mod/").replace("/", ":")
 
 
-def check_is_finished(file: h5py.File) -> None:
-    """Require that all blocks of a training store were written; other files have no such blocks."""
-    flags = [array[:] for array in file[f"{BOOK}/is_written"].values()] if BOOK in file else []
+def check_is_finished(file: Any, path: str | os.PathLike[str]) -> None:
+    """Require that all blocks, or shards, of a training store were written; other files have no such blocks."""
+    book = file[f"{BOOK}/is_written"] if BOOK in file else {}
+    flags = [book[name][:] for name in book]
     n_blocks, n_written = sum(map(len, flags)), sum(int(array.sum()) for array in flags)
     if n_written < n_blocks:
         raise ValueError(
-            f"{file.filename} is a training store of which {n_written} of {n_blocks} blocks were written. Repeat the "
+            f"{path} is a training store of which {n_written} of {n_blocks} blocks were written. Repeat the "
             "call of petri_scvi.pp.write_training_store that began it, or delete the file."
         )
 

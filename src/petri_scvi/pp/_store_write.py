@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from anndata import AnnData
 from mudata import MuData
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -19,6 +20,7 @@ from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import STORE_KEY, UNS_KEY
 from petri_scvi.pp._mudata import build_mudata
 from petri_scvi.pp._store_file import (
+    BOOK,
     PAGE,
     create_books,
     find_damaged_rows,
@@ -75,13 +77,12 @@ def write_file(
         for modality in modalities
         for array in modality.arrays
     }
-    contents = [modality.describe() for modality in modalities]
-    plan = json.dumps({"version": VERSION, **arguments, "contents": contents}, sort_keys=True)
+    plan = make_plan(modalities, arguments)
     unfinished = path.with_name(f"{path.name}.partial")
     if unfinished.exists():
-        _check_same(unfinished, plan)
+        check_same(unfinished, read_plan(unfinished), plan)
     else:
-        _check_space(path, modalities)
+        check_space(path, modalities)
         _begin(unfinished, tables, modalities, blocks, plan)
     with h5py.File(unfinished, "r") as file:
         layouts = read_layouts(file)
@@ -101,7 +102,19 @@ def write_file(
             "call: it writes these again."
         )
     os.replace(unfinished, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def make_plan(modalities: list[Modality], arguments: dict[str, Any]) -> str:
+    """All that has to be equal for an interrupted call to go on."""
+    contents = [modality.describe() for modality in modalities]
+    return json.dumps({"version": VERSION, **arguments, "contents": contents}, sort_keys=True)
+
+
+def read_plan(path: Path) -> str:
+    """The plan that an HDF5 store was begun with."""
+    with h5py.File(path, "r") as file:
+        return str(file[f"{BOOK}/plan"].asstr()[()])
 
 
 @contextmanager
@@ -147,11 +160,9 @@ def _blocks(array: StoredArray, max_memory: int) -> list[Block]:
     return array.blocks(max_memory // N_COPIES)
 
 
-def _check_same(unfinished: Path, plan: str) -> None:
-    """Require that a file was begun by the same call."""
-    with h5py.File(unfinished, "r") as file:
-        begun = json.loads(file[f"uns/{UNS_KEY}/{STORE_KEY}/plan"].asstr()[()])
-    now = json.loads(plan)
+def check_same(unfinished: Path, begun_plan: str, plan: str) -> None:
+    """Require that a store was begun by the same call."""
+    begun, now = json.loads(begun_plan), json.loads(plan)
     different = [key for key in sorted({*begun, *now}) if begun.get(key) != now.get(key)]
     if different:
         found = "; ".join(
@@ -164,8 +175,9 @@ def _check_same(unfinished: Path, plan: str) -> None:
         )
 
 
-def _check_space(path: Path, modalities: list[Modality]) -> None:
-    needed = sum(array.n_bytes for modality in modalities for array in modality.arrays)
+def check_space(path: Path, modalities: list[Modality], n_stores: int = 1) -> None:
+    """Require room on the disk for a store, or for several beside each other."""
+    needed = n_stores * sum(array.n_bytes for modality in modalities for array in modality.arrays)
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(
@@ -185,21 +197,11 @@ def _begin(
 
     From then on only bytes in these places change: a file that is interrupted at any time is still valid HDF5.
     """
-    book = {STORE_KEY: {"plan": plan}}
     # Under another name first: whatever bears the name of an unfinished file has been begun completely.
     new = unfinished.with_name(f"{unfinished.name}.new")
-    if set(tables.modalities) == {None}:
-        frame = modalities[0].frame
-        frame.uns[UNS_KEY] = {**frame.uns.get(UNS_KEY, {}), **book}
-        frame.write_h5ad(new)
-    else:
-        frames = {str(modality.name): modality.frame for modality in modalities}
-        with columns_stay_in_modalities():
-            mdata = MuData(frames) if tables.is_named else build_mudata(**frames)
-            mdata.uns = dict(tables.uns)
-            others = {key: value for key, value in mdata.uns.get(UNS_KEY, {}).items() if key != STORE_KEY}
-            mdata.uns[UNS_KEY] = {**others, **book}
-            mdata.write_h5mu(new)
+    screen = join_modalities(tables, modalities, plan)
+    with columns_stay_in_modalities():
+        screen.write_h5ad(new) if isinstance(screen, AnnData) else screen.write_h5mu(new)
     # Pages of the file are pages of memory when it is mapped.
     with h5py.File(new, "r+", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
         for path, (modality, array, parts) in blocks.items():
@@ -211,7 +213,23 @@ def _begin(
     with open_raw(new, is_writable=True) as raw:
         raw.sync()
     os.replace(new, unfinished)
-    _sync_folder(unfinished.parent)
+    sync_folder(unfinished.parent)
+
+
+def join_modalities(tables: Tables, modalities: list[Modality], plan: str) -> AnnData | MuData:
+    """All but the large arrays, with the plan in the books."""
+    book = {STORE_KEY: {"plan": plan}}
+    if set(tables.modalities) == {None}:
+        frame = modalities[0].frame
+        frame.uns[UNS_KEY] = {**frame.uns.get(UNS_KEY, {}), **book}
+        return frame
+    frames = {str(modality.name): modality.frame for modality in modalities}
+    with columns_stay_in_modalities():
+        mdata = MuData(frames) if tables.is_named else build_mudata(**frames)
+        mdata.uns = dict(tables.uns)
+        others = {key: value for key, value in mdata.uns.get(UNS_KEY, {}).items() if key != STORE_KEY}
+        mdata.uns[UNS_KEY] = {**others, **book}
+    return mdata
 
 
 def _copy(
@@ -247,7 +265,7 @@ def _unmark(
         mark_block(raw, layout, block, is_written=False)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until a new name is on the disk, where the system can do that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

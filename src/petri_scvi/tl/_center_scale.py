@@ -11,10 +11,11 @@ from scipy.stats import median_abs_deviation
 
 from petri_scvi._constants import CONTROL
 
-from ._embedding import find_slots, finite_rows
+from ._embedding import check_files, find_slots, finite_rows
 from ._results import warn, write_result
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from anndata import AnnData
@@ -53,6 +54,7 @@ def center_scale(
     target_key: str = "target_gene",
     control: str = CONTROL,
     key_added: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> None:
     """Subtract the median of each replicate's controls and divide by their median absolute deviation.
 
@@ -72,6 +74,9 @@ def center_scale(
     key_added
         Slot to write; ``f"{key}_scaled"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place, which needs no second array.
+    folder
+        Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
+        mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
 
     Returns
     -------
@@ -81,6 +86,8 @@ def center_scale(
 
     Raises
     ------
+    FileExistsError
+        ``folder`` has a file of this name.
     KeyError
         A slot or column is missing.
     ValueError
@@ -97,13 +104,18 @@ def center_scale(
     -----
     The deviation is scaled by 1.4826, so that it estimates the standard deviation of normal values
     :cite:p:`PETRI2026`.
+
+    Cells are read in chunks of 8,192. Memory holds the controls, of one replicate if the slot is an array in memory or
+    mapped, of all if it lies in HDF5 or zarr, and the result, unless that goes to a ``folder``.
     """
     key_added = f"{key}_scaled" if key_added is None else key_added
     replicate_keys = [replicate_key] if isinstance(replicate_key, str) else list(replicate_key)
     tables = []
-    for slot in find_slots(data, key, [*replicate_keys, target_key]):
+    slots = find_slots(data, key, [*replicate_keys, target_key])
+    check_files(slots, folder, key_added)
+    for slot in slots:
         scaler = fit_scaler(slot, replicate_keys, target_key, control)
-        slot.write(key_added, scaler)
+        slot.write(key_added, scaler, folder)
         tables.append(scaler.table)
     parameters: dict[str, Any] = {
         "key": key,

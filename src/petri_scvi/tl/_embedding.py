@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,9 +89,15 @@ class Slot:
                 found[order[first:last]] = chunk[wanted[first:last] - start]
         return found
 
-    def write(self, key_added: str, transform: Transform) -> None:
-        """Put the transformed matrix into ``owner.obsm[key_added]``, in place if it replaces its own array."""
+    def write(self, key_added: str, transform: Transform, folder: str | os.PathLike[str] | None = None) -> None:
+        """Put the transformed matrix into ``owner.obsm[key_added]``, in place if it replaces its own array.
+
+        With a folder it is a file in there, mapped into memory.
+        """
         dtype = np.float64 if self.array_dtype == np.float64 else np.float32
+        if folder is not None:
+            self.owner.obsm[key_added] = self._write_file(self.file(folder, key_added), dtype, transform)
+            return
         in_place = key_added == self.key and _is_own_memory(self.array, dtype)
         target = self.array if in_place else np.empty(self.shape, dtype=dtype)
         for rows, chunk in self.chunks(transform):
@@ -97,12 +105,45 @@ class Slot:
         if not in_place:
             self.owner.obsm[key_added] = target
 
+    def file(self, folder: str | os.PathLike[str], key_added: str) -> Path:
+        """File of a matrix; one of a single modality has its name in front."""
+        names = pd.unique(self.cells["modality"].dropna())
+        prefix = f"{names[0]}_" if len(names) == 1 and names[0] != ALL else ""
+        return Path(folder).resolve() / f"{prefix}{key_added}.npy"
+
+    def _write_file(self, path: Path, dtype: Any, transform: Transform) -> np.memmap:
+        unfinished = path.with_name(f"{path.name}.partial")
+        try:
+            target = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=self.shape)
+            for rows, chunk in self.chunks(transform):
+                target[rows] = chunk
+            target.flush()
+            del target  # a mapped file cannot be renamed on Windows
+            os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        written: np.memmap = np.load(path, mmap_mode="r")
+        return written
+
     @property
     def array_dtype(self) -> np.dtype[Any]:
         """Type of the numbers."""
         if isinstance(self.array, pd.DataFrame):
             return np.result_type(*self.array.dtypes)
         return np.dtype(self.array.dtype)
+
+
+def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, key_added: str) -> None:
+    """Require that results can become new files of a folder, before any of them is computed."""
+    if folder is None:
+        return
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"folder={str(folder)!r} is no folder. Make it first, or pass another one.")
+    for slot in slots:
+        path = slot.file(folder, key_added)
+        if path.exists():
+            raise FileExistsError(f"{path} exists. Delete it, or pass another folder or key_added.")
 
 
 def find_slots(

@@ -10,10 +10,12 @@ from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
 
-from ._embedding import find_slots, finite_rows
+from ._embedding import check_files, find_slots, finite_rows
 from ._results import warn, write_result
 
 if TYPE_CHECKING:
+    import os
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -49,6 +51,7 @@ def whiten(
     target_key: str = "target_gene",
     control: str = CONTROL,
     key_added: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> None:
     """Rotate an embedding to its principal components and give each unit variance.
 
@@ -68,6 +71,9 @@ def whiten(
     key_added
         Slot to write; ``f"{key}_whitened"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place.
+    folder
+        Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
+        mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
 
     Returns
     -------
@@ -77,6 +83,8 @@ def whiten(
 
     Raises
     ------
+    FileExistsError
+        ``folder`` has a file of this name.
     KeyError
         A slot or column is missing.
     ValueError
@@ -91,19 +99,20 @@ def whiten(
     Notes
     -----
     Agrees with ``sklearn.decomposition.PCA(n_components=D, whiten=True)``, signs included, but reads the cells in
-    chunks.
+    chunks of 8,192. Memory holds a chunk, the covariance, and the result, unless that goes to a ``folder``.
     """
     if fit_on not in ("all", "controls"):
         raise ValueError(f"fit_on={fit_on!r} is not accepted; pass 'all' or 'controls'")
     key_added = f"{key}_whitened" if key_added is None else key_added
     slots = find_slots(data, key, [target_key] if fit_on == "controls" else [])
+    check_files(slots, folder, key_added)
     fitted = {}
     for slot in slots:
         is_used = slot.cells["modality"].notna().to_numpy()
         if fit_on == "controls":
             is_used = is_used & (slot.cells[target_key] == control).to_numpy()
         whitener = fit_whitener(slot, is_used)
-        slot.write(key_added, whitener)
+        slot.write(key_added, whitener, folder)
         name = slot.cells["modality"].dropna().iloc[0]
         fitted[name] = {
             "explained_variance": whitener.explained_variance,

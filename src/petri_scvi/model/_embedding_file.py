@@ -1,0 +1,119 @@
+"""A file of cells and one array that describes them, such as their embedding, written without holding the array."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from anndata import AnnData
+from anndata.io import write_elem
+from mudata import MuData
+
+from petri_scvi._checks import require
+from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CHUNK_ROWS = 8192
+"""Rows that are copied into the file at once, and a chunk of a zarr store; what ``tl`` reads at once."""
+SUFFIXES = {AnnData: (".h5ad", ".zarr"), MuData: (".h5mu", ".zarr")}
+
+
+def tables_of(mdata: MuData, modality: str | None, modalities: list[str]) -> AnnData | MuData:
+    """Cells without their measurements, of one modality or of several."""
+    if modality is not None:
+        return AnnData(obs=mdata.mod[modality].obs.copy())
+    with columns_stay_in_modalities():
+        return MuData({name: AnnData(obs=mdata.mod[name].obs.copy()) for name in modalities})
+
+
+def check_target(path: Path, tables: AnnData | MuData) -> None:
+    """Require a new file, of a kind that can hold the cells."""
+    suffixes = SUFFIXES[type(tables)]
+    if path.suffix not in suffixes:
+        found = "all modalities" if isinstance(tables, MuData) else "one modality"
+        raise ValueError(f"path={path.name!r}; the embedding of {found} is written as {' or '.join(suffixes)}.")
+    if path.exists():
+        raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
+    if path.suffix == ".zarr":
+        require("zarr", "zarr")
+
+
+@contextmanager
+def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """An array to be filled, in any order; at the end it is ``obsm[key]`` of a new file.
+
+    The file has another name until it is complete. The array lies in a file without a name, which the system removes
+    whatever happens.
+
+    Parameters
+    ----------
+    path
+        File to write, ``.h5ad``, ``.h5mu`` or ``.zarr``.
+    tables
+        The cells.
+    key
+        Slot in ``obsm`` of the tables.
+    shape
+        Shape of the array, which is float32.
+    """
+    unfinished = path.with_name(f"{path.name}.partial")
+    with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        # A file of no bytes cannot be mapped.
+        filled = np.memmap(scratch, np.float32, "w+", shape=shape) if np.prod(shape) else np.empty(shape, np.float32)
+        yield filled
+        _remove(unfinished)
+        try:
+            with columns_stay_in_modalities():
+                _write_zarr(unfinished, tables, key, filled) if path.suffix == ".zarr" else _write_hdf5(
+                    unfinished, tables, key, filled
+                )
+            os.replace(unfinished, path)
+        except BaseException:
+            _remove(unfinished)
+            raise
+
+
+def _write_hdf5(path: Path, tables: AnnData | MuData, key: str, filled: NDArray[Any]) -> None:
+    tables.write_h5ad(path) if isinstance(tables, AnnData) else tables.write_h5mu(path)
+    with h5py.File(path, "r+") as file:
+        _copy(file.require_group("obsm").create_dataset(key, filled.shape, filled.dtype), filled)
+        file.flush()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_zarr(path: Path, tables: AnnData | MuData, key: str, filled: NDArray[Any]) -> None:
+    zarr = require("zarr", "zarr")
+    with tables_in_zarr_v3():
+        if isinstance(tables, AnnData):
+            write_elem(zarr.open_group(path, mode="w", zarr_format=3), "/", tables)
+        else:
+            tables.write_zarr(path)
+    chunks = (min(CHUNK_ROWS, max(1, len(filled))), *filled.shape[1:])
+    group = zarr.open_group(path, mode="r+")
+    _copy(group.create_array(f"obsm/{key}", shape=filled.shape, dtype=filled.dtype, chunks=chunks), filled)
+
+
+def _copy(target: Any, filled: NDArray[Any]) -> None:
+    for start in range(0, len(filled), CHUNK_ROWS):
+        target[start : start + CHUNK_ROWS] = filled[start : start + CHUNK_ROWS]
+    target.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
