@@ -44,9 +44,9 @@ class PETRITrainingPlan(pl.LightningModule):
     loss_weights
         Weight of each modality's loss; 1 where not given.
     seed
-        Seed of masks and augmentation in training; drawn from torch's global generator when training starts if
-        ``None``. A document's masks follow from it, the epoch and the number of the document in the epoch, so that they
-        depend neither on how many devices share the documents nor on when training was interrupted.
+        Seed of masks and augmentation in training; drawn from torch's global generator if ``None``. A document's masks
+        follow from it, the epoch and the number of the document in the epoch, so that they depend neither on how many
+        devices share the documents nor on when training was interrupted.
     validation_seed
         Seed of the masks of the validation cells, the same in every epoch.
     compile
@@ -101,7 +101,8 @@ class PETRITrainingPlan(pl.LightningModule):
         self.lr_factor = lr_factor
         self.lr_patience = lr_patience
         self.loss_weights = dict(loss_weights or {})
-        self.seed = seed
+        # Not when training starts: with several processes Lightning seeds torch anew until then.
+        self.seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self.validation_seed = validation_seed
         self._sums: dict[str, tuple[Tensor | float, int]] = {}
         self._loader_states: list[dict[str, Any]] = []
@@ -110,8 +111,7 @@ class PETRITrainingPlan(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Agree on the seed, and compile the networks in place, so that parameters keep their names in checkpoints."""
-        if self.seed is None:
-            self.seed = self.trainer.strategy.broadcast(int(torch.randint(2**31, (1,))))
+        self.seed = self.trainer.strategy.broadcast(self.seed)
         if self.is_compiled:
             for network in self.module.networks():
                 network.compile(**self.compile_kwargs)
@@ -139,11 +139,11 @@ class PETRITrainingPlan(pl.LightningModule):
         generators = self._generators(minibatch, batch_idx, self.validation_seed, 0)
         self._add("validation", self.forward(minibatch, generator=generators))
 
-    def _generators(self, minibatch: dict[str, Any], batch_idx: int, seed: int | None, epoch: int) -> list[Generator]:
+    def _generators(self, minibatch: dict[str, Any], batch_idx: int, seed: int, epoch: int) -> list[Generator]:
         """One source of randomness per document, by its number among those of all processes in this epoch."""
         n = len(minibatch["context"])
         first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * n
-        states = [np.random.SeedSequence([seed or 0, epoch, first + i]).generate_state(2) for i in range(n)]
+        states = [np.random.SeedSequence([seed, epoch, first + i]).generate_state(2) for i in range(n)]
         return [torch.Generator(self.device).manual_seed(int(a) << 31 | int(b) >> 1) for a, b in states]
 
     def on_train_epoch_end(self) -> None:

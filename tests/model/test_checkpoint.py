@@ -164,6 +164,6 @@ def test_the_callback_of_scvi_saves_no_model_when_a_checkpoint_is_written(screen
 
 
 def test_only_the_first_of_many_processes_saves(trained_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(_saving, "is_first_process", lambda: False)
+    monkeypatch.setattr(_saving, "is_first_process", lambda trainer: False)
     trained_model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

@@ -111,7 +111,7 @@ class TrainingCheckpoint(Callback):
 
 def _history_of(trainer: Trainer) -> dict[str, Any]:
     """Losses that scvi-tools' logger has so far, in types that every torch loads; empty with other loggers."""
-    frames = getattr(trainer.logger, "history", None) or {}
+    frames = (getattr(trainer.logger, "history", None) or {}) if trainer.is_global_zero else {}
     return {
         name: (frame.index.name, [int(i) for i in frame.index], [float(value) for value in frame[name]])
         for name, frame in frames.items()

@@ -20,10 +20,18 @@ LOST_CONTACT = re.compile(
 """What the messages of torch's backends have in common when a process does not answer."""
 
 
-def is_first_process() -> bool:
-    """Whether this process writes files: one of many does."""
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+def is_first_process(trainer: Any) -> bool:
+    """Whether this process writes files: one of many does.
+
+    Parameters
+    ----------
+    trainer
+        The trainer of the model, ``None`` if it was not trained. Lightning leaves the process group when training ends,
+        and variables such as those of SLURM are there in runs that are independent of each other, too.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return trainer is None or trainer.is_global_zero
 
 
 def is_data_parallel(strategy: Any) -> bool:
@@ -80,10 +88,11 @@ def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
     RuntimeError
         In place of what torch's backend said.
     """
+    rank, n_processes = trainer.global_rank, trainer.world_size  # the trainer forgets them when it fails
     try:
         yield
     except RuntimeError as error:
-        if trainer.world_size == 1 or not LOST_CONTACT.search(str(error)):
+        if n_processes == 1 or not LOST_CONTACT.search(str(error)):
             raise
         again = (
             "Start the run again without changes: it goes on from checkpoint."
@@ -91,6 +100,6 @@ def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
             else "Next time pass checkpoint='training.ckpt' to train(), so that a run can go on where it was."
         )
         raise RuntimeError(
-            f"process {trainer.global_rank} of {trainer.world_size} lost contact with another one in step "
+            f"process {rank} of {n_processes} lost contact with another one in step "
             f"{trainer.global_step}: that one was killed, ran out of memory or failed; its own output says more. {again}"
         ) from error

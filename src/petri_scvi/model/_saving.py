@@ -60,7 +60,7 @@ class SavingMixin(RegisteredData):
         """
         if save_anndata:
             self._require_data()
-        if not is_first_process():
+        if not is_first_process(getattr(self, "trainer", None)):
             return
         # The folder may still hold the MuData of a model saved there before.
         self.mdata_uuid_ = None if self.adata is None or self._is_lent else self.adata.uns[SCVI_UUID_KEY]
