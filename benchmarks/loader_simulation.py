@@ -10,6 +10,7 @@ import argparse
 import heapq
 import itertools
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -148,7 +149,7 @@ def utilisation(assumed: Assumptions) -> float:
     return Cluster(assumed).run()
 
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "local disks of 0.6 GB/s, nothing cached": {"disk_bytes_per_second": 0.6e9},
     "local disks of 3 GB/s, nothing cached": {"disk_bytes_per_second": 3e9},
     "local disks of 3 GB/s, half of it cached": {"disk_bytes_per_second": 3e9, "cached_share": 0.5},

@@ -1,7 +1,7 @@
 """Search for settings of PETRI with scvi-tools' autotune: ``python examples/ray_tune.py``.
 
-Needs the extra ``ray``. Each trial is a process that reads the screen from a file which autotune writes first, so take a
-subset of a large screen.
+Needs the extra ``autotune``. Each trial is a process that reads the screen from a file which autotune writes first, so
+take a subset of a large screen.
 """
 
 from __future__ import annotations

@@ -41,7 +41,5 @@ def test_gradients_are_exchanged_after_every_step() -> None:
 
 
 def test_the_slowest_gpu_of_many_holds_up_all_others() -> None:
-    few, many = (
-        share(cached_share=1.0, n_nodes=n_nodes, jitter=0.1, n_steps=200) for n_nodes in (1, 8)
-    )
+    few, many = (share(cached_share=1.0, n_nodes=n_nodes, jitter=0.1, n_steps=200) for n_nodes in (1, 8))
     assert many < few < 1

@@ -61,9 +61,7 @@ def assert_equal(model, other):
     ],
     ids=["in epochs", "between epochs", "every step", "plateau", "accumulated"],
 )
-def test_interrupted_training_ends_as_if_nothing_had_happened(
-    screen, build, quiet, tmp_path, every, interrupts, train
-):
+def test_interrupted_training_ends_as_if_nothing_had_happened(screen, build, quiet, tmp_path, every, interrupts, train):
     torch.manual_seed(0)
     whole = build(screen, image_flip=True)
     whole.train(**TRAIN, **train, **quiet)

@@ -121,9 +121,7 @@ def kill(folder, n_kills, seed):
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    "n_kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("n_kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
 def test_killed_training_loses_nothing_that_was_written_and_ends_with_the_same_result(tmp_path, n_kills):
     result = kill(tmp_path, n_kills, seed=n_kills)
     print(result)

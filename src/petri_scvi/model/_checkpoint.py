@@ -6,7 +6,6 @@ import os
 import pickle
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,6 +17,7 @@ from petri_scvi._checks import check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class TrainingCheckpoint(Callback):
     """Writes the state of training to one file, whole or not at all.
 
-    It is written where nothing is half done: before the first minibatch of an epoch, between two minibatches, and at the
-    end. What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the epoch
-    it stands. Documents and masks follow from seeds.
+    It is written where nothing is half done: before the first minibatch of an epoch, between two minibatches, and at
+    the end. What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the
+    epoch it stands. Documents and masks follow from seeds.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _history_of(trainer: Trainer) -> dict[str, Any]:
 
 @contextmanager
 def _models_are_not_saved(trainer: Trainer) -> Iterator[None]:
-    """Keep scvi-tools' callback from saving the model, in another folder each time, whenever a checkpoint is written."""
+    """Keep scvi-tools' callback from saving the model, each time in another folder, when a checkpoint is written."""
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoint)]
     for callback in callbacks:
         callback.__dict__["on_save_checkpoint"] = lambda *args: None

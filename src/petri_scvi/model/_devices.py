@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from scvi.train import LoudEarlyStopping
 
 if TYPE_CHECKING:
@@ -46,6 +46,39 @@ def allow_unused_parameters(strategy: Any) -> Any:
     """
     is_plain = strategy in ("ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
     return f"{strategy}_find_unused_parameters_true" if is_plain else strategy
+
+
+def sharded_strategy(strategy: str, devices: Any, num_nodes: int) -> ModelParallelStrategy:
+    """Lightning's strategy that shards weights, gradients and the optimizer's state.
+
+    Parameters
+    ----------
+    strategy
+        What the user asked for.
+    devices
+        Devices per node, as in Lightning.
+    num_nodes
+        Number of nodes.
+
+    Raises
+    ------
+    ValueError
+        There is one device only, or another kind of FSDP is asked for.
+    """
+    if strategy != "fsdp":
+        raise ValueError(f"strategy={strategy!r} is not supported; pass strategy='fsdp'.")
+    if isinstance(devices, list | tuple):
+        n_devices = len(devices)
+    else:
+        n_devices = torch.cuda.device_count() if devices in ("auto", -1, "-1") else int(devices)
+    if n_devices * num_nodes < 2:
+        raise ValueError(
+            f"strategy='fsdp' shares the weights among devices, but devices={devices!r} and num_nodes={num_nodes} make "
+            "one. Pass devices=2 or more, or leave strategy out."
+        )
+    return ModelParallelStrategy(
+        data_parallel_size=n_devices * num_nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
 
 
 def early_stopping_callback(trainer_kwargs: dict[str, Any]) -> LoudEarlyStopping:
@@ -101,5 +134,6 @@ def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
         )
         raise RuntimeError(
             f"process {rank} of {n_processes} lost contact with another one in step "
-            f"{trainer.global_step}: that one was killed, ran out of memory or failed; its own output says more. {again}"
+            f"{trainer.global_step}: that one was killed, ran out of memory or failed; its own output says more. "
+            f"{again}"
         ) from error
