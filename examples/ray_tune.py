@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import scvi
 from ray import tune
+from scvi.autotune import run_autotune
 
 import petri_scvi as ps
 
@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     mdata = ps.datasets.synthetic_screen(n_cells=240, n_pathways=2, n_control_guides=2, n_genes=40, image_size=16)
     ps.PETRI.setup_mudata(mdata)
-    experiment = scvi.autotune.run_autotune(
+    experiment = run_autotune(
         ps.PETRI,
         mdata,
         metrics="validation_loss",

@@ -14,14 +14,14 @@ import torch
 from petri_scvi import PETRI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.long
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[object]:
+def run(tmp_path: Path) -> Callable[..., str]:
     """Run a script in an empty folder and return what it wrote to its output."""
 
     def run(script: str, *arguments: str) -> str:
@@ -36,18 +36,18 @@ def run(tmp_path: Path) -> Iterator[object]:
         assert finished.returncode == 0, finished.stderr[-3000:]
         return finished.stdout
 
-    yield run
+    return run
 
 
-def test_two_workers_of_a_local_ray_cluster_train(run, tmp_path) -> None:
+def test_two_workers_of_a_local_ray_cluster_train(run: Callable[..., str], tmp_path: Path) -> None:
     pytest.importorskip("ray.train")
     assert f"saved: {tmp_path / 'petri_ray' / 'model'}" in run("ray_train.py", "--small", "--workers", "2")
     checkpoint = torch.load(tmp_path / "petri_ray" / "training.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 2 * 2  # 240 cells by 8 contexts, 8 cells and 2 workers
-    assert PETRI.load(tmp_path / "petri_ray" / "model").is_trained
+    assert PETRI.load(str(tmp_path / "petri_ray" / "model")).is_trained
 
 
-def test_autotune_finds_the_best_of_some_trials(run, tmp_path) -> None:
+def test_autotune_finds_the_best_of_some_trials(run: Callable[..., str]) -> None:
     for package in ("ray.tune", "hyperopt", "muon", "scib_metrics", "tensorboard"):
         pytest.importorskip(package)
     output = run("ray_tune.py", "--trials", "2", "--max-epochs", "2")
