@@ -44,17 +44,34 @@ def allow_unused_parameters(strategy: Any) -> Any:
 
     torch would wait for it, and fail in the step after. A strategy object is taken as it is.
     """
-    is_plain = strategy in ("ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
+    is_plain = strategy in ("ddp", "ddp_fork", "ddp_notebook")
     return f"{strategy}_find_unused_parameters_true" if is_plain else strategy
 
 
-def sharded_strategy(strategy: str, devices: Any, num_nodes: int) -> ModelParallelStrategy:
+def check_strategy(strategy: Any) -> None:
+    """Refuse strategies that could not work.
+
+    Raises
+    ------
+    ValueError
+        The strategy hands the data to new processes, which AnnData does not allow, so that they would wait for ever; or
+        it wraps modules for FSDP.
+    """
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name.startswith("ddp_spawn"):
+        raise ValueError(
+            f"strategy={name!r} cannot hand an AnnData to the processes it starts. Pass strategy='ddp' in a script, or "
+            "'ddp_notebook' in a notebook."
+        )
+    if name == "FSDPStrategy" or (name.startswith("fsdp") and name != "fsdp"):
+        raise ValueError(f"strategy={name!r} is not supported; pass strategy='fsdp'.")
+
+
+def sharded_strategy(devices: Any, num_nodes: int) -> ModelParallelStrategy:
     """Lightning's strategy that shards weights, gradients and the optimizer's state.
 
     Parameters
     ----------
-    strategy
-        What the user asked for.
     devices
         Devices per node, as in Lightning.
     num_nodes
@@ -63,10 +80,8 @@ def sharded_strategy(strategy: str, devices: Any, num_nodes: int) -> ModelParall
     Raises
     ------
     ValueError
-        There is one device only, or another kind of FSDP is asked for.
+        There is one device only.
     """
-    if strategy != "fsdp":
-        raise ValueError(f"strategy={strategy!r} is not supported; pass strategy='fsdp'.")
     if isinstance(devices, list | tuple):
         n_devices = len(devices)
     else:

@@ -16,6 +16,7 @@ from petri_scvi.dataloaders import DocumentDataModule
 from petri_scvi.model._checkpoint import TrainingCheckpoint, check_checkpoint, describe_training
 from petri_scvi.model._devices import (
     allow_unused_parameters,
+    check_strategy,
     early_stopping_callback,
     early_stopping_is_ours,
     is_data_parallel,
@@ -95,7 +96,8 @@ class TrainingMixin(RegisteredData):
         Raises
         ------
         ValueError
-            Early stopping without validation cells, a model without data, or a ``checkpoint`` of another call.
+            Early stopping without validation cells, a model without data, a ``checkpoint`` of another call, or a
+            ``strategy`` that does not work.
         TypeError
             An argument that neither this method nor the trainer knows.
         RuntimeError
@@ -220,8 +222,9 @@ def _trainer_arguments(
     # scvi-tools appends its own to this list.
     arguments["callbacks"] = list(arguments.get("callbacks") or [])
     strategy = arguments.get("strategy")
-    if isinstance(strategy, str) and strategy.startswith("fsdp"):
-        arguments["strategy"] = sharded_strategy(strategy, devices, arguments.get("num_nodes", 1))
+    check_strategy(strategy)
+    if strategy == "fsdp":
+        arguments["strategy"] = sharded_strategy(devices, arguments.get("num_nodes", 1))
         if arguments.get("enable_checkpointing") or any(isinstance(c, SaveCheckpoint) for c in arguments["callbacks"]):
             raise ValueError(
                 "enable_checkpointing saves whole models while their weights are sharded, which does not work with "
@@ -233,12 +236,12 @@ def _trainer_arguments(
         if early_stopping:
             arguments["callbacks"].append(early_stopping_callback(arguments))
             arguments["early_stopping"] = False
-        if arguments.get("logger") is None and not _is_spawned(strategy):
+        if arguments.get("logger") is None and not _is_forked(strategy):
             # By default, scvi-tools would leave a file in the working directory to hand on the history.
             arguments["logger"] = SimpleLogger(save_dir=arguments.get("log_save_dir"))
     return arguments
 
 
-def _is_spawned(strategy: Any) -> bool:
+def _is_forked(strategy: Any) -> bool:
     """Whether training runs in children of this process only, whose memory is lost with them."""
-    return isinstance(strategy, str) and any(word in strategy for word in ("spawn", "fork", "notebook"))
+    return isinstance(strategy, str) and any(word in strategy for word in ("fork", "notebook"))
