@@ -21,6 +21,7 @@ from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE_REGISTRY_KEY
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base._constants import SAVE_KEYS
+from scvi.train._logger import SimpleLogger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ __all__ = [
     "SCVI_UUID_KEY",
     "SETUP_ARGS_KEY",
     "STATE_REGISTRY_KEY",
+    "SimpleLogger",
     "columns_stay_in_modalities",
     "get_max_epochs_heuristic",
     "tables_in_zarr_v3",

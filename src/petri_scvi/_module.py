@@ -11,7 +11,7 @@ from torch import nn
 from petri_scvi.nn import random_masking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -64,7 +64,7 @@ class PETRIModule(BaseModuleClass):
         n_documents: int,
         *,
         is_augmented: bool = False,
-        generator: Generator | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Mask and encode every cell, then fuse each document.
 
@@ -77,7 +77,7 @@ class PETRIModule(BaseModuleClass):
         is_augmented
             Whether to augment the cells first.
         generator
-            Source of the masks; torch's global one if ``None``.
+            Source of the masks; torch's global one if ``None``, or one per document.
 
         Returns
         -------

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from petri_scvi._module import PETRIModule
 
@@ -42,6 +44,10 @@ class PETRITrainingPlan(pl.LightningModule):
         See ``lr_schedule``.
     loss_weights
         Weight of each modality's loss; 1 where not given.
+    seed
+        Seed of masks and augmentation in training; drawn from torch's global generator if ``None``. A document's masks
+        follow from it, the epoch and the number of the document in the epoch, so that they depend neither on how many
+        devices share the documents nor on when training was interrupted.
     validation_seed
         Seed of the masks of the validation cells, the same in every epoch.
     compile
@@ -68,11 +74,13 @@ class PETRITrainingPlan(pl.LightningModule):
         lr_factor: float = 0.5,
         lr_patience: int = 10,
         loss_weights: Mapping[str, float] | None = None,
+        seed: int | None = None,
         validation_seed: int = 0,
         compile: bool = False,
         compile_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._whole: list[PETRIModule] = []  # a list, so that torch does not take it for a part of the plan
         if lr_schedule not in ("cosine", "constant", "plateau"):
             raise ValueError(f"lr_schedule={lr_schedule!r}; expected 'cosine', 'constant' or 'plateau'.")
         if lr_schedule == "plateau" and n_warmup_steps:
@@ -95,12 +103,33 @@ class PETRITrainingPlan(pl.LightningModule):
         self.lr_factor = lr_factor
         self.lr_patience = lr_patience
         self.loss_weights = dict(loss_weights or {})
+        # Not when training starts: with several processes Lightning seeds torch anew until then.
+        self.seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self.validation_seed = validation_seed
+        self._sums: dict[str, tuple[Tensor | float, int]] = {}
+        self._loader_states: list[dict[str, Any]] = []
         self.is_compiled = compile
         self.compile_kwargs = dict(compile_kwargs or {})
 
+    def configure_model(self) -> None:
+        """Shard the weights over the devices if Lightning's strategy asks for it, ``strategy="fsdp"``."""
+        if self.device_mesh is None or self._whole:
+            return
+        try:
+            from torch.distributed.fsdp import fully_shard
+        except ImportError as error:
+            raise ImportError("strategy='fsdp' needs torch 2.6 or newer: pip install --upgrade torch.") from error
+        # What is trained is a copy: sharding changes a module for good.
+        self._whole = [self.module]
+        self.module = copy.deepcopy(self.module)
+        for block in self.module.modules():
+            if getattr(block, "is_sharded_alone", False):
+                fully_shard(block, mesh=self.device_mesh["data_parallel"])
+        fully_shard(self.module, mesh=self.device_mesh["data_parallel"])
+
     def on_fit_start(self) -> None:
-        """Compile the networks in place, so that their parameters keep their names in checkpoints."""
+        """Agree on the seed, and compile the networks in place, so that parameters keep their names in checkpoints."""
+        self.seed = self.trainer.strategy.broadcast(self.seed)
         if self.is_compiled:
             for network in self.module.networks():
                 network.compile(**self.compile_kwargs)
@@ -109,6 +138,9 @@ class PETRITrainingPlan(pl.LightningModule):
         """Leave the module as it came: compiled for the shapes of training, it would be compiled again for others."""
         for network in self.module.networks():
             network._compiled_call_impl = None
+        for whole in self._whole:
+            state = self.module.state_dict()
+            whole.load_state_dict({n: v.full_tensor() if hasattr(v, "full_tensor") else v for n, v in state.items()})
 
     def forward(self, minibatch: dict[str, Any], **inference_kwargs: Any) -> Any:
         """Encode, fuse, decode and score a minibatch."""
@@ -118,25 +150,76 @@ class PETRITrainingPlan(pl.LightningModule):
 
     def training_step(self, minibatch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one minibatch under fresh masks."""
-        losses = self.forward(minibatch, is_augmented=True)
-        self._log("train", losses)
+        generators = self._generators(minibatch, batch_idx, self.seed, self.current_epoch)
+        losses = self.forward(minibatch, is_augmented=True, generator=generators)
+        self._add("train", losses)
         return losses.loss
 
     def validation_step(self, minibatch: dict[str, Any], batch_idx: int) -> None:
         """Log the loss of held-out cells; the masks are the same in every epoch, so that the curve compares."""
-        generator = torch.Generator(self.device).manual_seed(self.validation_seed + batch_idx)
-        self._log("validation", self.forward(minibatch, generator=generator))
+        generators = self._generators(minibatch, batch_idx, self.validation_seed, 0)
+        self._add("validation", self.forward(minibatch, generator=generators))
 
-    def _log(self, part: str, losses: Any) -> None:
-        settings: dict[str, Any] = {
-            "on_step": False,
-            "on_epoch": True,
-            "batch_size": losses.n_obs_minibatch,
-            "sync_dist": part == "validation",
-        }
-        self.log(f"{part}_loss", losses.loss.detach(), prog_bar=True, **settings)
-        for name, loss in losses.reconstruction_loss.items():
-            self.log(f"{part}_loss_{name}", loss.detach(), **settings)
+    def _generators(self, minibatch: dict[str, Any], batch_idx: int, seed: int, epoch: int) -> list[Generator]:
+        """One source of randomness per document, by its number among those of all processes in this epoch."""
+        n = len(minibatch["context"])
+        first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * n
+        states = [np.random.SeedSequence([seed, epoch, first + i]).generate_state(2) for i in range(n)]
+        return [torch.Generator(self.device).manual_seed(int(a) << 31 | int(b) >> 1) for a, b in states]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean losses of the epoch."""
+        self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean losses of the held-out cells."""
+        self._log("validation")
+
+    def _add(self, part: str, losses: Any) -> None:
+        # Summed here and not by Lightning, whose means start anew when training goes on in the middle of an epoch.
+        n = losses.n_obs_minibatch
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        parts = {f"{part}_loss_{name}": loss for name, loss in losses.reconstruction_loss.items()}
+        for name, loss in {f"{part}_loss": losses.loss, **parts}.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + loss.detach().to(dtype) * n, count + n)
+
+    def _sums_of_all(self, part: str) -> dict[str, tuple[float, int]]:
+        """Sum of each loss over the documents of all processes, and their number; the same on each of them."""
+        own = {name: (float(total), n) for name, (total, n) in self._sums.items() if name.startswith(part)}
+        if self.trainer.world_size == 1:
+            return own
+        everyone: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(everyone, own)
+        # Processes may have met other modalities, or in another order.
+        names = sorted(set().union(*everyone))
+        found = {name: [sums[name] for sums in everyone if name in sums] for name in names}
+        return {name: (sum(total for total, _ in sums), sum(n for _, n in sums)) for name, sums in found.items()}
+
+    def _log(self, part: str) -> None:
+        sums = self._sums_of_all(part)
+        self._sums = {name: value for name, value in self._sums.items() if not name.startswith(part)}
+        for name, (total, n) in sums.items():
+            self.log(name, total / n, prog_bar=name == f"{part}_loss", sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the rest of the epoch depends on."""
+        checkpoint["petri_scvi"] = {"seed": self.seed, "sums": self._sums_of_all("train")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up masks and mean losses where they were."""
+        if "petri_scvi" in checkpoint:
+            self.seed = checkpoint["petri_scvi"]["seed"]
+            # Sums of all processes are added up again.
+            self._sums = dict(checkpoint["petri_scvi"]["sums"]) if self.trainer.is_global_zero else {}
+        self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+
+    def on_train_start(self) -> None:
+        """Go on in the middle of an epoch: Lightning forgets it if the loader was asked for its length before."""
+        loader: Any = self.trainer.train_dataloader
+        if len(self._loader_states) == 1 and hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(self._loader_states[0])
+        self._loader_states = []
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule."""
@@ -147,7 +230,8 @@ class PETRITrainingPlan(pl.LightningModule):
             {"params": [p for p in trained if id(p) not in linear], "weight_decay": 0.0},
         ]
         # Lightning refuses to clip the gradients of a fused optimizer in mixed precision.
-        is_fused = self.device.type in ("cpu", "cuda") and "mixed" not in str(self.trainer.precision)
+        is_mixed = "mixed" in str(self.trainer.precision)
+        is_fused = self.device.type in ("cpu", "cuda") and not is_mixed and not self._whole
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=is_fused)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

@@ -219,6 +219,27 @@ def test_each_process_reads_its_own_share() -> None:
     assert drawn[0] != drawn[1]
 
 
+def test_a_loader_goes_on_where_another_one_stood_and_not_in_another_epoch() -> None:
+    def started(epoch: int) -> Any:
+        loader: Any = datamodule(n_contexts_per_minibatch=1, n_cells_per_context=3).train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return loader
+
+    first = started(2)
+    minibatches = iter(first)
+    drawn = [rows_of(next(minibatches)) for _ in range(3)]  # more are read ahead
+    state = first.state_dict()
+    assert state == {"epoch": 2, "n_minibatches": 3}
+    whole, next_epoch = ([rows_of(m) for m in started(epoch)] for epoch in (2, 3))
+    for epoch, expected in ((2, whole[3:]), (3, next_epoch)):
+        loader = started(epoch)
+        loader.load_state_dict(state)
+        assert [rows_of(m) for m in loader] == expected
+        assert loader.state_dict()["n_minibatches"] == len(whole)
+        assert len([*loader]) == len(whole)
+    assert drawn + whole[3:] == whole
+
+
 @pytest.mark.parametrize("name", ["n_contexts_per_minibatch", "n_cells_per_context"])
 def test_a_minibatch_of_nothing_is_refused(name: str) -> None:
     settings: dict[str, Any] = {name: 0}

@@ -48,7 +48,7 @@ def test_no_more_than_n_ahead_items_wait() -> None:
     next(ahead)
     threading.Event().wait(0.2)
     assert len(made) <= 4  # one used, two waiting, one in the hands of the thread
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
 
 
 def test_an_error_reaches_the_caller_after_the_items_before_it() -> None:

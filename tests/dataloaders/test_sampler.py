@@ -204,6 +204,29 @@ def test_ranks_draw_other_cells_of_the_same_context() -> None:
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("codes", [PAIRED, CODES], ids=["both modalities", "one missing"])
+def test_ranks_draw_together_what_one_process_draws_with_as_many_documents(codes: dict[str, Any]) -> None:
+    for epoch in range(3):
+        alone = epoch_of(sampler(codes, n_contexts=4), epoch)
+        ranks = [epoch_of(sampler(codes, n_contexts=2, rank=rank, world_size=2), epoch) for rank in range(2)]
+        together = [
+            (
+                [*first.context, *second.context],
+                {name: [*first.rows[name].tolist(), *second.rows[name].tolist()] for name in first.rows},
+            )
+            for first, second in zip(*ranks, strict=True)
+        ]
+        assert together == as_lists(alone)
+
+
+def test_skipped_minibatches_change_nothing_in_those_after_them() -> None:
+    documents = sampler(n_minibatches=7)
+    whole = as_lists(epoch_of(documents, 2))
+    documents.skip(3)
+    assert as_lists(list(documents)) == whole[3:]
+    assert as_lists(list(documents)) == whole
+
+
 # Documents after training
 
 

@@ -80,3 +80,11 @@ def test_other_positions_are_those_that_are_left() -> None:
     others = other_positions(visible, 12)
     assert torch.equal(others.sort(dim=1).values, mask.nonzero()[:, 1].reshape(20, 6))
     assert other_positions(torch.arange(3)[None], 3).shape == (1, 0)
+
+
+def test_with_one_generator_per_document_a_cell_keeps_its_mask_among_other_documents() -> None:
+    together = random_masking(6, 12, 0.5, generator=[seeded(3), seeded(7)])
+    for part, seed in enumerate((3, 7)):
+        alone = random_masking(3, 12, 0.5, generator=seeded(seed))
+        for tokens, expected in zip(together, alone, strict=True):
+            assert torch.equal(tokens[3 * part : 3 * part + 3], expected)

@@ -17,7 +17,7 @@ from petri_scvi.baselines._pooling import AttentionPool, MeanPool
 from petri_scvi.nn import SetTransformer, random_masking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -68,7 +68,7 @@ class ContrastiveModule(PETRIModule):
         n_documents: int,
         *,
         is_augmented: bool = False,
-        generator: Generator | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Encode every cell, seen in part if ``mask_ratio`` is not 0.
 
@@ -81,7 +81,7 @@ class ContrastiveModule(PETRIModule):
         is_augmented
             Whether to augment the cells first.
         generator
-            Source of the masks; torch's global one if ``None``.
+            Source of the masks; torch's global one if ``None``, or one per document.
 
         Returns
         -------

@@ -12,7 +12,7 @@ from petri_scvi.baselines._losses import mean_misalignment
 from petri_scvi.nn import SetTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -42,7 +42,7 @@ class CrossModalModule(PETRIModule):
         n_documents: int,
         *,
         is_augmented: bool = False,
-        generator: Generator | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Encode every cell.
 
@@ -55,7 +55,7 @@ class CrossModalModule(PETRIModule):
         is_augmented
             Whether to augment the cells first.
         generator
-            Source of the augmentation; torch's global one if ``None``.
+            Source of the augmentation; torch's global one if ``None``, or one per document.
 
         Returns
         -------

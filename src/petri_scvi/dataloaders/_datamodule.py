@@ -122,6 +122,12 @@ class DocumentDataModule(pl.LightningDataModule):
             {name: rows_by_context(codes[name], rows) for name, rows in self.val_idx.items()}, self._train_rows
         )
 
+    @property
+    def n_kinds_of_documents(self) -> int:
+        """Different sets of modalities among the training documents; more than one if contexts lack a modality."""
+        contexts = set().union(*self._train_rows.values())
+        return len({tuple(context in rows for rows in self._train_rows.values()) for context in contexts})
+
     def train_dataloader(self) -> DataLoader:
         """Minibatches of training cells, other documents in every epoch."""
         return self._dataloader(self._train_rows, is_fixed=False)

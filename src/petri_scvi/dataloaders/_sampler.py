@@ -69,7 +69,8 @@ class DocumentSampler(Sampler[DocumentRows]):
         Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
         modality.
     rank, world_size
-        Which of how many processes this is; each draws other documents and equally many.
+        Which of how many processes this is; each draws other documents and equally many. Together they draw what one
+        process with ``world_size * n_contexts_per_minibatch`` documents per minibatch would.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class DocumentSampler(Sampler[DocumentRows]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.n_skipped = 0
         if n_minibatches is None:
             n_cells = max(sum(map(len, rows.values())) for rows in rows_of.values())
             n_minibatches = -(-n_cells // (n_contexts_per_minibatch * n_cells_per_context * world_size))
@@ -105,20 +107,27 @@ class DocumentSampler(Sampler[DocumentRows]):
         """Choose the epoch whose documents the next iteration draws; Lightning calls this."""
         self.epoch = epoch
 
+    def skip(self, n_minibatches: int) -> None:
+        """Leave out the first minibatches of the next iteration, to go on where another one was interrupted."""
+        self.n_skipped = n_minibatches
+
     def __iter__(self) -> Iterator[DocumentRows]:
         epoch = 0 if self.is_fixed else self.epoch
-        # All ranks agree on the plan, and each draws its own cells.
-        plan_rng = np.random.default_rng([self.seed, epoch])
-        cell_rng = np.random.default_rng([self.seed, epoch, 1 + self.rank])
-        for modalities, contexts_of_ranks in self._plan(plan_rng):
+        n_skipped, self.n_skipped = self.n_skipped, 0
+        # All ranks agree on the plan, and each draws the cells of its own documents.
+        plan = self._plan(np.random.default_rng([self.seed, epoch]))
+        for step, (modalities, contexts_of_ranks) in enumerate(plan[n_skipped:], start=n_skipped):
             contexts = contexts_of_ranks[self.rank]
+            first = (step * self.world_size + self.rank) * self.n_contexts_per_minibatch
+            # One generator per document: its cells depend neither on the rank that draws it nor on those before it.
+            rngs = [np.random.default_rng([self.seed, epoch, 1, first + i]) for i in range(len(contexts))]
             rows = {
                 modality: np.stack(
                     [
                         # With replacement: a rare context may have fewer cells than a document holds. Requiring
                         # enough distinct cells would silently drop exactly the perturbations that kill cells.
-                        cell_rng.choice(self.rows_of[modality][context], size=self.n_cells_per_context)
-                        for context in contexts.tolist()
+                        rng.choice(self.rows_of[modality][context], size=self.n_cells_per_context)
+                        for context, rng in zip(contexts.tolist(), rngs, strict=True)
                     ]
                 )
                 for modality in modalities

@@ -12,6 +12,7 @@ import mudata
 import numpy as np
 
 from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS, SCVI_UUID_KEY, columns_stay_in_modalities
+from petri_scvi.model._devices import is_first_process
 from petri_scvi.model._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class SavingMixin(RegisteredData):
     ) -> None:
         """Save the model; an interrupted save leaves what was there before.
 
+        Of the processes of a distributed run the first one saves, and the call does nothing in the others.
+
         Parameters
         ----------
         dir_path
@@ -57,6 +60,8 @@ class SavingMixin(RegisteredData):
         """
         if save_anndata:
             self._require_data()
+        if not is_first_process(getattr(self, "trainer", None)):
+            return
         # The folder may still hold the MuData of a model saved there before.
         self.mdata_uuid_ = None if self.adata is None or self._is_lent else self.adata.uns[SCVI_UUID_KEY]
         folder = Path(dir_path)

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Generator, Tensor
+
+
+def random_numbers(
+    kind: Literal["uniform", "normal"],
+    shape: tuple[int, ...],
+    *,
+    device: torch.device | str | None = None,
+    generator: Generator | Sequence[Generator] | None = None,
+) -> Tensor:
+    """Draw from [0, 1) or from a standard normal distribution.
+
+    Parameters
+    ----------
+    kind
+        Distribution.
+    shape
+        Shape of the result; the first dimension counts cells.
+    device
+        Where the result lives.
+    generator
+        Source of randomness; torch's global one if ``None``. Of several, each draws an equal share of the cells: with
+        one per document, what a document gets does not depend on the other documents of its minibatch.
+    """
+    draw = torch.rand if kind == "uniform" else torch.randn
+    if generator is None or isinstance(generator, torch.Generator):
+        return draw(*shape, device=device, generator=generator)
+    n_cells, *rest = shape
+    n_each = n_cells // len(generator)
+    return torch.cat([draw(n_each, *rest, device=device, generator=source) for source in generator])
 
 
 def random_masking(
@@ -16,7 +47,7 @@ def random_masking(
     mask_ratio: float,
     *,
     device: torch.device | str | None = None,
-    generator: Generator | None = None,
+    generator: Generator | Sequence[Generator] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the tokens that stay visible, independently for each cell :cite:p:`He2022`.
 
@@ -31,7 +62,7 @@ def random_masking(
     device
         Where the result lives.
     generator
-        Source of randomness; torch's global one if ``None``.
+        Source of randomness, or one for each equal share of the cells; torch's global one if ``None``.
 
     Returns
     -------
@@ -39,7 +70,7 @@ def random_masking(
     token was removed.
     """
     n_visible = n_tokens - int(n_tokens * mask_ratio)
-    noise = torch.rand(n_cells, n_tokens, device=device, generator=generator)
+    noise = random_numbers("uniform", (n_cells, n_tokens), device=device, generator=generator)
     visible = noise.topk(n_visible, dim=1, sorted=False).indices.sort(dim=1).values  # (B, T_visible)
     mask = torch.ones(n_cells, n_tokens, dtype=torch.bool, device=device).scatter_(1, visible, False)
     return visible, mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from petri_scvi.nn._losses import masked_mean, negative_binomial_nll
+from petri_scvi.nn._masking import random_numbers
 from petri_scvi.nn._patches import patchify, unpatchify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Generator
 
@@ -44,7 +46,7 @@ class Modality(nn.Module, ABC):
     def prepare(self, cells: Tensor) -> Tensor:
         """Turn raw cells into the float tensor that is encoded and is the target of the loss."""
 
-    def augment(self, cells: Tensor, generator: Generator | None = None) -> Tensor:
+    def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
         """Randomly change raw cells in ways that do not matter; used in training only. Default: not at all."""
         return cells
 
@@ -135,12 +137,13 @@ class ImageModality(Modality):
         self.channel_mean.copy_(mean)
         self.channel_std.copy_(std)
 
-    def augment(self, cells: Tensor, generator: Generator | None = None) -> Tensor:
+    def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
         """Flip, rotate and rescale the intensity of raw images; shape ``(B, C, H, W)``, returned as float."""
         images = cells.float()
+        draw = partial(random_numbers, device=images.device, generator=generator)
 
         def for_half(changed: Tensor) -> Tensor:
-            is_changed = torch.rand(len(images), 1, 1, 1, device=images.device, generator=generator) < 0.5
+            is_changed = draw("uniform", (len(images), 1, 1, 1)) < 0.5
             return torch.where(is_changed, changed, images)
 
         if self.is_flipped:
@@ -149,7 +152,7 @@ class ImageModality(Modality):
             if images.shape[-1] == images.shape[-2]:  # two flips and a transpose make all eight symmetries
                 images = for_half(images.transpose(-1, -2))
         if self.intensity_jitter:
-            log_gain = torch.randn(*images.shape[:2], 1, 1, device=images.device, generator=generator)
+            log_gain = draw("normal", (*images.shape[:2], 1, 1))
             images = images * (log_gain * self.intensity_jitter).exp()
         return images
 

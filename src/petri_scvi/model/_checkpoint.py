@@ -1,0 +1,196 @@
+"""The state of training in a file, from which it goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi.train import SaveCheckpoint
+
+from petri_scvi._checks import check_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+
+class TrainingCheckpoint(Callback):
+    """Writes the state of training to one file, whole or not at all.
+
+    It is written where nothing is half done: before the first minibatch of an epoch, between two minibatches, and at
+    the end. What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the
+    epoch it stands. Documents and masks follow from seeds.
+
+    Parameters
+    ----------
+    path
+        The file.
+    every_n_steps
+        Steps between two writes in an epoch; ``None`` writes between epochs only.
+    settings
+        What a call that goes on must have in common with the one that was interrupted, as plain numbers and strings.
+    """
+
+    state_key = "petri_scvi.TrainingCheckpoint"
+
+    def __init__(self, path: Path, every_n_steps: int | None, settings: Mapping[str, Any]) -> None:
+        if every_n_steps is not None:
+            check_sizes(checkpoint_every_n_steps=every_n_steps)
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self.settings = dict(settings)
+        self._n_steps_written = 0
+        self._is_stopped = False
+        self._history: dict[str, Any] = {}
+        self._unfinished: str | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what the last epoch ended with."""
+        self._write_if_new(trainer, unfinished="epoch_progress")
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Write what the last minibatch ended with, if it is time."""
+        # Steps, not minibatches: between two steps, accumulated gradients would be lost.
+        if self.every_n_steps and trainer.global_step - self._n_steps_written >= self.every_n_steps:
+            self._write_if_new(trainer, unfinished="epoch_loop.batch_progress")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the end of training."""
+        self._is_stopped = trainer.should_stop
+        self._write_if_new(trainer, unfinished=None)
+
+    def _write_if_new(self, trainer: Trainer, unfinished: str | None) -> None:
+        if unfinished and trainer.global_step == self._n_steps_written:
+            return
+        self._unfinished = unfinished
+        self._history = _history_of(trainer)
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with _models_are_not_saved(trainer):
+            trainer.save_checkpoint(partial, weights_only=False)
+        if trainer.is_global_zero:
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        # Nobody goes on before the file has its name.
+        trainer.strategy.barrier("petri_scvi.TrainingCheckpoint")
+        self._n_steps_written = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """History, and what must not change."""
+        return {"settings": self.settings, "history": self._history, "is_stopped": self._is_stopped}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take back what Lightning has begun to count: it would take the epoch or the minibatch for half done."""
+        if self._unfinished is None:
+            return
+        loops = checkpoint["loops"]["fit_loop"]
+        for counts in (loops[self._unfinished]["total"], loops[self._unfinished]["current"]):
+            counts["ready"] -= 1
+        for loader in loops["state_dict"].get("combined_loader", []):
+            is_new_epoch = self._unfinished == "epoch_progress"
+            loader["n_minibatches"] = 0 if is_new_epoch else loader["n_minibatches"] - 1
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the history."""
+        state = checkpoint["callbacks"][self.state_key]
+        self._n_steps_written = checkpoint["global_step"]
+        trainer.should_stop = state["is_stopped"]
+        if trainer.is_global_zero and state["history"]:
+            frames: Any = trainer.logger.experiment.data  # type: ignore[union-attr]
+            for name, (index_name, index, values) in state["history"].items():
+                frames[name] = pd.DataFrame({name: values}, index=pd.Index(index, name=index_name), dtype=object)
+
+
+def _history_of(trainer: Trainer) -> dict[str, Any]:
+    """Losses that scvi-tools' logger has so far, in types that every torch loads; empty with other loggers."""
+    frames = (getattr(trainer.logger, "history", None) or {}) if trainer.is_global_zero else {}
+    return {
+        name: (frame.index.name, [int(i) for i in frame.index], [float(value) for value in frame[name]])
+        for name, frame in frames.items()
+    }
+
+
+@contextmanager
+def _models_are_not_saved(trainer: Trainer) -> Iterator[None]:
+    """Keep scvi-tools' callback from saving the model, each time in another folder, when a checkpoint is written."""
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoint)]
+    for callback in callbacks:
+        callback.__dict__["on_save_checkpoint"] = lambda *args: None
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            del callback.__dict__["on_save_checkpoint"]
+
+
+def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: int) -> dict[str, Any]:
+    """What an interrupted call and the one that goes on must have in common.
+
+    Parameters
+    ----------
+    datamodule
+        The data; a data module of another class is described by what it has of the same attributes.
+    plan
+        The training plan.
+    n_processes
+        Processes that share the documents of a step. Two with four documents each do what one with eight does.
+    """
+    described: dict[str, Any] = {
+        name: getattr(plan, name)
+        for name in ("lr", "weight_decay", "n_warmup_steps", "lr_schedule", "lr_min", "lr_factor", "lr_patience")
+    }
+    described |= {"betas": list(plan.betas), "loss_weights": dict(plan.loss_weights)}
+    described["validation_seed"] = plan.validation_seed
+    described["n_cells_per_context"] = getattr(datamodule, "n_cells_per_context", None)
+    described["datasplitter seed"] = getattr(datamodule, "seed", None)
+    n_contexts = getattr(datamodule, "n_contexts_per_minibatch", None)
+    described["contexts per step, of all devices"] = n_contexts and n_contexts * n_processes
+    for part in ("train_idx", "val_idx"):
+        rows = getattr(datamodule, part, None) or {}
+        described[f"checksum of {part}"] = {name: zlib.crc32(rows[name].tobytes()) for name in sorted(rows)}
+    return described
+
+
+def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Require that training can go on from a file.
+
+    Parameters
+    ----------
+    path
+        File that :class:`TrainingCheckpoint` wrote.
+    settings
+        What :func:`describe_training` says of this call.
+    weights
+        State of the module.
+
+    Raises
+    ------
+    ValueError
+        The file is no such checkpoint, or one of another model or call.
+    """
+    way_out = "Pass another file in checkpoint=..., or repeat the call that was interrupted."
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, saved = found["callbacks"][TrainingCheckpoint.state_key], found["state_dict"]
+    except (KeyError, TypeError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a file that train(checkpoint=...) wrote ({error!r}). {way_out}") from error
+    shapes = {f"module.{name}": tuple(value.shape) for name, value in weights.items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
+    other = sorted(name for name in shapes.keys() | saved_shapes.keys() if shapes.get(name) != saved_shapes.get(name))
+    if other:
+        raise ValueError(f"{path} belongs to another model: {len(other)} weights differ, such as {other[0]}. {way_out}")
+    changed = [
+        f"{name} was {state['settings'].get(name)!r} and is {value!r}"
+        for name, value in settings.items()
+        if state["settings"].get(name) != value
+    ]
+    if changed:
+        raise ValueError(f"{path} belongs to another call: {'; '.join(changed)}. {way_out}")

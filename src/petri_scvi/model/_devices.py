@@ -1,0 +1,154 @@
+"""Training on several devices: what scvi-tools and Lightning leave open."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from scvi.train import LoudEarlyStopping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOST_CONTACT = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|gloo|nccl|timed? ?out|socket|peer|store", re.IGNORECASE
+)
+"""What the messages of torch's backends have in common when a process does not answer."""
+
+
+def is_first_process(trainer: Any) -> bool:
+    """Whether this process writes files: one of many does.
+
+    Parameters
+    ----------
+    trainer
+        The trainer of the model, ``None`` if it was not trained. Lightning leaves the process group when training ends,
+        and variables such as those of SLURM are there in runs that are independent of each other, too.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return trainer is None or trainer.is_global_zero
+
+
+def is_data_parallel(strategy: Any) -> bool:
+    """Whether Lightning's strategy is distributed data parallel, for which scvi-tools makes exceptions."""
+    return "ddp" in strategy if isinstance(strategy, str) else isinstance(strategy, DDPStrategy)
+
+
+def allow_unused_parameters(strategy: Any) -> Any:
+    """The same strategy for minibatches that lack a modality, so that its encoder gets no gradient.
+
+    torch would wait for it, and fail in the step after. A strategy object is taken as it is.
+    """
+    is_plain = strategy in ("ddp", "ddp_fork", "ddp_notebook")
+    return f"{strategy}_find_unused_parameters_true" if is_plain else strategy
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse strategies that could not work.
+
+    Raises
+    ------
+    ValueError
+        The strategy hands the data to new processes, which AnnData does not allow, so that they would wait for ever; or
+        it wraps modules for FSDP.
+    """
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name.startswith("ddp_spawn"):
+        raise ValueError(
+            f"strategy={name!r} cannot hand an AnnData to the processes it starts. Pass strategy='ddp' in a script, or "
+            "'ddp_notebook' in a notebook."
+        )
+    if name == "FSDPStrategy" or (name.startswith("fsdp") and name != "fsdp"):
+        raise ValueError(f"strategy={name!r} is not supported; pass strategy='fsdp'.")
+
+
+def sharded_strategy(devices: Any, num_nodes: int) -> ModelParallelStrategy:
+    """Lightning's strategy that shards weights, gradients and the optimizer's state.
+
+    Parameters
+    ----------
+    devices
+        Devices per node, as in Lightning.
+    num_nodes
+        Number of nodes.
+
+    Raises
+    ------
+    ValueError
+        There is one device only.
+    """
+    if isinstance(devices, list | tuple):
+        n_devices = len(devices)
+    else:
+        n_devices = torch.cuda.device_count() if devices in ("auto", -1, "-1") else int(devices)
+    if n_devices * num_nodes < 2:
+        raise ValueError(
+            f"strategy='fsdp' shares the weights among devices, but devices={devices!r} and num_nodes={num_nodes} make "
+            "one. Pass devices=2 or more, or leave strategy out."
+        )
+    return ModelParallelStrategy(
+        data_parallel_size=n_devices * num_nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+
+
+def early_stopping_callback(trainer_kwargs: dict[str, Any]) -> LoudEarlyStopping:
+    """Early stopping as scvi-tools' trainer adds it, but for DDP, where it adds none.
+
+    ``validation_loss`` is the same number on every process, and Lightning stops all of them if one stops.
+
+    Parameters
+    ----------
+    trainer_kwargs
+        Arguments of :class:`scvi.train.Trainer`; those of early stopping are read.
+    """
+    names = {"monitor": None, "min_delta": 0.0, "patience": 45, "mode": "min", "warmup_epochs": 0}
+    return LoudEarlyStopping(
+        **{name: trainer_kwargs.get(f"early_stopping_{name}", default) for name, default in names.items()}
+    )
+
+
+@contextmanager
+def early_stopping_is_ours() -> Iterator[None]:
+    """Keep scvi-tools from saying that early stopping was disabled."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
+        yield
+
+
+@contextmanager
+def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
+    """Say what happened when another process of the run does not answer any more.
+
+    Parameters
+    ----------
+    trainer
+        The trainer that runs.
+    checkpoint
+        File to go on from, or ``None``.
+
+    Raises
+    ------
+    RuntimeError
+        In place of what torch's backend said.
+    """
+    rank, n_processes = trainer.global_rank, trainer.world_size  # the trainer forgets them when it fails
+    try:
+        yield
+    except RuntimeError as error:
+        if n_processes == 1 or not LOST_CONTACT.search(str(error)):
+            raise
+        again = (
+            "Start the run again without changes: it goes on from checkpoint."
+            if checkpoint
+            else "Next time pass checkpoint='training.ckpt' to train(), so that a run can go on where it was."
+        )
+        raise RuntimeError(
+            f"process {rank} of {n_processes} lost contact with another one in step "
+            f"{trainer.global_step}: that one was killed, ran out of memory or failed; its own output says more. "
+            f"{again}"
+        ) from error
