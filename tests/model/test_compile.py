@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
