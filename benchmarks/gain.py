@@ -100,7 +100,11 @@ def draw(scores: pd.DataFrame, n_perturbations: int, path: Path) -> None:
             axes[row, 0].set_ylabel(f"{modality}: edge AUC")
         axes[-1, column].set_xlabel(LABELS[line])
         if line != "shared_fraction":
+            divisor = n_perturbations if line == "n_cells" else 1
+            at = [value / divisor for value in LINES[line]]
             axes[-1, column].set_xscale("log")
+            axes[-1, column].set_xticks(at, [f"{value:.0f}" for value in at])
+            axes[-1, column].minorticks_off()
     axes[0, 0].legend(fontsize="small", frameon=False)
     canvas.savefig(path, dpi=110)
     plt.close(canvas)
