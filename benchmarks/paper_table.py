@@ -162,6 +162,21 @@ def screen_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"n_cells": 2000, "n_pathways": 6} if arguments.quick else {}
 
 
+def remember_weights(root: Path, checkpoints: dict[str, Path]) -> None:
+    """Note which published weights results are of, and refuse others beside them."""
+    path = root / "weights.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for name, folder in checkpoints.items():
+        before, now = known.get(name), str(folder.resolve())
+        if before not in (None, now) and any(root.glob(f"seed_*/{name.lower()}.csv")):
+            raise SystemExit(
+                f"{root} holds results of {name} with the weights in {before}, found {now}; pass these, another --out, "
+                f"or delete seed_*/{name.lower()}.csv"
+            )
+        known[name] = now
+    write_whole(path, lambda place: place.write_text(json.dumps(known, indent=1, sort_keys=True)))
+
+
 def pairs(arguments: list[str]) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in (argument.partition("=") for argument in arguments)}
 
@@ -189,6 +204,7 @@ def main() -> None:
             f"{root} holds results of other settings ({settings_path}); pass another --out, or delete the folder"
         )
     settings_path.write_text(written)
+    remember_weights(root, pairs(arguments.checkpoint))
     versions = f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print(versions, flush=True)
     names = arguments.only or [*SYSTEMS, *(ABLATIONS if arguments.ablations else [])]

@@ -87,6 +87,19 @@ def test_a_given_embedding_of_other_cells_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("given_mine*"))
 
 
+def test_results_of_other_weights_are_not_taken_for_those_asked_for(tmp_path: Path) -> None:
+    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
+    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base"})  # no result yet
+    (tmp_path / "seed_100").mkdir()
+    (tmp_path / "seed_100" / "dinov2.csv").touch()
+    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base", "scGPT": tmp_path})
+    paper_table.remember_weights(tmp_path, {})
+    with pytest.raises(
+        SystemExit, match=r"DINOv2 with the weights in .*base, found .*small.*delete seed_\*/dinov2.csv"
+    ):
+        paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [*sorted(set(SYSTEMS) - {"dinov2", "scgpt", "image_features", "scvi"}), *ABLATIONS])
