@@ -95,7 +95,7 @@ def test_results_of_other_weights_are_not_taken_for_those_asked_for(tmp_path: Pa
     paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base", "scGPT": tmp_path})
     paper_table.remember_weights(tmp_path, {})
     with pytest.raises(
-        SystemExit, match=r"DINOv2 with the weights in .*base, found .*small.*delete seed_\*/dinov2.csv"
+        SystemExit, match=r"weights in .*base, found .*small.*delete seed_\*/dinov2.csv"
     ):
         paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
 
