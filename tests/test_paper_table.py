@@ -94,9 +94,7 @@ def test_results_of_other_weights_are_not_taken_for_those_asked_for(tmp_path: Pa
     (tmp_path / "seed_100" / "dinov2.csv").touch()
     paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base", "scGPT": tmp_path})
     paper_table.remember_weights(tmp_path, {})
-    with pytest.raises(
-        SystemExit, match=r"weights in .*base, found .*small.*delete seed_\*/dinov2.csv"
-    ):
+    with pytest.raises(SystemExit, match=r"weights in .*base, found .*small.*delete seed_\*/dinov2.csv"):
         paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
 
 
