@@ -308,3 +308,15 @@ def test_no_targets_need_no_documents(companions: dict[str, Any]) -> None:
     assert (
         arrange_documents(np.array([], dtype=int), CODES["rna"], "rna", companions, 2, np.random.default_rng(0)) == []
     )
+
+
+def test_runs_are_neighbours_of_one_context_from_anywhere_in_it_and_go_round() -> None:
+    rows_of = {"image": {0: np.array([2, 3, 5, 8, 9]), 1: np.array([4])}}
+    starts = set()
+    for context, rows in DocumentSampler(rows_of, 2, 3, n_minibatches=40, draw_runs=True):
+        for code, document in zip(context.tolist(), rows["image"], strict=True):
+            candidates = rows_of["image"][code]
+            first = int(np.flatnonzero(candidates == document[0])[0])
+            assert document.tolist() == [int(candidates[(first + i) % len(candidates)]) for i in range(3)]
+            starts.add((code, first))
+    assert starts == {(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)}

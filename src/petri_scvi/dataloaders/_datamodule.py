@@ -85,6 +85,9 @@ class DocumentDataModule(pl.LightningDataModule):
         Cells per document and modality (S).
     seed
         Seed of split and draws.
+    draw_runs
+        Whether training documents are runs of neighbouring cells, as in :class:`DocumentSampler`; validation documents
+        never are.
     pin_memory
         Whether to copy minibatches to page-locked memory, for faster transfer to a GPU.
     """
@@ -99,6 +102,7 @@ class DocumentDataModule(pl.LightningDataModule):
         n_contexts_per_minibatch: int = 8,
         n_cells_per_context: int = 8,
         seed: int = 0,
+        draw_runs: bool = False,
         pin_memory: bool = False,
     ) -> None:
         super().__init__()
@@ -107,6 +111,7 @@ class DocumentDataModule(pl.LightningDataModule):
         self.n_contexts_per_minibatch = n_contexts_per_minibatch
         self.n_cells_per_context = n_cells_per_context
         self.seed = seed
+        self.draw_runs = draw_runs
         self.pin_memory = pin_memory
         # Modalities in order of their names: the split does not depend on how the MuData lists them.
         splits = {
@@ -145,6 +150,7 @@ class DocumentDataModule(pl.LightningDataModule):
             self.n_cells_per_context,
             seed=self.seed,
             is_fixed=is_fixed,
+            draw_runs=self.draw_runs and not is_fixed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

@@ -150,6 +150,7 @@ def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: i
     described |= {"betas": list(plan.betas), "loss_weights": dict(plan.loss_weights)}
     described["validation_seed"] = plan.validation_seed
     described["n_cells_per_context"] = getattr(datamodule, "n_cells_per_context", None)
+    described["draw_runs"] = getattr(datamodule, "draw_runs", False)
     described["datasplitter seed"] = getattr(datamodule, "seed", None)
     n_contexts = getattr(datamodule, "n_contexts_per_minibatch", None)
     described["contexts per step, of all devices"] = n_contexts and n_contexts * n_processes
