@@ -133,6 +133,8 @@ def test_the_checkpoint_of_another_call_is_refused(finished, build, quiet, refus
         build(screen).train(**{**train, "n_contexts_per_minibatch": 3})
     with refused(ValueError, "belongs to another call", "checksum of train_idx"):
         build(screen).train(**train, datasplitter_kwargs={"seed": 5})
+    with refused(ValueError, "belongs to another call", "draw_runs was False and is True"):
+        build(screen).train(**train, datasplitter_kwargs={"draw_runs": True})
     with refused(ValueError, "belongs to another model", "weights differ"):
         build(screen, embed_dim=32).train(**train)
     (tmp_path / "notes.txt").write_text("notes")

@@ -69,9 +69,9 @@ class DocumentSampler(Sampler[DocumentRows]):
         Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
         modality.
     draw_runs
-        Whether the cells of a document are neighbours, from a random one on, instead of drawn one by one. A disk reads them
-        faster. In a training store neighbours of a context are a random choice of its cells, so this draws
-        without replacement as far as the context has cells; elsewhere neighbours may be alike.
+        Whether the cells of a document are neighbours, from a random one on, instead of drawn one by one. A disk reads
+        them faster. In a training store neighbours of a context are a random choice of its cells, so this draws without
+        replacement as far as the context has cells; elsewhere neighbours may be alike.
     rank, world_size
         Which of how many processes this is; each draws other documents and equally many. Together they draw what one
         process with ``world_size * n_contexts_per_minibatch`` documents per minibatch would.
