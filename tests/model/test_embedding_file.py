@@ -111,7 +111,7 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
         profiles.append(tl.aggregate_profiles(mdata))
     for key in ("X_petri_scaled", WHITENED):
         np.testing.assert_array_equal(opened.obsm[key], in_memory.obsm[key])
-        assert isinstance(opened.obsm[key], np.memmap) == in_folder
+        assert isinstance(opened.obsm[key].base, np.memmap) == in_folder
     np.testing.assert_array_equal(profiles[1].X, profiles[0].X)
     assert profiles[1].obs.equals(profiles[0].obs)
     assert largest == 50

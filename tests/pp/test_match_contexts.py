@@ -138,3 +138,15 @@ def test_bad_arguments_are_named() -> None:
         match(control={"image": "nontargeting"})
     with pytest.raises(KeyError, match="'gene' is not a column of image.obs"):
         match(target_key="gene")
+
+
+def test_controls_and_synonyms_are_compared_without_case_if_contexts_are() -> None:
+    image = make_image(["NonTargeting", "nontargeting", "March8", "MARCH8", "TP53", "TP53"])
+    rna = make_rna(["safe", "Safe", "MARCHF8", "TP53", "TP53"])
+    control = {"image": "NonTargeting", "rna": "safe"}
+    mdata = match(image, rna, control=control, ignore_case=True, synonyms={"march8": "MARCHF8"})
+    table = mdata.uns["petri_scvi"]["match_contexts"]["table"]
+    assert table["status"].to_dict() == dict.fromkeys(["MARCHF8", "TP53", "non-targeting"], "matched")
+    assert table.loc["non-targeting", ["n_image", "n_rna"]].tolist() == [2, 2]
+    with pytest.raises(ValueError, match="control=None is not accepted"):
+        match(image, rna, control=None)

@@ -412,3 +412,17 @@ def test_rows_of_an_opened_screen_can_be_chosen(image: AnnData, tmp_path: Path) 
     image.write_h5ad(tmp_path / "s.h5ad")
     opened = pp.open_screen(tmp_path / "s.h5ad")
     np.testing.assert_array_equal(opened[[5, 2]].obsm[IMAGES], image.obsm[IMAGES][[5, 2]])
+
+
+@pytest.mark.parametrize("name", ["screen.h5ad", "screen.zarr"])
+def test_a_source_without_arrays_is_refused_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    source = AnnData(obs=pd.DataFrame({"perturbation": ["a", "b"]}, index=["x", "y"]))
+    with pytest.raises(ValueError, match="nothing to store"):
+        pp.write_training_store(source, tmp_path / name, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_joint_embedding_is_left_out_with_a_warning(screen: MuData, tmp_path: Path) -> None:
+    screen.obsm["X_joint"] = np.zeros((screen.n_obs, 2), dtype=np.float32)
+    with pytest.warns(UserWarning, match=r"mdata.obsm has \['X_joint'\], which is not stored"):
+        pp.write_training_store(screen, tmp_path / "screen.h5mu", progress=False)

@@ -99,7 +99,7 @@ def match_contexts(
         check_context_columns(adata.obs, name, [str(keys[name])])
         labels[name] = adata.obs[keys[name]].astype(str)
         controls = _per_modality("control", control)[name]
-        contexts[name] = _contexts(labels[name], controls, synonyms or {})
+        contexts[name] = _contexts(labels[name], controls, synonyms or {}, ignore_case)
     if ignore_case:
         contexts = _spell_alike(contexts)
     table = _table(labels, contexts)
@@ -131,12 +131,19 @@ def _per_modality(argument: str, value: object) -> dict[str, object]:
     return dict(value)
 
 
-def _contexts(labels: pd.Series, controls: object, synonyms: Mapping[str, str]) -> pd.Series:
+def _contexts(labels: pd.Series, controls: object, synonyms: Mapping[str, str], ignore_case: bool) -> pd.Series:
     """Context of each cell, by its label."""
-    names = {controls} if isinstance(controls, str) else set(controls)  # type: ignore[call-overload]
-    names = {str(name).strip() for name in names}
-    known = {label: label.strip() for label in labels.unique()}
-    return labels.map({key: CONTROL if name in names else synonyms.get(name, name) for key, name in known.items()})
+    if controls is None:
+        raise ValueError("control=None is not accepted; pass the label of non-targeting controls, or several")
+
+    def fold(name: object) -> str:
+        return str(name).strip().casefold() if ignore_case else str(name).strip()
+
+    names = {fold(name) for name in ({controls} if isinstance(controls, str) else set(controls))}  # type: ignore[call-overload]
+    renamed = {fold(name): context for name, context in synonyms.items()}
+    return labels.map(
+        {key: CONTROL if fold(key) in names else renamed.get(fold(key), key.strip()) for key in labels.unique()}
+    )
 
 
 def _spell_alike(contexts: dict[str, pd.Series]) -> dict[str, pd.Series]:

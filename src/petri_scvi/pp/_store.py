@@ -77,11 +77,11 @@ def write_training_store(
 
     Returns
     -------
-    ``None``. The file has ``obs``, ``var``, ``varm``, ``uns``, ``X``, ``layers`` and ``obsm`` of the source. Names of
-    cells are kept, with the label of their file in front where files share names, and that of their modality where
-    modalities do. ``obs["source_row"]`` is the row in the source, ``obs["source"]`` the file if there were several.
-    ``uns["petri_scvi"]["training_store"]`` has the arguments and a CRC-32 of each row, which
-    :func:`verify_training_store` compares.
+    ``None``. The file has ``obs``, ``var``, ``varm``, ``uns``, ``X``, ``layers`` and ``obsm`` of each modality; a joint
+    ``obsm`` of a MuData is left out, with a warning. Names of cells are kept, with the label of their file in front
+    where files share names, and that of their modality where modalities do. ``obs["source_row"]`` is the row in the
+    source, ``obs["source"]`` the file if there were several. ``uns["petri_scvi"]["training_store"]`` has the arguments
+    and a CRC-32 of each row, which :func:`verify_training_store` compares.
 
     Raises
     ------
@@ -117,6 +117,11 @@ def write_training_store(
             seed=[seed, i],
         )
         modalities.append(joined)
+    if not any(modality.arrays for modality in modalities):
+        raise ValueError(
+            "source has no X, layers or obsm in any modality, so there is nothing to store. Pass the screen with its "
+            "images or counts."
+        )
     arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
     write = write_zarr if path.suffix == ZARR else write_file
     write(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)

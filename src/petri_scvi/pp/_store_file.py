@@ -53,7 +53,7 @@ def book_name(path: str) -> str:
 
 def check_is_finished(file: Any, path: str | os.PathLike[str]) -> None:
     """Require that all blocks, or shards, of a training store were written; other files have no such blocks."""
-    book = file[f"{BOOK}/is_written"] if BOOK in file else {}
+    book = file[f"{BOOK}/is_written"] if f"{BOOK}/is_written" in file else {}
     flags = [book[name][:] for name in book]
     n_blocks, n_written = sum(map(len, flags)), sum(int(array.sum()) for array in flags)
     if n_written < n_blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,14 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
     if kinds == {False}:
         return Tables({None: list(opened)}, {None: labels}, identity=identity)
     names = list(dict.fromkeys(name for screen in opened for name in screen.mod))
+    joint = sorted({key for screen in opened for key in screen.obsm} - set(names))
+    if joint:
+        warnings.warn(
+            f"mdata.obsm has {joint}, which is not stored: a store sorts the rows of each modality. Keep it in a "
+            "file of its own, or put the rows of each modality into its obsm.",
+            UserWarning,
+            stacklevel=3,
+        )
     return Tables(
         {name: [screen.mod[name] for screen in opened if name in screen.mod] for name in names},
         {name: [label for screen, label in zip(opened, labels, strict=True) if name in screen.mod] for name in names},

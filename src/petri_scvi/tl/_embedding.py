@@ -111,7 +111,7 @@ class Slot:
         prefix = f"{names[0]}_" if len(names) == 1 and names[0] != ALL else ""
         return Path(folder).resolve() / f"{prefix}{key_added}.npy"
 
-    def _write_file(self, path: Path, dtype: Any, transform: Transform) -> np.memmap:
+    def _write_file(self, path: Path, dtype: Any, transform: Transform) -> NDArray[Any]:
         unfinished = path.with_name(f"{path.name}.partial")
         try:
             target = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=self.shape)
@@ -123,8 +123,7 @@ class Slot:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        written: np.memmap = np.load(path, mmap_mode="r")
-        return written
+        return np.asarray(np.load(path, mmap_mode="r"))  # still mapped; anndata does not write the class memmap
 
     @property
     def array_dtype(self) -> np.dtype[Any]:
