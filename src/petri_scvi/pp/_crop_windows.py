@@ -102,9 +102,10 @@ class Cutter:
     @property
     def is_border(self) -> NDArray[np.bool_]:
         """Whether a crop reaches beyond the image."""
-        return np.any((self.starts < 0) | (self.starts + self.size > self.planes.shape[1:]), axis=1, keepdims=True)[
-            :, 0
-        ]
+        return self._leaves_image(self.starts)
+
+    def _leaves_image(self, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(((starts < 0) | (starts + self.size > self.planes.shape[1:])).any(axis=1))
 
     @property
     def crop_shape(self) -> tuple[int, int, int]:
@@ -117,13 +118,13 @@ class Cutter:
         """
         if crops is None:
             crops = np.empty((len(cells), *self.crop_shape), dtype=self.planes.dtype)
-        starts = self.starts[cells]
+        starts = self.centres[cells] - np.array(self.size) // 2  # of these cells only: there may be millions
         rows, columns = (self._span(starts[:, axis], axis) for axis in (0, 1))
         planes = self.planes.read(rows, columns)  # (C, h, w)
         labels = None if self.labels is None else self.labels.read(rows, columns)
         corner = np.array([rows[0], columns[0]])
-        n_channels = len(crops[0]) if len(crops) else 0
-        inside, own = ~self.is_border[cells], None if self.own_labels is None else self.own_labels[cells]
+        n_channels = self.crop_shape[0]
+        inside, own = ~self._leaves_image(starts), None if self.own_labels is None else self.own_labels[cells]
         for i, (crop, start) in enumerate(zip(crops, starts, strict=True)):
             window = self._window(planes, start, corner, is_inside=bool(inside[i]))
             crop[...] = window[:n_channels]
