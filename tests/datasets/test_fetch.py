@@ -4,9 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import signal
 import time
-import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ import requests
 from petri_scvi.datasets import _download, _verify
 from petri_scvi.datasets._fetch import fetch, fetch_all, find, plan_download, require
 from petri_scvi.datasets._registry import EXAMPLE_SBS_FILES, PAPALEXI, Entry
+from tests.kill_process import killed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,26 +106,10 @@ def test_a_download_that_is_killed_goes_on_to_the_same_bytes(
         one = dataclasses.replace(large, file_name=str(n_done))
         is_killed = True
         while is_killed:
-            is_killed = killed(one, tmp_path, rng.uniform(0, seconds) if n_killed < n_kills else None)
+            is_killed = killed(partial(fetch, one, tmp_path), rng.uniform(0, seconds) if n_killed < n_kills else None)
             n_killed += is_killed
         assert fetch(one, tmp_path).read_bytes() == server.files["large"]
         n_done += 1
-
-
-def killed(entry: Entry, folder: Path, after_seconds: float | None) -> bool:
-    """Download in a process and kill it after some seconds; whether it was killed before it ended."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
-        child = os.fork()
-    if not child:
-        try:
-            fetch(entry, folder)
-        finally:
-            os._exit(0)
-    if after_seconds is not None:
-        time.sleep(after_seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize(("status", "message"), [(503, "503"), (202, "with a browser and move it to .*tiny.txt")])

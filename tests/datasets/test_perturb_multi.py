@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-import warnings
 from typing import TYPE_CHECKING
 
 import h5py
@@ -23,6 +21,7 @@ from petri_scvi.datasets._registry_public import (
     PERTURB_MULTI_IMAGES,
     PERTURB_MULTI_RNA,
 )
+from tests.kill_process import killed
 from tests.tiny_perturb_multi import CELLS, CHUNKS, EMPTY, N_GENES, TARGETS, crop, write_cache, write_tar
 
 if TYPE_CHECKING:
@@ -128,29 +127,16 @@ def test_a_conversion_that_is_killed_ends_with_the_same_images(folder: Path, n_k
             path.unlink()
         is_killed = True
         while is_killed:
-            is_killed = killed(folder, rng.uniform(0, seconds) if n_killed < n_kills else None)
+            is_killed = killed(
+                lambda: perturb_multi(["ab", "aa"], cache_dir=folder, progress=False),
+                rng.uniform(0, seconds) if n_killed < n_kills else None,
+            )
             n_killed += is_killed
         again = perturb_multi(["ab", "aa"], cache_dir=folder, progress=False)
         np.testing.assert_array_equal(again["image"].obsm["single_cell_images"], whole)
         assert (again["image"].obs_names == again["rna"].obs_names).all()
         n_done += 1
     assert n_killed >= n_kills
-
-
-def killed(folder: Path, after_seconds: float | None) -> bool:
-    """Convert in a process and kill it after some seconds; whether it was killed before it ended."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
-        child = os.fork()
-    if not child:
-        try:
-            perturb_multi(["ab", "aa"], cache_dir=folder, progress=False)
-        finally:
-            os._exit(0)
-    if after_seconds is not None:
-        time.sleep(after_seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def test_a_damaged_tar_is_named(folder: Path) -> None:

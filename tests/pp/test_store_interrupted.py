@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -16,6 +15,7 @@ from anndata import AnnData
 
 from petri_scvi import pp
 from petri_scvi.pp import _store_arrays, _store_file, _store_write
+from tests.kill_process import killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,22 +30,6 @@ MAX_MEMORY = 4 * 600
 
 def write(mdata: AnnData, path: Path, **arguments: Any) -> None:
     pp.write_training_store(mdata, path, **{"progress": False, "max_memory": MAX_MEMORY, **arguments})
-
-
-def killed(call: Callable[[], None], after_seconds: float | None = None) -> bool:
-    """Run a call in a process and kill it, from outside after some seconds, or by itself; whether it was killed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
-        child = os.fork()
-    if not child:
-        try:
-            call()
-        finally:
-            os._exit(0)
-    if after_seconds is not None:
-        time.sleep(after_seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def written_blocks(path: Path) -> list[tuple[str, int]]:
