@@ -35,6 +35,13 @@ def check_sizes(**sizes: Any) -> None:
             raise ValueError(f"{name}={size}; it must be at least 1.")
 
 
+def check_flags(**flags: Any) -> None:
+    """Require True or False: any text, ``"no"`` too, would count as True."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise ValueError(f"{name}={flag!r}; pass {name}=True or {name}=False.")
+
+
 def context_columns(context_key: str | Sequence[str]) -> list[str]:
     """The columns that define a context; at least one."""
     columns = [context_key] if isinstance(context_key, str) else list(context_key)
@@ -67,12 +74,14 @@ def check_context(mdata: MuData, modality: str, context_key: Sequence[str]) -> N
     check_context_columns(mdata.mod[modality].obs, f"mdata[{modality!r}]", context_key)
 
 
-def check_context_columns(obs: pd.DataFrame, where: str, context_key: Sequence[str]) -> None:
+def check_context_columns(
+    obs: pd.DataFrame, where: str, context_key: Sequence[str], argument: str = "context_key"
+) -> None:
     """Require one context per cell of a table."""
     for key in context_key:
         if key not in obs:
             raise KeyError(
-                f"context_key={key!r} is not a column of {where}.obs; it has {list(obs.columns)}. "
+                f"{argument}={key!r} is not a column of {where}.obs; it has {list(obs.columns)}. "
                 "Name the column that says which perturbation each cell received."
             )
         n_missing = int(obs[key].isna().sum())

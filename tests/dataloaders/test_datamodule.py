@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from petri_scvi._training_plan import PETRITrainingPlan
 from petri_scvi.dataloaders import DocumentDataModule, DocumentDataset, DocumentRows, open_rows, split_cells
 
 N_IMAGE, N_RNA = 60, 40
@@ -209,11 +210,54 @@ def test_if_every_validation_context_lost_a_modality_all_are_kept() -> None:
     assert {c for minibatch in loader for c in minibatch["context"].tolist()} == {0, 1, 2}
 
 
+def trainer_on(device: str, rank: int = 0, world_size: int = 1) -> Any:
+    """What a data module asks its trainer for."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    return SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "expected"),
+    [("cpu", None, False), ("cuda:1", None, True), ("mps", None, False), ("cpu", True, True), ("cuda", False, False)],
+)
+def test_minibatches_are_pinned_for_cuda_unless_told_otherwise(device: str, asked: bool | None, expected: bool) -> None:
+    loaders = datamodule(pin_memory=asked)
+    loaders.trainer = trainer_on(device)
+    assert {loaders.train_dataloader().pin_memory, loaders.val_dataloader().pin_memory} == {expected}  # type: ignore[union-attr]
+
+
+def test_without_a_trainer_nothing_is_pinned() -> None:
+    assert not datamodule().train_dataloader().pin_memory
+
+
+def test_copies_to_a_gpu_do_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    minibatch = next(iter(datamodule().train_dataloader()))
+    copies = []
+
+    def to(tensor: torch.Tensor, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        copies.append((device.type, non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    module: Any = torch.nn.Module()
+    module.modalities = ("image", "rna")
+    plan = PETRITrainingPlan(module)  # Lightning asks it to move minibatches
+    plan.transfer_batch_to_device(minibatch, torch.device("cuda"), 0)
+    assert copies == 3 * [("cuda", True)]  # images, expression and contexts
+
+
+@pytest.mark.parametrize("name", ["draw_runs", "pin_memory"])
+def test_text_is_no_flag(name: str) -> None:
+    arguments: dict[str, Any] = {name: "no"}
+    with pytest.raises(ValueError, match=f"{name}='no'; pass {name}=True or {name}=False"):
+        datamodule(**arguments)
+
+
 def test_each_process_reads_its_own_share() -> None:
     loaders = datamodule(n_contexts_per_minibatch=1, n_cells_per_context=3, train_size=1.0)
     drawn = []
     for rank in range(2):
-        loaders.trainer = SimpleNamespace(global_rank=rank, world_size=2)  # type: ignore[assignment]
+        loaders.trainer = trainer_on("cpu", rank, world_size=2)
         drawn.append([rows_of(minibatch) for minibatch in loaders.train_dataloader()])
     assert [len(minibatches) for minibatches in drawn] == [10, 10]  # 60 images in 2 x 10 minibatches of 3
     assert drawn[0] != drawn[1]

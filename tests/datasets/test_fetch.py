@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 import requests
 
-from petri_scvi.datasets import _download, _verify
-from petri_scvi.datasets._fetch import fetch, fetch_all, find, plan_download, require
+from petri_scvi.datasets import _download, _verify, periscope
+from petri_scvi.datasets._fetch import fetch, fetch_all, find, plan_download
 from petri_scvi.datasets._registry import EXAMPLE_SBS_FILES, PAPALEXI, Entry
 from tests.kill_process import killed
 
@@ -255,9 +256,10 @@ def test_a_file_without_an_address_must_be_in_the_cache(tmp_path: Path) -> None:
     assert fetch(local, put(tmp_path / "cache").parents[1]).read_bytes() == CONTENT
 
 
-def test_a_missing_package_names_what_to_install() -> None:
-    with pytest.raises(ImportError, match=r'pip install "petri-scvi\[real\]"'):
-        require("a_package_that_is_not_there")
+def test_a_missing_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ImportError, match=r'tifffile is missing; run pip install "petri-scvi\[real\]"'):
+        periscope(["TOMM20"])
 
 
 def test_every_address_is_pinned_to_a_commit() -> None:

@@ -138,7 +138,7 @@ def test_a_sparse_matrix_of_r_becomes_cells_by_genes(monkeypatch: pytest.MonkeyP
         return {"lowmoi_example_data": {"response_matrix": constructor_dict["dgTMatrix"](triplets, {})}}
 
     reader = SimpleNamespace(read_rda=read_rda, conversion=SimpleNamespace(DEFAULT_CLASS_MAP={}))
-    monkeypatch.setattr(_papalexi, "require", lambda _: reader)
+    monkeypatch.setattr(_papalexi, "require", lambda *_: reader)
     counts, names = _papalexi._read_rda(Path("any.rda"))["response_matrix"]
     assert counts.toarray().tolist() == [[3, 1], [0, 0], [0, 2]]
     assert names.tolist() == ["FN1", "JAK2"]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import mudata
 import numpy as np
 import pytest
 import scanpy as sc
+import torch
 
 from petri_scvi import PETRI
+from petri_scvi.dataloaders import open_rows
+from petri_scvi.model._documents import encode_cells
 
 MODALITIES = ("image", "rna")
 
@@ -27,6 +32,27 @@ def test_rows_stay_aligned_when_the_mudata_mixes_its_modalities(trained_model, s
     np.testing.assert_allclose(
         trained_model.get_latent_representation(shuffled), trained_model.get_latent_representation()[places], atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("device", "are_pinned"), [("cuda", True), ("cpu", False)])
+def test_cells_on_their_way_to_a_gpu_are_pinned_and_not_waited_for(monkeypatch, device, are_pinned):
+    copies, pinned = [], []
+
+    def pin_memory(cells):
+        pinned.append(cells.clone())
+        return pinned[-1]
+
+    def to(cells, device, non_blocking=False):
+        copies.append((any(cells is one for one in pinned), non_blocking))
+        return cells
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    module = SimpleNamespace(device=torch.device(device), encode=lambda modality, cells, hidden: cells)
+    cells = np.arange(5.0)[:, None]
+    encoded = list(encode_cells(module, "rna", open_rows(cells), np.array([4, 0, 2]), batch_size=2))
+    assert torch.cat(encoded).flatten().tolist() == [4, 0, 2]
+    assert copies == 2 * [(are_pinned, True)]
 
 
 @pytest.mark.parametrize("modality", [None, "image", "rna"])

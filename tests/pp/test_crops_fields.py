@@ -157,6 +157,18 @@ def test_cells_without_rows_and_rows_without_cells_are_counted_and_left_out(fiel
     assert_right(crops, fields)
 
 
+def test_what_the_table_says_twice_of_fields_that_are_not_cut_does_not_matter(fields: Fields) -> None:
+    table = make_table(fields)
+    others = table[table["field"] != "A1-0"]
+    doubled = pd.concat([others, table, others])
+    with pytest.warns(UserWarning, match=rf"{3 * len(others)} of {len(doubled)} rows of table have no cell in fields"):
+        crops = pp.crops_from_fields({"A1-0": fields["A1-0"]}, table=doubled, size=SIZE)
+    assert_right(crops, fields)
+    assert crops.obs["perturbation"].astype(str).to_dict() == (
+        table.loc[table["field"] == "A1-0", "perturbation"].astype(str).to_dict()
+    )
+
+
 def test_a_field_that_no_row_is_about_is_left_out(fields: Fields) -> None:
     table = make_table(fields)
     with warnings.catch_warnings():
@@ -189,12 +201,22 @@ def test_what_does_not_fit_together_is_refused(fields: Fields) -> None:
         cut({})
     with pytest.raises(TypeError, match="fields is a list"):
         cut([(image, mask)])
+    with pytest.raises(ValueError, match=r"fields=\['A'\]; each field needs an image and a mask"):
+        cut({"A": image[:2]})  # not its first channel as image and its second as mask
+    with pytest.raises(TypeError, match=r"fields\['A'\]: the image is a list; expected .* numpy.asarray\(image\)"):
+        cut({"A": (image.tolist(), mask)})
+    with pytest.raises(TypeError, match=r"fields\['A'\]: the image is a NoneType"):
+        cut({"A": (None, mask)})
+    with pytest.raises(TypeError, match=r"fields\['A'\]: the mask is a list; expected .* numpy.asarray\(mask\)"):
+        cut({"A": (image, mask.tolist())})
     with pytest.raises(KeyError, match="table has no column 'well'"):
         cut(table=table, field_key="well")
     with pytest.raises(ValueError, match="none of the .* cells of fields is in table"):
         cut(table=table.assign(field="Z" + table["field"]))
-    with pytest.raises(ValueError, match="two rows for 1 cells"):
-        cut(table=pd.concat([table, table.iloc[:1]]))
+    field, label = table.iloc[0][["field", "label"]]
+    again = rf"table has several rows for 1 cells of fields, for example for \('{field}', {label}\)"
+    with pytest.raises(ValueError, match=again):
+        cut(table=pd.concat([table, table.iloc[[0, 0]]]))
     with pytest.raises(ValueError, match=r"has columns \['is_border'\], which crops write"):
         cut(table=table.assign(is_border=True))
     with pytest.raises(ValueError, match="padding='edge'; pass 'zero' or 'reflect'"):

@@ -86,6 +86,11 @@ def test_case_counts_unless_told_otherwise() -> None:
     }  # fmt: skip
 
 
+def test_a_missing_column_is_named_as_the_argument_that_named_it() -> None:
+    with pytest.raises(KeyError, match=r"target_key='gene' is not a column of rna.obs; it has \['target_gene'\]"):
+        match(make_image(key="symbol"), target_key={"image": "symbol", "rna": "gene"})
+
+
 def test_if_nothing_matches_both_sides_are_shown() -> None:
     with pytest.raises(ValueError, match=r"obs\['gene'\] of the images has \['MARCH8', 'TOMM20', 'WDR1'\].*\['P1'"):
         match(

@@ -408,6 +408,42 @@ def test_an_opened_screen_holds_no_large_array(mdata: MuData, tmp_path: Path) ->
     np.testing.assert_array_equal(open_rows(opened["rna"].X).read(np.array([3, 1])), dense(mdata["rna"].X)[[3, 1]])
 
 
+def edit(path: Path, change: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "a") as file:
+        change(file)
+
+
+def test_a_mudata_without_modalities_is_not_opened_as_one_table(mdata: MuData, tmp_path: Path) -> None:
+    mdata.write_h5mu(tmp_path / "s.h5mu")
+    edit(tmp_path / "s.h5mu", lambda file: file.__delitem__("mod"))
+    with pytest.raises(ValueError, match="is a MuData without modalities"):
+        pp.open_screen(tmp_path / "s.h5mu")
+
+
+def test_groups_that_only_have_the_names_of_tables_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    edit(path, lambda file: file.create_dataset("images", data=np.ones((2, 1, 4, 4))))
+    with pytest.raises(ValueError, match=r"obs and var must be tables as anndata .* there is \['images'\]"):
+        pp.open_screen(path)
+    for name in ("obs", "var"):
+        edit(path, lambda file, name=name: file.create_dataset(f"{name}/column", data=np.arange(2)))  # type: ignore[misc]
+    with pytest.raises(ValueError, match="obs and var must be tables as anndata"):
+        pp.open_screen(path)
+
+
+def test_a_modality_without_a_table_of_cells_is_named(mdata: MuData, tmp_path: Path) -> None:
+    mdata.write_h5mu(tmp_path / "s.h5mu")
+    edit(tmp_path / "s.h5mu", lambda file: file.__delitem__("mod/rna/obs"))
+    with pytest.raises(ValueError, match="no AnnData in /mod/rna: obs must be tables"):
+        pp.open_screen(tmp_path / "s.h5mu")
+
+
+def test_a_file_of_anndata_0_7_which_does_not_say_what_it_is_opens(rna: AnnData, tmp_path: Path) -> None:
+    rna.write_h5ad(tmp_path / "s.h5ad")
+    edit(tmp_path / "s.h5ad", lambda file: file.attrs.__delitem__("encoding-type"))
+    pd.testing.assert_frame_equal(pp.open_screen(tmp_path / "s.h5ad").obs, rna.obs)
+
+
 def test_rows_of_an_opened_screen_can_be_chosen(image: AnnData, tmp_path: Path) -> None:
     image.write_h5ad(tmp_path / "s.h5ad")
     opened = pp.open_screen(tmp_path / "s.h5ad")

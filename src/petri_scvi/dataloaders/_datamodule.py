@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import numpy as np
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_flags, check_sizes
 from petri_scvi.dataloaders._dataset import DocumentDataset
 from petri_scvi.dataloaders._prefetch import PrefetchLoader
 from petri_scvi.dataloaders._sampler import DocumentSampler, rows_by_context
@@ -89,7 +89,13 @@ class DocumentDataModule(pl.LightningDataModule):
         Whether training documents are runs of neighbouring cells, as in :class:`DocumentSampler`; validation documents
         never are.
     pin_memory
-        Whether to copy minibatches to page-locked memory, for faster transfer to a GPU.
+        Whether to copy minibatches to page-locked memory, from which the transfer to a GPU is not waited for. By
+        default where training runs on CUDA.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
     """
 
     def __init__(
@@ -103,10 +109,13 @@ class DocumentDataModule(pl.LightningDataModule):
         n_cells_per_context: int = 8,
         seed: int = 0,
         draw_runs: bool = False,
-        pin_memory: bool = False,
+        pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
         check_sizes(n_contexts_per_minibatch=n_contexts_per_minibatch, n_cells_per_context=n_cells_per_context)
+        check_flags(draw_runs=draw_runs)
+        if pin_memory is not None:
+            check_flags(pin_memory=pin_memory)
         self.readers = dict(readers)
         self.n_contexts_per_minibatch = n_contexts_per_minibatch
         self.n_cells_per_context = n_cells_per_context
@@ -155,9 +164,13 @@ class DocumentDataModule(pl.LightningDataModule):
             world_size=self.trainer.world_size if self.trainer else 1,
         )
         # batch_size=None: the sampler yields whole minibatches. Worker processes would cost more than they read.
-        return PrefetchLoader(
-            DocumentDataset(self.readers), sampler=sampler, batch_size=None, pin_memory=self.pin_memory
-        )
+        pin_memory = self._is_on_cuda if self.pin_memory is None else self.pin_memory
+        return PrefetchLoader(DocumentDataset(self.readers), sampler=sampler, batch_size=None, pin_memory=pin_memory)
+
+    @property
+    def _is_on_cuda(self) -> bool:
+        """Whether minibatches go to a CUDA device."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
 def _complete_contexts(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._fetch import fetch, find, require
+from petri_scvi._checks import require
+
+from ._fetch import fetch, find
 from ._registry import EXAMPLE_SBS_ARCHIVE, EXAMPLE_SBS_FILES, EXAMPLE_SBS_METADATA
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def read_nuclei(cache_dir: str | Path | None, image_size: int, min_nucleus_area:
 
 def segment_nuclei(dna: np.ndarray, min_nucleus_area: int) -> pd.DataFrame:
     """Find nuclei by Otsu's threshold; columns ``y`` and ``x`` (rounded centroid) and ``nucleus_area``, in pixels."""
-    filters, measure = require("skimage.filters"), require("skimage.measure")
+    filters, measure = require("skimage.filters", "real"), require("skimage.measure", "real")
     labels = measure.label(dna > filters.threshold_otsu(dna))
     found = measure.regionprops_table(labels, properties=("area", "centroid"))
     is_nucleus = found["area"] >= min_nucleus_area
@@ -92,7 +94,7 @@ class _Files:
 
     def read_image(self, name: str) -> np.ndarray:
         """One field of view, shape ``(H, W)``, ``uint8``."""
-        return require("tifffile").imread(io.BytesIO(self.read(name)))
+        return require("tifffile", "real").imread(io.BytesIO(self.read(name)))
 
 
 def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:

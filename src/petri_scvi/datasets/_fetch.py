@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pooch
 
@@ -128,16 +127,6 @@ def plan_download(entries: Sequence[Entry], cache_dir: str | Path | None = None)
         part = folder / (entry.file_name + PART_SUFFIX)
         n_bytes += max(0, entry.n_bytes - (part.stat().st_size if part.is_file() else 0))
     return Plan(missing, n_bytes, folder)
-
-
-def require(module: str) -> Any:
-    """Import an optional package, or say how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'{module} is needed to read the real files; run pip install "petri-scvi[real]"', name=module
-        ) from error
 
 
 def folders(cache_dir: str | Path | None) -> list[Path]:

@@ -9,9 +9,10 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from petri_scvi._checks import require
 from petri_scvi._constants import CONTROL
 
-from ._fetch import fetch, require
+from ._fetch import fetch
 from ._registry import PAPALEXI
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def call_guides(guide_counts: sparse.csr_matrix) -> np.ndarray:
 
 def _read_rda(path: Path) -> dict[str, Any]:
     """Read the R list; each sparse matrix becomes cells x rows, with the names of its rows."""
-    rdata = require("rdata")
+    rdata = require("rdata", "real")
 
     def as_csr(matrix: Any, _: Any) -> tuple[sparse.csr_matrix, np.ndarray]:
         n_rows, n_cells = matrix.Dim

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi._checks import require
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGES_KEY
 
 from ._example_sbs import crop_cells
-from ._fetch import fetch, fetch_all, require
+from ._fetch import fetch, fetch_all
 from ._registry import Entry
 from ._registry_public import (
     GALLERY,
@@ -98,7 +99,7 @@ def periscope(
     and the SHA-256 of the first download is recorded beside each file and compared later.
     """
     cell_line, batch, plates = _check(genes, screen, max_sites, n_control_guides, image_size)
-    require("tifffile")
+    require("tifffile", "real")
     guides = _find_guides(genes, n_control_guides, cache_dir)
     tables = fetch_all([_table_entry(cell_line, batch, *guide) for guide in guides.items()], cache_dir)
     cells = pd.concat(
@@ -202,7 +203,7 @@ def _cut(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Cells of one field, and their crops."""
     entries = [_field_entry(batch, *site, channel) for channel in PERISCOPE_CHANNELS]
-    channels = [require("tifffile").imread(path) for path in fetch_all(entries, cache_dir)]
+    channels = [require("tifffile", "real").imread(path) for path in fetch_all(entries, cache_dir)]
     shapes = {(channel.shape, channel.dtype) for channel in channels}
     if len(shapes) > 1 or channels[0].ndim != 2:
         raise ValueError(f"the channels of field {site} differ, or are no single images: {sorted(map(str, shapes))}")

@@ -43,11 +43,19 @@ def encode_cells(
 ) -> Iterator[Tensor]:
     """Latents of cells in batches, shape ``(batch, L, D)``, on the module's device."""
     starts = range(0, len(rows), batch_size)
-    read = (torch.from_numpy(reader.read(rows[start : start + batch_size])) for start in starts)
+    # A copy to a GPU goes on beside its computations only from page-locked memory.
+    is_pinned = module.device.type == "cuda"
+    read = (_read(reader, rows[start : start + batch_size], is_pinned) for start in starts)
     # A single batch is read as fast without a thread.
     for start, cells in zip(starts, prefetch(read) if len(starts) > 1 else read, strict=True):
         hidden = None if mask is None else torch.from_numpy(mask[start : start + batch_size]).to(module.device)
         yield module.encode(modality, cells.to(module.device, non_blocking=True), hidden)
+
+
+def _read(reader: RowReader, rows: NDArray[np.integer], is_pinned: bool) -> Tensor:
+    """Cells in their own dtype."""
+    cells = torch.from_numpy(reader.read(rows))
+    return cells.pin_memory() if is_pinned else cells
 
 
 @torch.inference_mode()

@@ -58,24 +58,36 @@ def match_cells(
     ValueError
         A cell has two rows, or no cell has one.
     """
-    if not rows.is_unique:
-        again = rows[rows.duplicated()]
+    # What the table says of other cells, those of fields that are not cut, is no concern here.
+    seen = np.flatnonzero(rows.isin(cells))
+    again = rows[seen][rows[seen].duplicated()].unique()
+    if len(again):
         raise ValueError(
-            f"{table} has two rows for {len(again)} cells, for example {again[0]!r}. Keep one row per cell."
+            f"{table} has several rows for {len(again)} cells of {where}, for example for {_plain(again[0])!r}. "
+            "Keep one row per cell."
         )
-    positions = rows.get_indexer(cells)
-    is_found = positions >= 0
+    places = rows[seen].get_indexer(cells)
+    is_found = places >= 0
     if not is_found.any():
         raise ValueError(
-            f"none of the {len(cells)} cells of {where} is in {table}: cells are for example {list(cells[:3])}, "
-            f"rows of the table {list(rows[:3])}. Pass the table made from these cells, with cells written alike."
+            f"none of the {len(cells)} cells of {where} is in {table}: cells are for example {_first(cells)}, rows of "
+            f"the table {_first(rows)}. Pass the table made from these cells, with cells written alike."
         )
     n_unlisted, n_unseen = int((~is_found).sum()), len(rows) - int(is_found.sum())
     if n_unlisted or n_unseen:
         told = [f"{n_unlisted} of {len(cells)} cells of {where} have no row in {table}"] if n_unlisted else []
         told += [f"{n_unseen} of {len(rows)} rows of {table} have no cell in {where}"] if n_unseen else []
         warnings.warn(f"{' and '.join(told)}; they are left out.", UserWarning, stacklevel=stacklevel)
-    return np.flatnonzero(is_found), positions[is_found]
+    return np.flatnonzero(is_found), seen[places[is_found]]
+
+
+def _plain(cell: Any) -> Any:
+    """Name of a cell as a user would write it, without the types of numpy."""
+    return tuple(map(_plain, cell)) if isinstance(cell, tuple) else getattr(cell, "item", lambda: cell)()
+
+
+def _first(cells: pd.Index) -> list[Any]:
+    return [_plain(cell) for cell in cells[:3]]
 
 
 def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str, stacklevel: int = 3) -> NDArray[np.bool_]:

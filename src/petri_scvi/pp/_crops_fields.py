@@ -101,6 +101,8 @@ def crops_from_fields(
         tifffile, or with ``lazy`` dask, is missing.
     KeyError
         A column is missing.
+    TypeError
+        An image or a mask is neither files nor an array.
     ValueError
         Fields do not fit together, or no cell is found.
 
@@ -210,7 +212,8 @@ def _read_pairs(fields: Any) -> dict[str, tuple[Any, Any]]:
         rows = zip(fields.index, fields["image"], fields["mask"], strict=True)
         pairs = {str(name): (image, mask) for name, image, mask in rows}
     elif isinstance(fields, Mapping):
-        pairs = {str(name): tuple(pair) for name, pair in fields.items()}
+        # An array would be taken apart, and its first two channels for an image and a mask.
+        pairs = {str(name): tuple(pair) if isinstance(pair, list | tuple) else (pair,) for name, pair in fields.items()}
     else:
         raise TypeError(
             f"fields is a {type(fields).__name__}; expected a mapping such as {{'A1-0': ('A1-0.tif', 'cells.tif')}} "
@@ -223,10 +226,14 @@ def _read_pairs(fields: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _open_image(image: Any, name: str) -> Planes:
-    if isinstance(image, str | os.PathLike):
-        return TiffPlanes([Path(image)], name)
-    if isinstance(image, list | tuple):
-        return TiffPlanes([Path(path) for path in image], name)
+    paths = image if isinstance(image, list | tuple) else [image]
+    if paths and all(isinstance(path, str | os.PathLike) for path in paths):
+        return TiffPlanes([Path(path) for path in paths], name)
+    if not hasattr(image, "dtype"):
+        raise TypeError(
+            f"fields[{name!r}]: the image is a {type(image).__name__}; expected a TIFF file, a list of TIFF files with "
+            "one channel each, or an array: numpy.asarray(image)."
+        )
     array = image
     axis = _channel_axis(array.shape, name)
     array = array[None] if axis is None else np.moveaxis(array, axis, 0)
@@ -256,6 +263,11 @@ def _channel_axis(shape: Sequence[int], name: str) -> int | None:
 
 def _read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]:
     is_file = isinstance(mask, str | os.PathLike)
+    if not is_file and not hasattr(mask, "dtype"):
+        raise TypeError(
+            f"fields[{name!r}]: the mask is a {type(mask).__name__}; expected a TIFF file or an array: "
+            "numpy.asarray(mask)."
+        )
     if is_file and not Path(mask).exists():
         raise FileNotFoundError(f"{mask} does not exist.")
     labels = np.asarray(require("tifffile", "fields").imread(mask)) if is_file else np.asarray(mask)

@@ -96,7 +96,7 @@ def match_contexts(
     keys = _per_modality("target_key", target_key)
     labels, contexts = {}, {}
     for name, adata in screens.items():
-        check_context_columns(adata.obs, name, [str(keys[name])])
+        check_context_columns(adata.obs, name, [str(keys[name])], "target_key")
         labels[name] = adata.obs[keys[name]].astype(str)
         controls = _per_modality("control", control)[name]
         contexts[name] = _contexts(labels[name], controls, synonyms or {}, ignore_case)

@@ -49,7 +49,7 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     ImportError
         It is a zarr store, and zarr is missing.
     ValueError
-        It is neither HDF5 nor zarr, or a training store whose writing did not end.
+        It is neither HDF5 nor zarr, holds no AnnData or MuData, or is a training store whose writing did not end.
 
     Warns
     -----
@@ -65,13 +65,15 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     path = Path(path).resolve()
     file = _open_file(path)
     check_is_finished(file, path)
-    if "mod" not in file:
-        return _open_table(file)
-    order = file["mod"].attrs.get("mod-order", None)
-    with columns_stay_in_modalities():
-        mdata = MuData(
-            {str(name): _open_table(file["mod"][name]) for name in (file["mod"] if order is None else order)}
+    if "mod" not in file and file.attrs.get("encoding-type") != "MuData":
+        return _open_table(file, path)
+    names = list(file["mod"].attrs.get("mod-order", file["mod"])) if "mod" in file else []
+    if not names:
+        raise ValueError(
+            f"{path} is a MuData without modalities: it has {sorted(file)}. Write it again: mdata.write(...)."
         )
+    with columns_stay_in_modalities():
+        mdata = MuData({str(name): _open_table(file["mod"][name], path) for name in names})
     if "uns" in file:
         mdata.uns = read_elem(file["uns"])
     # mudata keeps there, under the names of the modalities, which rows these have.
@@ -112,7 +114,16 @@ def _open_file(path: Path) -> Any:
     return h5py.File(path, "r")
 
 
-def _open_table(group: Any) -> AnnData:
+def _open_table(group: Any, path: Path) -> AnnData:
+    # Any file may have groups of these names. What is in them is not a table unless it says so.
+    lacking = [name for name in ("obs", "var") if name not in group or not _is_table(group[name])]
+    if lacking:
+        raise ValueError(
+            f"{path} holds no AnnData{'' if group.name == '/' else f' in {group.name}'}: {' and '.join(lacking)} must "
+            f"be tables as anndata writes them since release 0.7, and there is {sorted(group)}. Convert an older file "
+            "with anndata.read_h5ad(path).write_h5ad(...); write crops of another kind of file as an AnnData: "
+            "AnnData(obs=..., obsm={'single_cell_images': ...}).write_h5ad(...)."
+        )
     slots: dict[str, Any] = {name: read_elem(group[name]) for name in SMALL_SLOTS if name in group}
     for name in ("layers", "obsm"):
         slots[name] = {key: _open_array(group[name][key]) for key in group[name]} if name in group else {}
@@ -120,6 +131,10 @@ def _open_table(group: Any) -> AnnData:
     if "X" in group and group["X"].attrs.get("encoding-type") != "null":
         adata.X = _open_array(group["X"])
     return adata
+
+
+def _is_table(element: Any) -> bool:
+    return element.attrs.get("encoding-type") == "dataframe"
 
 
 def _open_array(element: Any) -> Any:
