@@ -35,6 +35,12 @@ def check_sizes(**sizes: Any) -> None:
             raise ValueError(f"{name}={size}; it must be at least 1.")
 
 
+def check_seed(seed: Any) -> None:
+    """Require a seed that makes a call repeatable."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed={seed!r}; it must be a whole number of at least 0, such as seed=0.")
+
+
 def check_flags(**flags: Any) -> None:
     """Require True or False: any text, ``"no"`` too, would count as True."""
     for name, flag in flags.items():
@@ -44,9 +50,11 @@ def check_flags(**flags: Any) -> None:
 
 def context_columns(context_key: str | Sequence[str]) -> list[str]:
     """The columns that define a context; at least one."""
-    columns = [context_key] if isinstance(context_key, str) else list(context_key)
+    columns = [context_key] if isinstance(context_key, str) else list(context_key or [])
     if not columns:
-        raise ValueError("context_key is empty; name at least one obs column, for example 'perturbation'.")
+        raise ValueError(
+            f"context_key is empty: {context_key!r}. Name at least one obs column, for example 'perturbation'."
+        )
     return columns
 
 

@@ -135,6 +135,15 @@ def test_an_anndata_may_lie_anywhere(rna: AnnData, tmp_path: Path, kind: str, ma
     assert_same_cells(write(opened[kind](), tmp_path / "s.h5ad", max_memory=max_memory), rna)
 
 
+def test_backed_tables_without_expression_are_stored(mdata: MuData, image: AnnData, tmp_path: Path) -> None:
+    mdata.write_h5mu(tmp_path / "source.h5mu")
+    stored = write(mudata.read_h5mu(tmp_path / "source.h5mu", backed="r"), tmp_path / "s.h5mu")
+    for name in mdata.mod:
+        assert_same_cells(stored[name], mdata[name])
+    image.write_h5ad(tmp_path / "source.h5ad")
+    assert_same_cells(write(anndata.read_h5ad(tmp_path / "source.h5ad", backed="r"), tmp_path / "s.h5ad"), image)
+
+
 @pytest.mark.parametrize("layout", [{}, {"chunks": (7, 3, 4, 5), "compression": "gzip"}, {"chunks": (1, 1, 4, 5)}])
 def test_images_on_disk_may_have_any_layout(image: AnnData, tmp_path: Path, layout: dict[str, Any]) -> None:
     with h5py.File(tmp_path / "images.h5", "w") as file:
@@ -379,6 +388,40 @@ def test_csc_on_disk_is_refused_with_the_conversion(rna: AnnData, tmp_path: Path
     rna.write_h5ad(tmp_path / "rna.h5ad")
     with pytest.raises(ValueError, match=r"to_memory\(\).tocsr\(\)"):
         refused(tmp_path, tmp_path / "rna.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "words"),
+    [
+        ("context_key", [], r"context_key is empty: \[\]. Name at least one obs column"),
+        ("context_key", None, "context_key is empty: None"),
+        ("max_memory", "2GB", "max_memory='2GB'; it is a number of bytes"),
+        ("max_memory", float("nan"), "max_memory=nan; it is a number of bytes"),
+        ("seed", None, "seed=None; it must be a whole number of at least 0"),
+        ("seed", -1, "seed=-1; it must be a whole number"),
+        ("progress", "no", "progress='no'; pass progress=True or progress=False"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(
+    image: AnnData, tmp_path: Path, argument: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        refused(tmp_path, image, **{argument: value})
+
+
+def test_images_that_are_spoken_of_must_be_there(mdata: MuData, rna: AnnData, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match=r"images_key='crops', but no source has obsm\['crops'\]; they have \['centre'"):
+        refused(tmp_path, mdata, "s.h5mu", images_key="crops")
+    with pytest.raises(KeyError, match=r"image_channels=\['dna'\], but no source has"):
+        refused(tmp_path, rna, image_channels=["dna"])
+
+
+def test_a_file_that_was_cut_off_is_named(image: AnnData, tmp_path: Path) -> None:
+    image.write_h5ad(tmp_path / "s.h5ad")
+    with (tmp_path / "s.h5ad").open("r+b") as file:
+        file.truncate((tmp_path / "s.h5ad").stat().st_size // 2)
+    with pytest.raises(OSError, match=r"s.h5ad cannot be opened: .*truncated.*copy or write it again"):
+        pp.open_screen(tmp_path / "s.h5ad")
 
 
 def test_less_memory_than_a_row_is_refused(image: AnnData, tmp_path: Path) -> None:

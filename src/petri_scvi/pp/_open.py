@@ -48,6 +48,8 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
         There is no such file.
     ImportError
         It is a zarr store, and zarr is missing.
+    OSError
+        The file was cut off.
     ValueError
         It is neither HDF5 nor zarr, holds no AnnData or MuData, or is a training store whose writing did not end.
 
@@ -111,7 +113,13 @@ def _open_file(path: Path) -> Any:
         return require("zarr", "zarr").open_group(path, mode="r")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; expected .h5mu, .h5ad or .h5sc, or a .zarr folder.")
-    return h5py.File(path, "r")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be opened: {error}. If it was cut off, copy or write it again; if another process writes "
+            "it, wait."
+        ) from error
 
 
 def _open_table(group: Any, path: Path) -> AnnData:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 
+from petri_scvi._checks import check_flags, check_seed, context_columns
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.pp._open import open_store
 from petri_scvi.pp._store_file import BOOK, check_is_finished, open_raw, read_layouts
@@ -90,7 +93,7 @@ def write_training_store(
     ImportError
         ``path`` ends in ``.zarr``, and zarr or tensorstore is missing.
     KeyError
-        A modality lacks the context column.
+        A modality lacks the context column, or none has the images that were named.
     OSError
         The disk is too small, also for the file beside a zarr store, or does not give back what was written.
     ValueError
@@ -102,9 +105,13 @@ def write_training_store(
     >>> mdata = petri_scvi.pp.open_screen("screen.h5mu")
     """
     path = Path(path).resolve()
+    check_flags(progress=progress)
+    check_seed(seed)
+    _check_bytes(max_memory)
     tables = read_source(source)
     _check_target(path, tables)
-    columns = [context_key] if isinstance(context_key, str) else list(context_key)
+    _check_images_key(images_key, image_channels, tables)
+    columns = context_columns(context_key)
     modalities = []
     for i, (name, parts) in enumerate(tables.modalities.items()):
         joined = join_tables(
@@ -144,6 +151,7 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
     ValueError
         The file is no training store, or one whose writing did not end.
     """
+    check_flags(progress=progress)
     path = Path(path).resolve()
     with open_store(path) as file:
         if BOOK not in file:
@@ -158,6 +166,24 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
                 damaged = verify(raw, layouts, bar)
     if damaged:
         raise OSError(f"{path} is damaged: {describe_damage(damaged)}. Write it again from its source.")
+
+
+def _check_bytes(max_memory: object) -> None:
+    """Require a number; that it suffices is checked once the rows are known."""
+    if isinstance(max_memory, bool) or not isinstance(max_memory, Real) or not math.isfinite(max_memory):
+        raise ValueError(f"max_memory={max_memory!r}; it is a number of bytes, such as max_memory=2 * 2**30.")
+
+
+def _check_images_key(images_key: str, image_channels: Sequence[str | int] | None, tables: Tables) -> None:
+    """Require images if they are spoken of: under another name they would be stored as they are."""
+    slots = {key for parts in tables.modalities.values() for table in parts for key in table.obsm}
+    if images_key in slots or (images_key == IMAGES_KEY and image_channels is None):
+        return
+    about = f"images_key={images_key!r}" if images_key != IMAGES_KEY else f"image_channels={image_channels!r}"
+    raise KeyError(
+        f"{about}, but no source has obsm[{images_key!r}]; they have {sorted(slots)}. Name the slot of the crops with "
+        "images_key, or leave both out if there are none."
+    )
 
 
 def _check_target(path: Path, tables: Tables) -> None:

@@ -73,7 +73,7 @@ def join_tables(
     places = [where if len(tables) == 1 else f"{where} ({origin})" for origin in origins]
     for table, place in zip(tables, places, strict=True):
         check_context_columns(table.obs, place, context_key)
-        if not table.var_names.equals(tables[0].var_names) and table.X is not None:
+        if not table.var_names.equals(tables[0].var_names) and _expression(table) is not None:
             raise ValueError(
                 f"the var_names of {place} are not those of {places[0]}. Subset and order them first: "
                 "second = second[:, first.var_names].copy()."
@@ -113,7 +113,7 @@ def _describe_columns(table: AnnData, images_key: str, channels: dict[str, list[
         names = channel_names(table, n_channels)
         if names is not None:
             uns[CHANNEL_NAMES_KEY] = [names[i] for i in positions]
-        if table.X is None and not len(table.layers) and "channels" in var and len(var) == n_channels:
+        if _expression(table) is None and not len(table.layers) and "channels" in var and len(var) == n_channels:
             var = var.iloc[positions]  # scPortrait's var lists the channels
             varm = {key: value[positions] for key, value in varm.items()}
     return {"uns": uns, "var": var.copy(), "varm": varm}
@@ -161,12 +161,22 @@ def _slots(tables: Sequence[AnnData], left_out: list[str]) -> list[tuple[str, li
     """Arrays that all tables have."""
     found: list[dict[str, Any]] = []
     for table in tables:
-        slots = {} if table.X is None else {"X": table.X}
+        expression = _expression(table)
+        slots = {} if expression is None else {"X": expression}
         slots |= {f"layers/{key}": value for key, value in table.layers.items() if key is not None}
         found.append(slots | {f"obsm/{key}": value for key, value in table.obsm.items()})
     shared = [slot for slot in found[0] if all(slot in slots for slots in found)]
     left_out += [slot for slots in found for slot in slots if slot not in shared]
     return [(slot, [slots[slot] for slots in found]) for slot in shared]
+
+
+def _expression(table: AnnData) -> Any:
+    """``X``, or ``None``; a backed table without one has an empty dataset there, or fails to find it."""
+    try:
+        found = table.X
+    except KeyError:
+        return None
+    return None if getattr(found, "shape", None) is None else found
 
 
 def _check_alike(values: list[Any], slot: str, where: str) -> None:
