@@ -178,7 +178,7 @@ def test_a_field_that_no_row_is_about_is_left_out(fields: Fields) -> None:
     assert_right(crops, fields)
 
 
-def test_what_does_not_fit_together_is_refused(fields: Fields) -> None:
+def test_what_does_not_fit_together_is_refused(fields: Fields, tmp_path: Path) -> None:
     image, mask = fields["A1-0"]
     table = make_table(fields)
 
@@ -209,6 +209,16 @@ def test_what_does_not_fit_together_is_refused(fields: Fields) -> None:
         cut({"A": (None, mask)})
     with pytest.raises(TypeError, match=r"fields\['A'\]: the mask is a list; expected .* numpy.asarray\(mask\)"):
         cut({"A": (image, mask.tolist())})
+    (tmp_path / "notes.tif").write_text("notes")
+    with pytest.raises(ValueError, match="notes.tif is no TIFF file: .*Convert it, or pass its pixels"):
+        cut({"A": (tmp_path / "notes.tif", mask)})
+    with pytest.raises(FileNotFoundError, match=r"nowhere.tif does not exist"):
+        cut({"A": (image, tmp_path / "nowhere.tif")})
+    with pytest.raises(TypeError, match="table is a dict; expected a DataFrame"):
+        cut(table=table.to_dict())
+    for flag in ("lazy", "mask_by_label"):
+        with pytest.raises(ValueError, match=f"{flag}='no'; pass {flag}=True or {flag}=False"):
+            cut(**{flag: "no"})
     with pytest.raises(KeyError, match="table has no column 'well'"):
         cut(table=table, field_key="well")
     with pytest.raises(ValueError, match="none of the .* cells of fields is in table"):

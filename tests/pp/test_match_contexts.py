@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from mudata import read_h5mu
+from mudata import MuData, read_h5mu
 from scipy import sparse
 
 from petri_scvi.pp import match_contexts
@@ -89,6 +89,17 @@ def test_case_counts_unless_told_otherwise() -> None:
 def test_a_missing_column_is_named_as_the_argument_that_named_it() -> None:
     with pytest.raises(KeyError, match=r"target_key='gene' is not a column of rna.obs; it has \['target_gene'\]"):
         match(make_image(key="symbol"), target_key={"image": "symbol", "rna": "gene"})
+
+
+def test_what_is_no_screen_is_named(tmp_path: Path) -> None:
+    both = MuData({"image": make_image(), "rna": make_rna()})
+    for wrong, kind in ((tmp_path / "image.h5ad", "PosixPath"), (both, "MuData"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"image is a {kind}; expected an AnnData"):
+            match_contexts(wrong, make_rna())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="synonyms is a list; pass {'MARCH8': 'MARCHF8'}"):
+        match(synonyms=[("MARCH8", "MARCHF8")])
+    with pytest.raises(ValueError, match="ignore_case='no'"):
+        match(ignore_case="no")
 
 
 def test_if_nothing_matches_both_sides_are_shown() -> None:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import require
+from petri_scvi._checks import check_flags
 from petri_scvi.pp._crop_table import Cut, build_crops, check_new_columns, match_cells
 from petri_scvi.pp._crop_windows import (
-    ArrayPlanes,
     Cutter,
-    Planes,
     centre_pixels,
     check_padding,
     find_channels,
     read_size,
     reading_jobs,
 )
-from petri_scvi.pp._label_centres import check_labels, label_centres
+from petri_scvi.pp._field_planes import ChosenPlanes, MaskPlanes, open_image, read_mask
+from petri_scvi.pp._label_centres import label_centres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +27,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from petri_scvi.pp._crop_windows import Padding, Span
+    from petri_scvi.pp._crop_windows import Padding, Planes
+    from petri_scvi.pp._field_planes import Pixels
 
-Pixels: TypeAlias = "str | os.PathLike[str] | NDArray[Any] | Sequence[str | os.PathLike[str]]"
-"""A TIFF file, an array, or one TIFF file per channel."""
 WHOLE = (2**40, 2**40)
 """Block that no field exceeds: a field is read in one piece."""
 
@@ -117,9 +113,10 @@ def crops_from_fields(
     >>> petri_scvi.pp.write_training_store({"image": crops}, "screen.h5mu")
     """
     check_padding(padding)
+    check_flags(mask_by_label=mask_by_label, lazy=lazy)
     sides = read_size(size)
     pairs = _read_pairs(fields)
-    images = {name: _open_image(image, name) for name, (image, _) in pairs.items()}
+    images = {name: open_image(image, name) for name, (image, _) in pairs.items()}
     names = _channel_names(images, channel_names)
     positions = find_channels(channels, names, "channels", "fields")
     masks = [] if mask_channel is None else find_channels([mask_channel], names, "mask_channel", "fields")
@@ -154,54 +151,6 @@ def crops_from_fields(
     return build_crops(cuts, obs.iloc[order], labels[kept][order], spatial, chosen, lazy=lazy)
 
 
-class TiffPlanes(Planes):
-    """All channels of one field in TIFF files, of which a read takes the whole."""
-
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
-        self.paths = list(paths)
-        heads = [_read_head(path) for path in self.paths]
-        if len(set(heads)) > 1 or (len(heads) > 1 and len(heads[0][0]) > 2):
-            raise ValueError(
-                f"fields[{name!r}]: one file per channel must hold one plane each, all alike; found {heads}. Pass "
-                "files of one channel, or one file with all."
-            )
-        shape, dtype = heads[0]
-        self.axis = _channel_axis(shape, name)
-        if self.axis is None:
-            shape = (len(self.paths), *shape)
-        elif self.axis == 2:
-            shape = (shape[2], *shape[:2])
-        super().__init__((int(shape[0]), int(shape[1]), int(shape[2])), np.dtype(dtype))
-
-    def read(self, rows: Span, columns: Span) -> NDArray[Any]:
-        tifffile = require("tifffile", "fields")
-        read = [np.asarray(tifffile.imread(path)).squeeze() for path in self.paths]
-        pixels = np.stack(read) if self.axis is None else np.moveaxis(read[0], self.axis, 0)
-        return pixels[:, slice(*rows), slice(*columns)].astype(self.dtype, copy=False)
-
-
-class ChosenPlanes(Planes):
-    """Some channels of a field."""
-
-    def __init__(self, planes: Planes, positions: Sequence[int]) -> None:
-        super().__init__((len(positions), *planes.shape[1:]), planes.dtype)
-        self.planes, self.positions = planes, list(positions)
-
-    def read(self, rows: Span, columns: Span) -> NDArray[Any]:
-        return self.planes.read(rows, columns)[self.positions]
-
-
-class MaskPlanes(Planes):
-    """Labels of one field."""
-
-    def __init__(self, mask: Any, name: str, shape: tuple[int, int, int]) -> None:
-        super().__init__((1, *shape[1:]), np.int64)
-        self.mask, self.name = mask, name
-
-    def read(self, rows: Span, columns: Span) -> NDArray[Any]:
-        return _read_mask(self.mask, self.name, self.shape)[None, slice(*rows), slice(*columns)]
-
-
 def _read_pairs(fields: Any) -> dict[str, tuple[Any, Any]]:
     if isinstance(fields, pd.DataFrame):
         missing = [key for key in ("image", "mask") if key not in fields]
@@ -225,63 +174,8 @@ def _read_pairs(fields: Any) -> dict[str, tuple[Any, Any]]:
     return pairs
 
 
-def _open_image(image: Any, name: str) -> Planes:
-    paths = image if isinstance(image, list | tuple) else [image]
-    if paths and all(isinstance(path, str | os.PathLike) for path in paths):
-        return TiffPlanes([Path(path) for path in paths], name)
-    if not hasattr(image, "dtype"):
-        raise TypeError(
-            f"fields[{name!r}]: the image is a {type(image).__name__}; expected a TIFF file, a list of TIFF files with "
-            "one channel each, or an array: numpy.asarray(image)."
-        )
-    array = image
-    axis = _channel_axis(array.shape, name)
-    array = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    return ArrayPlanes(array, range(array.shape[0]))
-
-
-def _read_head(path: Path) -> tuple[tuple[int, ...], str]:
-    """Shape without axes of length 1, and dtype, without reading pixels."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
-    with require("tifffile", "fields").TiffFile(path) as file:
-        series = file.series[0]
-        return tuple(n for n in series.shape if n > 1), str(series.dtype)
-
-
-def _channel_axis(shape: Sequence[int], name: str) -> int | None:
-    """Axis of the channels: the first, or the last if that is the shortest and the first is not."""
-    if len(shape) == 2:
-        return None
-    if len(shape) != 3:
-        raise ValueError(
-            f"fields[{name!r}]: the image has shape {tuple(shape)}; expected (C, height, width), (height, width, C) or "
-            "(height, width). Choose one plane of a stack first, or project it."
-        )
-    return 2 if shape[2] < min(shape[:2]) else 0
-
-
-def _read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]:
-    is_file = isinstance(mask, str | os.PathLike)
-    if not is_file and not hasattr(mask, "dtype"):
-        raise TypeError(
-            f"fields[{name!r}]: the mask is a {type(mask).__name__}; expected a TIFF file or an array: "
-            "numpy.asarray(mask)."
-        )
-    if is_file and not Path(mask).exists():
-        raise FileNotFoundError(f"{mask} does not exist.")
-    labels = np.asarray(require("tifffile", "fields").imread(mask)) if is_file else np.asarray(mask)
-    if labels.shape != shape[1:]:
-        raise ValueError(
-            f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need "
-            "the same height and width."
-        )
-    check_labels(labels.dtype, f"the mask of fields[{name!r}]")
-    return labels.astype(np.int64, copy=False)
-
-
 def _field_centres(mask: Any, name: str, shape: tuple[int, int, int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    return label_centres([(0, 0, _read_mask(mask, name, shape))])
+    return label_centres([(0, 0, read_mask(mask, name, shape))])
 
 
 def _channel_names(images: Mapping[str, Planes], channel_names: Sequence[str] | None) -> list[str]:
@@ -307,6 +201,10 @@ def _join(
     if table is None:
         obs = pd.DataFrame({field_key: cells.get_level_values(0)}, index=[f"{field}:{label}" for field, label in cells])
         return np.arange(len(cells)), obs
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"table is a {type(table).__name__}; expected a DataFrame with a row per cell: pandas.DataFrame(...)."
+        )
     for key in (field_key, label_key):
         if key not in table:
             raise KeyError(

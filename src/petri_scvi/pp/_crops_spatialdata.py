@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_sizes, require
+from petri_scvi._checks import check_flags, check_sizes, require
 from petri_scvi.pp._crop_table import Cut, build_crops, check_new_columns, inside_image, match_cells
 from petri_scvi.pp._crop_windows import (
     ArrayPlanes,
@@ -141,6 +141,7 @@ def crops_from_spatialdata(
         )
     check_padding(padding)
     check_sizes(block_size=block_size)
+    check_flags(mask_by_label=mask_by_label, lazy=lazy)
     sides = read_size(size)
     spatialdata = require("spatialdata", "spatial")
     if isinstance(sdata, str | os.PathLike):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
-from petri_scvi._checks import check_context_columns
+from petri_scvi._checks import check_context_columns, check_flags
 from petri_scvi._constants import CONTEXT_KEY, CONTROL, IMAGE, RNA, UNS_KEY
 from petri_scvi.pp._mudata import build_mudata, with_obs
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from mudata import MuData
 
 RESULT_KEY, LABEL_KEY = "match_contexts", "source_label"
@@ -75,6 +75,8 @@ def match_contexts(
     ------
     KeyError
         A column is missing.
+    TypeError
+        A screen is no AnnData, or ``synonyms`` no mapping.
     ValueError
         No target gene is in both screens, a label is missing, or arrays on disk would have to be cut.
 
@@ -92,8 +94,13 @@ def match_contexts(
     """
     if keep not in ("matched", "all"):
         raise ValueError(f"keep={keep!r} is not accepted; pass 'matched' or 'all'")
+    check_flags(ignore_case=ignore_case)
     screens = {IMAGE: image, RNA: rna}
+    for name, adata in screens.items():
+        _check_is_anndata(name, adata)
     keys = _per_modality("target_key", target_key)
+    if synonyms is not None and not isinstance(synonyms, Mapping):
+        raise TypeError(f"synonyms is a {type(synonyms).__name__}; pass {{'MARCH8': 'MARCHF8'}}, other name to name.")
     labels, contexts = {}, {}
     for name, adata in screens.items():
         check_context_columns(adata.obs, name, [str(keys[name])], "target_key")
@@ -120,6 +127,14 @@ def match_contexts(
     parameters = {"target_key": keys, "ignore_case": ignore_case, "keep": keep, "context_key": context_key}
     mdata.uns[UNS_KEY] = {RESULT_KEY: {"table": table, "n_matched": n_matched, "parameters": parameters}}
     return mdata
+
+
+def _check_is_anndata(name: str, adata: object) -> None:
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"{name} is a {type(adata).__name__}; expected an AnnData: petri_scvi.pp.open_screen(path) opens a file of "
+            f"one modality, and mdata[{name!r}] is that of a MuData."
+        )
 
 
 def _per_modality(argument: str, value: object) -> dict[str, object]:
