@@ -20,14 +20,20 @@ from anndata import AnnData
 
 from petri_scvi import pp
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import geopandas
-    import spatialdata
-    import squidpy
-    from shapely import Point
-    from spatialdata.dataloader import ImageTilesDataset
-    from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import geopandas
+        import spatialdata
+        import squidpy
+        from shapely import Point
+        from spatialdata.dataloader import ImageTilesDataset
+        from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
+except ImportError as error:
+    raise SystemExit(
+        f"{error.name} is missing; docs/installation.md says how to make spatial.txt, then run "
+        'pip install -c spatial.txt ".[spatial]" squidpy'
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

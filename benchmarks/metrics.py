@@ -1,14 +1,13 @@
 """Time and memory of the evaluation functions, beside plain loops and EFAAR benchmarks.
 
-Run as ``python benchmarks/metrics.py [gc] [edges] [stream] [pipeline]``; without arguments all parts run. The
-comparison of edges needs ``make oracles`` first.
+The comparison of edges needs ``make oracles`` first.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import platform
-import sys
 import tempfile
 import time
 import warnings
@@ -185,7 +184,12 @@ def pipeline() -> None:
 PARTS = {"gc": guide_consistency, "edges": edges, "stream": stream, "pipeline": pipeline}
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all if none is named")
+    chosen = parser.parse_args().parts
+    if unknown := set(chosen) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; pass some of {', '.join(PARTS)}")
     versions = f"petri_scvi {petri_scvi.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     print(versions, "|", platform.processor() or platform.machine())
-    for part in sys.argv[1:] or PARTS:
+    for part in chosen or PARTS:
         PARTS[part]()

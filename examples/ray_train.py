@@ -10,14 +10,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
-from ray.train.torch import TorchTrainer
-
 
 def train(config: dict[str, Any]) -> None:
     """What every worker runs; Ray tells Lightning which of them it is."""
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
     import petri_scvi as ps
 
     if config["store"]:
@@ -50,6 +47,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a tiny model, to see that it runs")
     parser.add_argument("--address", help="address of a running cluster")
     arguments = parser.parse_args()
+    try:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+    except ImportError as error:
+        parser.error(f'{error.name} is missing; run pip install "petri-scvi[ray]"')
     folder = Path(arguments.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     ray.init(address=arguments.address)

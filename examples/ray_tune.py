@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ray import tune
-from scvi.autotune import run_autotune
-
 import petri_scvi as ps
 
 
@@ -22,6 +19,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--max-epochs", type=int, default=4)
     arguments = parser.parse_args()
+    try:
+        from ray import tune
+        from scvi.autotune import run_autotune
+    except ImportError as error:
+        parser.error(f'{error.name or error} is missing; run pip install "petri-scvi[autotune]"')
     mdata = ps.datasets.synthetic_screen(n_cells=240, n_pathways=2, n_control_guides=2, n_genes=40, image_size=16)
     ps.PETRI.setup_mudata(mdata)
     experiment = run_autotune(

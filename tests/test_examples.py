@@ -16,7 +16,6 @@ from petri_scvi import PETRI
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.long
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -39,6 +38,23 @@ def run(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "extra"), [("ray_train.py", "ray"), ("ray_tune.py", "autotune")])
+def test_without_ray_there_is_help_and_the_name_of_the_extra(tmp_path: Path, script: str, extra: str) -> None:
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('No module named ray', name='ray')")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])  # a package that is not there comes first
+        command = [sys.executable, str(EXAMPLES / script), *arguments]
+        return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+
+    assert "--folder" in call("--help").stdout
+    failed = call()
+    assert failed.returncode == 2
+    assert f'ray is missing; run pip install "petri-scvi[{extra}]"' in failed.stderr
+
+
+@pytest.mark.long
 def test_two_workers_of_a_local_ray_cluster_train(run: Callable[..., str], tmp_path: Path) -> None:
     pytest.importorskip("ray.train")
     assert f"saved: {tmp_path / 'petri_ray' / 'model'}" in run("ray_train.py", "--small", "--workers", "2")
@@ -47,6 +63,7 @@ def test_two_workers_of_a_local_ray_cluster_train(run: Callable[..., str], tmp_p
     assert PETRI.load(str(tmp_path / "petri_ray" / "model")).is_trained
 
 
+@pytest.mark.long
 def test_autotune_finds_the_best_of_some_trials(run: Callable[..., str]) -> None:
     for package in ("ray.tune", "hyperopt", "muon", "scib_metrics", "tensorboard"):
         pytest.importorskip(package)
