@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -122,7 +123,7 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
 
 
 def test_results_of_single_modalities_are_files_of_their_own(
-    trained_model: PETRI, screen: MuData, tmp_path: Path
+    trained_model: PETRI, screen: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in screen.mod:
         screen[name].obsm["X"] = trained_model.get_latent_representation(modality=name)
@@ -130,6 +131,10 @@ def test_results_of_single_modalities_are_files_of_their_own(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image_X_scaled.npy", "rna_X_scaled.npy"]
     with pytest.raises(FileNotFoundError, match="is no folder"):
         tl.center_scale(screen, "X", replicate_key="batch", folder=tmp_path / "nowhere")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=screen.n_obs * 16 * 4 - 1))
+    with pytest.raises(OSError, match="X_again needs 0.0 GB, and the disk of .* or pass a folder on another disk"):
+        tl.center_scale(screen, "X", replicate_key="batch", folder=tmp_path, key_added="X_again")
+    assert not list(tmp_path.glob("*X_again*"))
 
 
 def test_a_failure_leaves_no_file(trained_model: PETRI, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +153,19 @@ def test_a_failure_leaves_no_file(trained_model: PETRI, path: Path, monkeypatch:
     assert [left.name for left in path.parent.iterdir()] == [path.name]
     with pytest.raises(FileExistsError, match="Delete it"):
         trained_model.write_latent_representation(path)
+
+
+def test_a_disk_without_room_for_the_embedding_twice_is_refused(
+    trained_model: PETRI, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * trained_model.adata.n_obs * 16 * 4
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=rf"{path.name} needs 0.0 GB, .* Free some, or pass a path on another disk"):
+        trained_model.write_latent_representation(path)
+    assert list(path.parent.iterdir()) == []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed))
+    trained_model.write_latent_representation(path)
+    assert path.exists()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_what_is_no_screen_is_named(tmp_path: Path) -> None:
     both = MuData({"image": make_image(), "rna": make_rna()})
     for wrong, kind in ((tmp_path / "image.h5ad", "PosixPath"), (both, "MuData"), (None, "NoneType")):
         with pytest.raises(TypeError, match=f"image is a {kind}; expected an AnnData"):
-            match_contexts(wrong, make_rna())  # type: ignore[arg-type]
+            match_contexts(wrong, make_rna())
     with pytest.raises(TypeError, match="synonyms is a list; pass {'MARCH8': 'MARCHF8'}"):
         match(synonyms=[("MARCH8", "MARCHF8")])
     with pytest.raises(ValueError, match="ignore_case='no'"):

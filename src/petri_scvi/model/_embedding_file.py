@@ -68,6 +68,7 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
     shape
         Shape of the array, which is float32.
     """
+    _check_space(path, 2 * int(np.prod(shape)) * np.dtype(np.float32).itemsize)
     unfinished = path.with_name(f"{path.name}.partial")
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         # A file of no bytes cannot be mapped.
@@ -83,6 +84,16 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
         except BaseException:
             _remove(unfinished)
             raise
+
+
+def _check_space(path: Path, n_bytes: int) -> None:
+    """Require room for the array and its copy: a process that writes to a map of a full disk dies without a word."""
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise OSError(
+            f"{path.name} needs {n_bytes / 1e9:.1f} GB, half of it only until it is complete, and the disk of "
+            f"{path.parent} has {free / 1e9:.1f} GB left. Free some, or pass a path on another disk."
+        )
 
 
 def _write_hdf5(path: Path, tables: AnnData | MuData, key: str, filled: NDArray[Any]) -> None:

@@ -154,6 +154,8 @@ class RepresentationMixin(EmbeddingMixin):
         ------
         FileExistsError
             ``path`` exists.
+        OSError
+            The disk is too small: it needs room for the embedding twice until the file is complete.
         ValueError
             As for :meth:`get_latent_representation`, or ``path`` has another ending.
 

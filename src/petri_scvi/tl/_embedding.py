@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ class Slot:
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
         """Chosen rows, shape ``(len(rows), D)``, in single precision if the matrix is."""
-        dtype = np.float64 if self.array_dtype == np.float64 else np.float32
+        dtype = self.result_dtype
         if isinstance(self.array, np.ndarray):
             return np.asarray(self.array[rows], dtype=dtype)
         found = np.empty((len(rows), self.shape[1]), dtype=dtype)
@@ -94,7 +95,7 @@ class Slot:
 
         With a folder it is a file in there, mapped into memory.
         """
-        dtype = np.float64 if self.array_dtype == np.float64 else np.float32
+        dtype = self.result_dtype
         if folder is not None:
             self.owner.obsm[key_added] = self._write_file(self.file(folder, key_added), dtype, transform)
             return
@@ -126,6 +127,11 @@ class Slot:
         return np.asarray(np.load(path, mmap_mode="r"))  # still mapped; anndata does not write the class memmap
 
     @property
+    def result_dtype(self) -> np.dtype[Any]:
+        """Type of the numbers of a transformed matrix."""
+        return np.dtype(np.float64 if self.array_dtype == np.float64 else np.float32)
+
+    @property
     def array_dtype(self) -> np.dtype[Any]:
         """Type of the numbers."""
         if isinstance(self.array, pd.DataFrame):
@@ -143,6 +149,14 @@ def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, ke
         path = slot.file(folder, key_added)
         if path.exists():
             raise FileExistsError(f"{path} exists. Delete it, or pass another folder or key_added.")
+    # A process that writes to a map of a full disk dies without a word.
+    needed = sum(int(np.prod(slot.shape)) * slot.result_dtype.itemsize for slot in slots)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{key_added} needs {needed / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB left. Free "
+            "some, or pass a folder on another disk."
+        )
 
 
 def find_slots(
