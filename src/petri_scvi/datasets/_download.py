@@ -56,14 +56,20 @@ class ResumingDownload:
         Raises
         ------
         ConnectionError
-            The connection ended early; call again to go on.
+            There is no connection, or it ended early; call again to go on.
         ValueError
             The server stated another SHA-256 than that of what arrived.
         """
         self.part.parent.mkdir(parents=True, exist_ok=True)
         note = self._read_note(url)
         if note is None or self.part.stat().st_size != note["n_bytes"]:
-            note = self._receive(url, note)
+            try:
+                note = self._receive(url, note)
+            except requests.RequestException as error:
+                raise ConnectionError(
+                    f"{self.path.name} could not be downloaded: {error}. Call again when there is a connection; what "
+                    f"has arrived is kept. Or download {url} by other means and move it to {self.path}."
+                ) from error
         self._check_stated(note)
         self.note.unlink(missing_ok=True)
         return self.part
