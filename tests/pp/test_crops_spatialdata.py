@@ -259,6 +259,10 @@ def test_what_is_missing_is_named() -> None:
         cut(sdata, scale="scale7")
     with pytest.raises(KeyError, match=r"coordinate_system='um', but in \['global'\]"):
         cut(sdata, coordinate_system="um")
+    with pytest.raises(TypeError, match="sdata is a ndarray; expected a SpatialData object .*crops_from_fields"):
+        cut(np.ones((3, 9, 9)))
+    with pytest.raises(ValueError, match="labels_scale='scale1' belongs to labels, but shapes='circles' are used"):
+        cut(sdata, labels=None, shapes="circles", labels_scale="scale1")
     with pytest.raises(ValueError, match="name either the labels or the shapes"):
         cut(sdata, shapes="cells")
     with pytest.raises(ValueError, match="channel 'golgi' is not in images"):

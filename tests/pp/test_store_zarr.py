@@ -168,8 +168,16 @@ def test_without_tensorstore_nothing_is_written_and_the_error_names_the_extra(
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.zarr").mkdir()
-    with pytest.raises(ValueError, match="is a folder, but no zarr store"):
+    with pytest.raises(ValueError, match="is a folder, but no zarr store.* petri_scvi.pp.crops_from_fields"):
         pp.open_screen(tmp_path / "s.zarr")
+
+
+def test_spatialdata_is_told_from_a_screen(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "slide.zarr", mode="w")
+    group.attrs["spatialdata_attrs"] = {"version": "0.2"}
+    group.create_group("images")
+    with pytest.raises(ValueError, match=r"slide.zarr is SpatialData. .* petri_scvi.pp.crops_from_spatialdata\(path"):
+        pp.open_screen(tmp_path / "slide.zarr")
 
 
 # Interruptions

@@ -116,6 +116,8 @@ def crops_from_spatialdata(
         spatialdata is missing.
     KeyError
         An element, scale or coordinate system is missing.
+    TypeError
+        ``sdata`` is no SpatialData object.
     ValueError
         An element cannot be used; image and cells are rotated or sheared against each other; no cell is found.
 
@@ -134,6 +136,10 @@ def crops_from_spatialdata(
         raise ValueError(
             f"labels={labels!r} and shapes={shapes!r}; name either the labels or the shapes that mark the cells."
         )
+    if labels is None and labels_scale != "scale0":
+        raise ValueError(
+            f"labels_scale={labels_scale!r} belongs to labels, but shapes={shapes!r} are used. Leave it out."
+        )
     if mask_by_label and labels is None:
         raise ValueError(
             "mask_by_label=True needs labels, shapes have no pixels. Make labels of them with spatialdata.rasterize("
@@ -146,6 +152,11 @@ def crops_from_spatialdata(
     spatialdata = require("spatialdata", "spatial")
     if isinstance(sdata, str | os.PathLike):
         sdata = spatialdata.read_zarr(sdata)
+    if not isinstance(sdata, spatialdata.SpatialData):
+        raise TypeError(
+            f"sdata is a {type(sdata).__name__}; expected a SpatialData object or the path of its zarr store. Of TIFF "
+            "files or arrays, petri_scvi.pp.crops_from_fields cuts crops."
+        )
     raster = raster_at(find_element(sdata, "images", image), scale, f"images[{image!r}]", ("c", "y", "x"))
     where = f"labels[{labels!r}]" if labels is not None else f"shapes[{shapes!r}]"
     cells = find_element(sdata, "labels" if shapes is None else "shapes", str(labels if shapes is None else shapes))

@@ -109,7 +109,10 @@ def _open_file(path: Path) -> Any:
         raise FileNotFoundError(f"{path} does not exist.")
     if path.is_dir():
         if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
-            raise ValueError(f"{path} is a folder, but no zarr store; expected .zarr, .h5mu, .h5ad or .h5sc.")
+            raise ValueError(
+                f"{path} is a folder, but no zarr store; expected .zarr, .h5mu, .h5ad or .h5sc. Of a folder of TIFF "
+                "fields, petri_scvi.pp.crops_from_fields cuts crops."
+            )
         return require("zarr", "zarr").open_group(path, mode="r")
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; expected .h5mu, .h5ad or .h5sc, or a .zarr folder.")
@@ -124,6 +127,8 @@ def _open_file(path: Path) -> Any:
 
 def _open_table(group: Any, path: Path) -> AnnData:
     # Any file may have groups of these names. What is in them is not a table unless it says so.
+    if "spatialdata_attrs" in group.attrs:
+        raise ValueError(f"{path} is SpatialData. Cut crops first: petri_scvi.pp.crops_from_spatialdata(path, ...).")
     lacking = [name for name in ("obs", "var") if name not in group or not _is_table(group[name])]
     if lacking:
         raise ValueError(

@@ -109,7 +109,8 @@ def _open_all(source: Any) -> tuple[list[Any], list[str], list[Any]]:
         else:
             raise TypeError(
                 f"source is or has a {type(one).__name__}; expected AnnData, MuData, a path of an .h5ad, .h5mu or "
-                ".h5sc file, a list of these, or a mapping of modality to these."
+                ".h5sc file, a list of these, or a mapping of modality to these. Of SpatialData and of TIFF fields, "
+                "petri_scvi.pp.crops_from_spatialdata and crops_from_fields make an AnnData; pass lazy=True."
             )
     if len(set(labels)) < len(labels):
         labels = [f"{label}-{i}" for i, label in enumerate(labels)]
