@@ -328,6 +328,8 @@ def main() -> None:
     parser.add_argument("--limit-gib", type=float, default=8.0, help="address space for training")
     parser.add_argument("--folder", type=Path, help="where to write; default: the system's temporary folder")
     args = parser.parse_args()
+    if args.n_cells < 2 * N_PER_CONTEXT:
+        parser.error(f"--n-cells {args.n_cells} is too few for contexts of {N_PER_CONTEXT}; pass 16000 or more")
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()}")
     print("Rates depend on what else runs; read the ratios, which were measured in turns in one run.")
     with columns_stay_in_modalities(), tempfile.TemporaryDirectory(dir=args.folder) as name:

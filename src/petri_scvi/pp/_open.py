@@ -126,9 +126,9 @@ def _open_file(path: Path) -> Any:
 
 
 def _open_table(group: Any, path: Path) -> AnnData:
-    # Any file may have groups of these names. What is in them is not a table unless it says so.
     if "spatialdata_attrs" in group.attrs:
         raise ValueError(f"{path} is SpatialData. Cut crops first: petri_scvi.pp.crops_from_spatialdata(path, ...).")
+    # Any file may have groups of these names. What is in them is not a table unless it says so.
     lacking = [name for name in ("obs", "var") if name not in group or not _is_table(group[name])]
     if lacking:
         raise ValueError(
