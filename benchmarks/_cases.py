@@ -100,6 +100,7 @@ def make_module(setting: Setting, device: str) -> PETRIModule:
         expression_decoder_dim=512,
         expression_likelihood="nb",
         set_transformer_depth=4,
+        gene_reads="deviations",
         share_gene_tokens=True,
     ).to(device)
 

@@ -73,9 +73,13 @@ def encode_expression(encoder: ExpressionEncoder, levels: Tensor, visible: Tenso
     of_level = levels.gather(1, visible).unsqueeze(-1)  # (B, T, 1)
     hidden = gelu(linear(torch.cat([of_gene, of_level], dim=-1), weight, gene_tokens.gene_layer.bias))  # (B, T, D)
     tokens = affine(gene_tokens.output_layer, hidden)  # (B, T, D)
+    contents = layer_norm(tokens, tokens.shape[-1:])
+    if encoder.reads == "deviations":
+        mean, std = gene_tokens.level_mean[visible], gene_tokens.level_std[visible]  # (B, T)
+        contents = of_gene * (of_level - mean.unsqueeze(-1)) / std.unsqueeze(-1)
     latents = encoder.latents.expand(len(levels), -1, -1)  # (B, L, D)
     for cross_block, self_block in zip(encoder.cross_blocks, encoder.self_blocks, strict=True):
-        latents = cross_attend(cross_block, latents, tokens)
+        latents = cross_attend(cross_block, latents, tokens, contents)
         latents = self_attend(self_block, latents)
     return norm(encoder.norm, latents)
 
@@ -141,10 +145,11 @@ def self_attend(block: Any, tokens: Tensor) -> Tensor:
     return tokens + mlp(block.mlp, norm(block.norm_mlp, tokens))
 
 
-def cross_attend(block: Any, latents: Tensor, tokens: Tensor) -> Tensor:
-    """Pre-norm cross-attention and MLP; shapes ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+def cross_attend(block: Any, latents: Tensor, tokens: Tensor, contents: Tensor) -> Tensor:
+    """Pre-norm cross-attention and MLP; shapes ``(B, L, D)``, ``(B, T, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
     query = affine(block.query, norm(block.norm_latents, latents))
-    key, value = affine(block.key_value, norm(block.norm_tokens, tokens)).chunk(2, dim=-1)
+    key = affine(block.key_value, norm(block.norm_tokens, tokens)).chunk(2, dim=-1)[0]
+    value = affine(block.key_value, contents).chunk(2, dim=-1)[1]
     latents = latents + affine(block.project, attend(query, key, value, block.n_heads))
     return latents + mlp(block.mlp, norm(block.norm_mlp, latents))
 

@@ -19,7 +19,9 @@ TOLERANCE = 1e-4
 N_DOCUMENTS, MASK_RATIO = 2, 0.75
 
 
-def make_module(n_genes: int, side: int, likelihood: Literal["nb", "normal"], **sizes: int) -> PETRIModule:
+def make_module(
+    n_genes: int, side: int, likelihood: Literal["nb", "normal"], reads: Literal["deviations", "tokens"], **sizes: int
+) -> PETRIModule:
     states: dict[str, tuple[str, dict[str, Any]]] = {
         "image": ("images", {"channels": list("abc"), "height": side, "width": side}),
         "rna": ("X", {"n_vars": n_genes}),
@@ -31,6 +33,7 @@ def make_module(n_genes: int, side: int, likelihood: Literal["nb", "normal"], **
         is_flipped=False,
         intensity_jitter=0.0,
         expression_likelihood=likelihood,
+        gene_reads=reads,
         share_gene_tokens=True,
         **sizes,
     )
@@ -38,7 +41,8 @@ def make_module(n_genes: int, side: int, likelihood: Literal["nb", "normal"], **
         for parameter in module.parameters():
             if parameter.ndim < 2:
                 parameter += 0.1 * torch.randn_like(parameter)
-    module.modality("image").fit_statistics([torch.randn(16, 3, side, side) * 2 + 1])
+    for name, raw in make_cells(16, n_genes, side, likelihood).items():
+        module.modality(name).fit_statistics([raw])
     return module
 
 
@@ -83,14 +87,18 @@ DEFAULT: dict[str, Any] = {"n_genes": 500, "side": 32, "n_cells": 16} | {
 
 
 @pytest.mark.parametrize("likelihood", ["nb", "normal"])
-@pytest.mark.parametrize("sizes", [SMALL, DEFAULT], ids=["small", "default"])
+@pytest.mark.parametrize(
+    ("sizes", "reads"),
+    [(SMALL, "deviations"), (SMALL, "tokens"), (DEFAULT, "deviations")],
+    ids=["small", "small, tokens", "default"],
+)
 def test_losses_and_every_gradient_equal_those_of_the_direct_composition(
-    sizes: dict[str, Any], likelihood: Literal["nb", "normal"]
+    sizes: dict[str, Any], reads: Literal["deviations", "tokens"], likelihood: Literal["nb", "normal"]
 ) -> None:
     sizes = dict(sizes)
     n_cells = sizes.pop("n_cells")
     cells = make_cells(n_cells, sizes["n_genes"], sizes["side"], likelihood)
-    module = make_module(likelihood=likelihood, **sizes)
+    module = make_module(likelihood=likelihood, reads=reads, **sizes)
 
     torch.manual_seed(2)  # the module draws its masks from torch's generator, modality by modality
     outputs, _, found = module({"cells": cells, "context": torch.arange(N_DOCUMENTS)})

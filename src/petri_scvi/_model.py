@@ -56,6 +56,10 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         ``"nb"``, negative binomial, for counts; ``"normal"``, squared error, for log-normalised values.
     set_transformer_depth
         Self-attention blocks of the set transformer; 0 keeps cells to themselves; ours.
+    gene_reads
+        What the expression encoder's attention finds at a gene: ``"deviations"``, its learned embedding times its
+        standardised log expression, or ``"tokens"``, the MLP of embedding and log expression itself, as in the paper.
+        Where it looks is decided by the MLP in either case. ``"tokens"`` takes far longer to learn known relations.
     share_gene_tokens
         Compute tokens of equal gene and count once for all cells: the same result, several times faster. ``False``
         computes every token of every cell, for debugging.
@@ -93,6 +97,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         expression_decoder_dim: int = 512,
         expression_likelihood: Literal["nb", "normal"] = "nb",
         set_transformer_depth: int = 4,
+        gene_reads: Literal["deviations", "tokens"] = "deviations",
         share_gene_tokens: bool = True,
     ) -> None:
         super().__init__(mdata, registry)
@@ -112,6 +117,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
             expression_decoder_dim=expression_decoder_dim,
             expression_likelihood=expression_likelihood,
             set_transformer_depth=set_transformer_depth,
+            gene_reads=gene_reads,
             share_gene_tokens=share_gene_tokens,
         )
         self.n_cells_per_context_ = 8

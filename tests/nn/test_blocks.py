@@ -59,8 +59,9 @@ def test_self_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_h
     torch.testing.assert_close(block(tokens), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("has_contents", [False, True])
 @pytest.mark.parametrize("n_heads", [1, 3])
-def test_cross_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_heads: int) -> None:
+def test_cross_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_heads: int, has_contents: bool) -> None:
     block = CrossAttentionBlock(DIM, n_heads, mlp_ratio=2.0)
     randomised(block)
     attention = torch_attention(
@@ -69,11 +70,13 @@ def test_cross_attention_block_equals_torchs_attention_in_a_pre_norm_residual(n_
         block.project,
         n_heads=n_heads,
     )
-    latents, tokens = torch.randn(4, 3, DIM), torch.randn(4, 9, DIM)
-    normed = norm(tokens, block.norm_tokens)
-    expected = latents + attention(norm(latents, block.norm_latents), normed, normed)[0]
+    latents, tokens, contents = torch.randn(4, 3, DIM), torch.randn(4, 9, DIM), torch.randn(4, 9, DIM)
+    normed = nn.functional.layer_norm(tokens, (DIM,))
+    read = attention(norm(latents, block.norm_latents), normed, contents if has_contents else normed)[0]
+    expected = latents + read
     expected = expected + mlp(norm(expected, block.norm_mlp), block.mlp)
-    torch.testing.assert_close(block(latents, tokens), expected, rtol=1e-5, atol=1e-5)
+    found = block(latents, tokens, contents if has_contents else None)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_self_attention_follows_the_order_of_its_tokens_and_ignores_other_sequences() -> None:

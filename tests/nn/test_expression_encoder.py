@@ -5,15 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from petri_scvi.nn import ExpressionEncoder
-from petri_scvi.nn._expression_encoder import GeneTokens
+from petri_scvi.nn._expression_encoder import MIN_LEVEL_STD, GeneTokens
 
 N_GENES, DIM, N_LATENTS = 9, 8, 3
 
 
-@pytest.fixture
-def encoder() -> ExpressionEncoder:
+@pytest.fixture(params=["deviations", "tokens"])
+def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
     torch.manual_seed(0)
-    return randomised(ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=2, n_heads=2))
+    return randomised(ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=2, n_heads=2, reads=request.param))
 
 
 def randomised(encoder: ExpressionEncoder) -> ExpressionEncoder:
@@ -83,3 +83,22 @@ def test_a_cell_is_encoded_without_regard_to_the_others(encoder: ExpressionEncod
 def test_genes_of_equal_level_are_told_apart(encoder: ExpressionEncoder) -> None:
     one_gene = torch.eye(N_GENES)
     assert torch.pdist(encoder(one_gene).flatten(1)).min() > 1e-3
+
+
+def test_deviations_are_embeddings_times_standardised_levels_and_vanish_at_the_mean(levels: Tensor) -> None:
+    tokens = GeneTokens(N_GENES, DIM)
+    mean, std = torch.rand(N_GENES), torch.rand(N_GENES) + 0.5
+    tokens.fit_levels(mean, std)
+    visible = torch.tensor([[0, 3, 8], [1, 2, 3], [8, 4, 0], [5, 6, 7]])
+    found = tokens.deviations(levels.gather(1, visible), visible)
+    for cell in range(4):
+        for place, gene in enumerate(visible[cell].tolist()):
+            expected = tokens.embedding[gene] * (levels[cell, gene] - mean[gene]) / std[gene]
+            torch.testing.assert_close(found[cell, place], expected)
+    assert not tokens.deviations(mean).any()
+
+
+def test_a_gene_that_hardly_varies_is_not_divided_by_almost_nothing() -> None:
+    tokens = GeneTokens(N_GENES, DIM)
+    tokens.fit_levels(torch.zeros(N_GENES), torch.full((N_GENES,), 1e-6))
+    torch.testing.assert_close(tokens.level_std, torch.full((N_GENES,), MIN_LEVEL_STD))

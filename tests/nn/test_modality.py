@@ -16,6 +16,7 @@ from petri_scvi.nn import (
     ImageModality,
     patchify,
 )
+from petri_scvi.nn._expression_encoder import MIN_LEVEL_STD
 
 PATCH_SIZE = 2
 
@@ -231,6 +232,20 @@ def test_decoder_starts_at_the_mean_proportions_of_the_training_cells() -> None:
     # half a count per gene: 700.5, 300.5 and 0.5 of 1001.5
     assert prediction[0].tolist() == pytest.approx([699.45, 300.05, 0.499], rel=1e-3)
     assert prediction.log().isfinite().all()
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "normal"])
+def test_levels_are_standardised_by_the_training_cells(
+    likelihood: Literal["nb", "normal"], rng: np.random.Generator
+) -> None:
+    counts = rng.poisson(rng.gamma(2, 3, 6), (50, 6)).astype(np.float32)
+    counts[:, 5] = 0  # never seen
+    modality = make_expression(likelihood)
+    modality.fit_statistics(torch.from_numpy(part) for part in (counts[:20], counts[20:21], counts[21:]))
+    levels = np.log1p(counts.astype(np.float64)) if likelihood == "nb" else counts.astype(np.float64)
+    tokens = modality.encoder.tokens
+    np.testing.assert_allclose(tokens.level_mean, levels.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(tokens.level_std, np.maximum(levels.std(axis=0), MIN_LEVEL_STD), rtol=1e-6)
 
 
 def test_normal_decoder_starts_at_the_mean_level() -> None:

@@ -31,12 +31,13 @@ def encode(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None, *
     return {"output": latents.detach(), **gradients}
 
 
-@pytest.fixture
-def encoder() -> ExpressionEncoder:
+@pytest.fixture(params=["deviations", "tokens"])
+def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
     torch.manual_seed(0)
-    encoder = ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=3, n_heads=2)
+    encoder = ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=3, n_heads=2, reads=request.param)
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
+    encoder.tokens.fit_levels(torch.rand(N_GENES), torch.rand(N_GENES) + 0.5)
     return encoder.double()
 
 
@@ -89,16 +90,16 @@ def test_distinct_pairs_are_few_and_rebuild_every_token() -> None:
 def test_gradients_of_reading_are_those_of_finite_differences(n_blocks: int) -> None:
     """Blocks hand on the tokens: the gradients of all of them must add up."""
     generator = torch.Generator().manual_seed(0)
-    queries, tokens, weights = (
+    inputs = tuple(
         torch.randn(2, *shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in [(3, 5), (4, 5), (4, 3)]
+        for shape in [(3, 5), (4, 5), (4, 5), (4, 3)]
     )
 
-    def read(queries: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
-        total, tokens = _WeightedSum.apply(weights, tokens)
+    def read(queries: Tensor, tokens: Tensor, contents: Tensor, weights: Tensor) -> Tensor:
+        total, contents = _WeightedSum.apply(weights, contents)
         for _ in range(n_blocks):
-            found, tokens = _Read.apply(queries + total, tokens)
+            found, tokens, contents = _Read.apply(queries + total, tokens, contents)
             total = total + found
         return total
 
-    assert torch.autograd.gradcheck(read, (queries, tokens, weights))
+    assert torch.autograd.gradcheck(read, inputs)

@@ -32,7 +32,7 @@ class CLIP(ContrastiveModel):
         Saved registry, to build the model without data; :meth:`load` passes it.
     n_latent_tokens, embed_dim, n_heads, patch_size, image_encoder_depth, image_flip, image_intensity_jitter
         Of the encoders, as in :class:`petri_scvi.PETRI`.
-    expression_encoder_depth, share_gene_tokens
+    expression_encoder_depth, gene_reads, share_gene_tokens
         Of the encoders, as in :class:`petri_scvi.PETRI`.
     expression_likelihood
         Whether expression is counts, ``"nb"``, which are read as log(1 + count), or log-normalised, ``"normal"``. It is

@@ -60,6 +60,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         image_intensity_jitter: float = 0.0,
         expression_encoder_depth: int = 4,
         expression_likelihood: Literal["nb", "normal"] = "nb",
+        gene_reads: Literal["deviations", "tokens"] = "deviations",
         share_gene_tokens: bool = True,
         projection_dim: int = 128,
         temperature: float = 0.07,
@@ -81,6 +82,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
             expression_encoder_depth=expression_encoder_depth,
             expression_decoder_dim=1,
             expression_likelihood=expression_likelihood,
+            gene_reads=gene_reads,
             share_gene_tokens=share_gene_tokens,
         )
         if mask_ratio:

@@ -37,6 +37,7 @@ def build_modalities(
     expression_encoder_depth: int,
     expression_decoder_dim: int,
     expression_likelihood: Literal["nb", "normal"],
+    gene_reads: Literal["deviations", "tokens"],
     share_gene_tokens: bool,
 ) -> dict[str, Modality]:
     """One entry per registered modality.
@@ -74,6 +75,8 @@ def build_modalities(
         raise ValueError(f"image_intensity_jitter={intensity_jitter}; a standard deviation is not negative.")
     if expression_likelihood not in ("nb", "normal"):
         raise ValueError(f"expression_likelihood={expression_likelihood!r}; expected 'nb' or 'normal'.")
+    if gene_reads not in ("deviations", "tokens"):
+        raise ValueError(f"gene_reads={gene_reads!r}; expected 'deviations' or 'tokens'.")
 
     modalities: dict[str, Modality] = {}
     for name, (field, state) in states.items():
@@ -96,6 +99,7 @@ def build_modalities(
                     embed_dim,
                     expression_encoder_depth,
                     n_heads,
+                    reads=gene_reads,
                     share_tokens=share_gene_tokens,
                 ),
                 ExpressionDecoder(n_genes, embed_dim, expression_decoder_dim),

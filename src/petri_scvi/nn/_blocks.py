@@ -112,24 +112,39 @@ class CrossAttentionBlock(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.norm_latents = nn.LayerNorm(embed_dim)
-        self.norm_tokens = nn.LayerNorm(embed_dim)
+        # Its scale and shift would be lost in the linear layer that follows.
+        self.norm_tokens = nn.LayerNorm(embed_dim, elementwise_affine=False)
         self.query = nn.Linear(embed_dim, embed_dim)
         self.key_value = nn.Linear(embed_dim, 2 * embed_dim)
         self.project = nn.Linear(embed_dim, embed_dim)
         self.norm_mlp = nn.LayerNorm(embed_dim)
         self.mlp = _mlp(embed_dim, mlp_ratio)
 
-    def forward(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """Let latents read the tokens; shapes ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
-        return self.update(latents, self.read(latents, tokens))
+    def forward(self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None) -> Tensor:
+        """Let latents read the tokens; shapes ``(B, L, D)``, ``(B, T, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
+        return self.update(latents, self.read(latents, tokens, contents))
 
-    def read(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """What the latents read, before the residual connection; ``(B, L, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
-        query = _split_heads(self.query(self.norm_latents(latents)), self.n_heads)
-        key, value = (
-            _split_heads(part, self.n_heads) for part in self.key_value(self.norm_tokens(tokens)).chunk(2, -1)
-        )
-        return _attend(query, key, value)
+    def read(self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None) -> Tensor:
+        """What the latents read, before the residual connection.
+
+        Parameters
+        ----------
+        latents
+            Latents, shape ``(B, L, D)``.
+        tokens
+            Where they look is decided by the keys of these, shape ``(B, T, D)``.
+        contents
+            What they find there, shape ``(B, T, D)``: its projection is the value. By default the normalised tokens.
+
+        Returns
+        -------
+        Shape ``(B, L, D)``.
+        """
+        tokens = self.norm_tokens(tokens)
+        sources = (tokens, tokens if contents is None else contents)
+        parts = zip(sources, self.key_value.weight.chunk(2), self.key_value.bias.chunk(2), strict=True)
+        key, value = (_split_heads(linear(*part), self.n_heads) for part in parts)
+        return _attend(_split_heads(self.query(self.norm_latents(latents)), self.n_heads), key, value)
 
     def update(self, latents: Tensor, read: Tensor) -> Tensor:
         """Add what was read to the latents, and apply the MLP; all of shape ``(B, L, D)``."""

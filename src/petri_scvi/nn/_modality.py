@@ -209,17 +209,27 @@ class ExpressionModality(Modality):
             self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
-        """Start the decoder at the mean expression of the training cells."""
+        """Start the decoder at the mean expression of the training cells, and standardise levels by them."""
         n_cells = 0
-        total = torch.zeros(self.n_tokens, dtype=torch.float64)
-        for levels in chunks:
-            n_cells += len(levels)
-            total += levels.to(torch.float64).sum(dim=0)
+        total, total_level, total_square = (torch.zeros(self.n_tokens, dtype=torch.float64) for _ in range(3))
+        for cells in chunks:
+            values = cells.to(torch.float64)
+            levels = self._levels(values)
+            n_cells += len(values)
+            total += values.sum(dim=0)
+            total_level += levels.sum(dim=0)
+            total_square += levels.square().sum(dim=0)
+        mean = total_level / n_cells
+        self.encoder.tokens.fit_levels(mean, (total_square / n_cells - mean.square()).clamp(min=0).sqrt())
         with torch.no_grad():
             if self.likelihood == "nb":  # half a count keeps genes that were never seen finite
                 self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
             else:
                 self.decoder.offset.copy_(total / n_cells)
+
+    def _levels(self, values: Tensor) -> Tensor:
+        """Log expression."""
+        return values.log1p() if self.likelihood == "nb" else values
 
     def prepare(self, cells: Tensor) -> Tensor:
         """Cast to float."""
@@ -227,7 +237,7 @@ class ExpressionModality(Modality):
 
     def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``."""
-        return self.encoder(inputs.log1p() if self.likelihood == "nb" else inputs, visible)
+        return self.encoder(self._levels(inputs), visible)
 
     def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Predict the log mean count, or the mean log-normalised value; shape ``(B, M)``.

@@ -5,37 +5,29 @@ cross-attention blocks normalises all tokens and projects them to keys and value
 per token. Three identities make most of them unnecessary. None is an approximation.
 
 **A token depends on its gene and level only.** Counts are small integers and most are zero, so a minibatch holds few
-distinct pairs. With U of them, the table :math:`T \in \mathbb{R}^{U \times D}` of distinct tokens is computed once, and
-cell b sees the rows :math:`T_b = T[\mathrm{place}_b]`. See :func:`distinct_pairs`.
+distinct pairs. With U of them, the tables of distinct tokens and of their contents, :math:`(U, D)` each, are computed
+once, and cell b reads their rows :math:`\mathrm{place}_b`. See :func:`distinct_pairs`.
 
-**Only the affine part of a LayerNorm differs between blocks.** With :math:`\hat t` the token centred and scaled, the
-key and value of head h are
+**All blocks normalise tokens alike.** So a LayerNorm of the table is computed once for all of them.
 
-.. math::
-
-    k_h = W^k_h (\gamma \circ \hat t + \beta) + c^k_h ,
-    \qquad
-    v_h = W^v_h (\gamma \circ \hat t + \beta) + c^v_h ,
-
-so :math:`\hat t` is computed once for all blocks.
-
-**The L latents are few, the tokens many: move the projections to the latents.** The score of latent query
-:math:`q_h` is
+**The L latents are few, the tokens many: move the projections to the latents.** With tokens :math:`t` and contents
+:math:`u`, key and value of head h are :math:`k_h = W^k_h t + c^k_h` and :math:`v_h = W^v_h u + c^v_h`. The score of
+latent query :math:`q_h` is
 
 .. math::
 
-    q_h^\top k_h = \bigl( \gamma \circ W^{k\top}_h q_h \bigr)^\top \hat t + \mathrm{const} ,
+    q_h^\top k_h = (W^{k\top}_h q_h)^\top t + \mathrm{const} ,
 
 where the constant is the same for all tokens and leaves the softmax unchanged. And since attention weights
 :math:`p_t` sum to one,
 
 .. math::
 
-    \sum_t p_t v_{h,t} = W^v_h \Bigl( \gamma \circ \sum_t p_t \hat t \Bigr) + W^v_h \beta + c^v_h .
+    \sum_t p_t v_{h,t} = W^v_h \sum_t p_t u_t + c^v_h .
 
-All heads and latents of a cell together are H * L queries of width D that read the same :math:`\hat t` as key and as
-value: :func:`read_visible`. In the first block the queries are the learned latents, the same in all cells, so there
-even the scores are computed once per distinct token: :func:`score_table` and :func:`read_scored`.
+All heads and latents of a cell together are H * L queries of width D that read the same :math:`t` and :math:`u`:
+:func:`read_visible`. In the first block the queries are the learned latents, the same in all cells, so there even the
+scores are computed once per distinct token: :func:`score_table` and :func:`read_scored`.
 
 **Where every gene is visible**, as in embedding, most tokens are those of a zero count, which all cells share. Their
 keys and values are projected once, and all cells read them with one product over the gene axis; genes that are not zero
@@ -88,17 +80,19 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
 
-def read_visible(block: CrossAttentionBlock, latents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """What latents ``(B, L, D)`` read from normalised tokens of their own cell ``(B, T, D)``.
+def read_visible(
+    block: CrossAttentionBlock, latents: Tensor, tokens: Tensor, contents: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What latents ``(B, L, D)`` read from normalised tokens of their own cell and their contents ``(B, T, D)``.
 
     Returns
     -------
-    What was read, shape ``(B, L, D)``, and the tokens, to be read by the next block.
+    What was read, shape ``(B, L, D)``, and tokens and contents, to be read by the next block.
     """
     queries = _move_to_latents(block, _queries(block, latents))  # (B, H * L, D)
     dtype = product_dtype(queries)
-    read, tokens = _Read.apply(queries.to(dtype), tokens.to(dtype))
-    return _values(block, read), tokens
+    read, tokens, contents = _Read.apply(queries.to(dtype), tokens.to(dtype), contents.to(dtype))
+    return _values(block, read), tokens, contents
 
 
 def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> Tensor:
@@ -106,25 +100,32 @@ def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> T
     return table @ _move_to_latents(block, _queries(block, latents))[0].T
 
 
-def read_scored(block: CrossAttentionBlock, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`read_visible`, from tokens whose scores ``(B, T, H * L)`` are known."""
+def read_scored(block: CrossAttentionBlock, scores: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`read_visible`, with tokens whose scores ``(B, T, H * L)`` are known."""
     dtype = product_dtype(scores)
-    read, tokens = _WeightedSum.apply(_softmax(scores, dim=1).to(dtype), tokens.to(dtype))
-    return _values(block, read), tokens
+    read, contents = _WeightedSum.apply(_softmax(scores, dim=1).to(dtype), contents.to(dtype))
+    return _values(block, read), contents
 
 
-def project_zeros(block: CrossAttentionBlock, zero_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values of the genes at level zero, for all cells; shapes ``(M, D)`` -> twice ``(H, M, d)``.
+def project_zeros(block: CrossAttentionBlock, zero_tokens: Tensor, zero_contents: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of the genes at level zero, for all cells; shapes ``(M, D)`` twice -> twice ``(H, M, d)``.
 
     Without their constants, as in the identities above: that of the keys drops out, that of the values is added last.
     """
-    projected = linear(zero_tokens, block.key_value.weight * block.norm_tokens.weight)  # (M, 2 * D)
-    key, value = (part.unflatten(1, (block.n_heads, -1)).transpose(0, 1) for part in projected.chunk(2, -1))
+    key, value = (
+        linear(part, weight).unflatten(1, (block.n_heads, -1)).transpose(0, 1)
+        for part, weight in zip((zero_tokens, zero_contents), block.key_value.weight.chunk(2), strict=True)
+    )
     return key, value
 
 
 def read_every_gene(
-    block: CrossAttentionBlock, latents: Tensor, zeros: tuple[Tensor, Tensor], genes: Tensor, tokens: Tensor
+    block: CrossAttentionBlock,
+    latents: Tensor,
+    zeros: tuple[Tensor, Tensor],
+    genes: Tensor,
+    tokens: Tensor,
+    contents: Tensor,
 ) -> Tensor:
     """What latents read when every gene is visible.
 
@@ -136,9 +137,9 @@ def read_every_gene(
         Latents, shape ``(B, L, D)``.
     zeros
         What :func:`project_zeros` returned for the block.
-    genes, tokens
-        The K genes of each cell that are read one by one, shape ``(B, K)``, all that are not zero among them, and their
-        normalised tokens, shape ``(B, K, D)``.
+    genes, tokens, contents
+        The K genes of each cell that are read one by one, shape ``(B, K)``, all that are not zero among them, their
+        normalised tokens and the contents of these, shape ``(B, K, D)``.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def read_every_gene(
     listed_weights = weights.gather(-1, columns).transpose(0, 1).flatten(1, 2).to(tokens.dtype)  # (B, H * L, K)
     zero_weights = weights.scatter(-1, columns, 0.0).to(value.dtype)
     from_zeros = (zero_weights.flatten(1, 2) @ value).unflatten(1, (n_cells, n_latents))  # (H, B, L, d)
-    return from_zeros.permute(1, 2, 0, 3).flatten(2) + _values(block, listed_weights @ tokens)
+    return from_zeros.permute(1, 2, 0, 3).flatten(2) + _values(block, listed_weights @ contents)
 
 
 def _queries(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
@@ -170,17 +171,17 @@ def _queries(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
 
 def _move_to_latents(block: CrossAttentionBlock, queries: Tensor) -> Tensor:
     """Apply the transposed key projection to queries; shapes ``(B, H, L, d)`` -> ``(B, H * L, D)``."""
-    weight = block.key_value.weight.chunk(2)[0] * block.norm_tokens.weight  # (D, D)
+    weight = block.key_value.weight.chunk(2)[0]  # (D, D)
     # Head by head for all cells: one product per head and cell would copy the weights for each cell.
     moved = queries.transpose(0, 1).flatten(1, 2) @ weight.unflatten(0, (block.n_heads, -1))  # (H, B * L, D)
     return moved.unflatten(1, (len(queries), -1)).transpose(0, 1).flatten(1, 2)
 
 
 def _values(block: CrossAttentionBlock, read: Tensor) -> Tensor:
-    """Apply the value projection to weighted sums of tokens; shapes ``(B, H * L, D)`` -> ``(B, L, D)``."""
+    """Apply the value projection to weighted sums of contents; shapes ``(B, H * L, D)`` -> ``(B, L, D)``."""
     weight, bias = block.key_value.weight.chunk(2)[1], block.key_value.bias.chunk(2)[1]
-    projection = (weight * block.norm_tokens.weight).unflatten(0, (block.n_heads, -1)).transpose(1, 2)  # (H, D, d)
-    constant = (weight @ block.norm_tokens.bias + bias).unflatten(0, (block.n_heads, 1, -1))  # (H, 1, d)
+    projection = weight.unflatten(0, (block.n_heads, -1)).transpose(1, 2)  # (H, D, d)
+    constant = bias.unflatten(0, (block.n_heads, 1, -1))  # (H, 1, d)
     by_head = read.unflatten(1, (block.n_heads, -1)).transpose(0, 1).flatten(1, 2)  # (H, B * L, D)
     values = by_head @ projection + constant  # (H, B * L, d)
     return values.unflatten(1, (len(read), -1)).permute(1, 2, 0, 3).flatten(2)
@@ -192,51 +193,52 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
 
 
 class _Read(torch.autograd.Function):
-    """Attention to tokens that are key and value at once, and that the next block reads after this one.
+    """Attention to tokens and their contents, which the next block reads after this one.
 
-    The tokens are handed on, so that backward meets their gradient from the blocks after and adds to it in the product
-    itself. Left to autograd, each block would allocate and fill a gradient of its own: as many passes over the largest
-    tensor there is.
+    Both are handed on, so that backward meets their gradients from the blocks after and adds to them in the products
+    themselves. Left to autograd, each block would allocate and fill gradients of its own: as many passes over the
+    largest tensors there are.
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, queries: Tensor, tokens: Tensor, contents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         weights = _softmax(torch.bmm(tokens, queries.transpose(1, 2)), dim=1)  # (B, T, Q)
-        read = torch.bmm(weights.transpose(1, 2), tokens)
-        ctx.save_for_backward(queries, tokens, weights, read)
-        return read, tokens.view_as(tokens)
+        read = torch.bmm(weights.transpose(1, 2), contents)
+        ctx.save_for_backward(queries, tokens, contents, weights, read)
+        return read, tokens.view_as(tokens), contents.view_as(contents)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, grad_tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_tokens: Tensor | None, grad_contents: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         if grad is None:
-            return None, grad_tokens
-        queries, tokens, weights, read = ctx.saved_tensors
-        grad_scores = torch.bmm(tokens, grad.transpose(1, 2))
+            return None, grad_tokens, grad_contents
+        queries, tokens, contents, weights, read = ctx.saved_tensors
+        grad_scores = torch.bmm(contents, grad.transpose(1, 2))
         grad_scores -= (grad * read).sum(dim=-1)[:, None]
         grad_scores *= weights
-        both = torch.cat([weights, grad_scores], dim=2)
         grad_queries = torch.bmm(grad_scores.transpose(1, 2), tokens)
-        return grad_queries, _add_product(grad_tokens, both, torch.cat([grad, queries], dim=1))
+        return grad_queries, _add_product(grad_tokens, grad_scores, queries), _add_product(grad_contents, weights, grad)
 
 
 class _WeightedSum(torch.autograd.Function):
-    """Sums of tokens under known weights; hands the tokens on as :class:`_Read` does."""
+    """Sums of contents under known weights; hands the contents on as :class:`_Read` does."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, weights: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(weights, tokens)
-        return torch.bmm(weights.transpose(1, 2), tokens), tokens.view_as(tokens)
+        ctx.save_for_backward(weights, contents)
+        return torch.bmm(weights.transpose(1, 2), contents), contents.view_as(contents)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, grad_tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor | None, grad_contents: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         if grad is None:
-            return None, grad_tokens
-        weights, tokens = ctx.saved_tensors
-        return torch.bmm(tokens, grad.transpose(1, 2)), _add_product(grad_tokens, weights, grad)
+            return None, grad_contents
+        weights, contents = ctx.saved_tensors
+        return torch.bmm(contents, grad.transpose(1, 2)), _add_product(grad_contents, weights, grad)
 
 
 def _add_product(total: Tensor | None, weights: Tensor, rows: Tensor) -> Tensor:
