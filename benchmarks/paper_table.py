@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
-NETWORK = {**MODEL, "embed_dim": 256, "n_heads": 8}
-"""As wide as the default, and shallower. Why width matters: docs/decisions/training-recipe.md."""
 FIRST_SEED = 100
 """Screens of smaller seeds are for choosing the recipe."""
 
@@ -190,7 +188,7 @@ def main() -> None:
         screen=arguments.screen,
         screen_arguments=screen_arguments(arguments),
         n_steps=100 if arguments.quick else arguments.steps,
-        network={**(MODEL if arguments.quick else NETWORK), **likelihood},
+        network={**MODEL, **likelihood},
         plan={"lr": 1e-3},
     )
     if arguments.screen == "perturb_multi":
