@@ -32,7 +32,7 @@ SYSTEMS = {"petri": "PETRI", "petri_permuted": "PETRI, permuted contexts", "mae"
 COLOURS = dict(zip(SYSTEMS.values(), ("C0", "C1", "0.4"), strict=True))
 LINES = {
     "shared_fraction": (0.0, 2 / 3, 1.0),
-    "n_steps": (300, 1000, 3000),
+    "n_steps": (300, 1000, 3000, 9000),
     "n_cells": (4000, 8000, 16000),
 }
 """What changes, and its values; the others stay at two thirds, 3,000 steps and 8,000 cells."""
