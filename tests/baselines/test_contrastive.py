@@ -266,6 +266,6 @@ def test_held_out_cells_find_their_gene_in_the_other_modality_unless_contexts_we
 ):
     learned = retrieval(_learn(model_class, make_strong_screen(), max_epochs, quiet))
     permuted = retrieval(_learn(model_class, make_strong_screen(is_permuted=True), max_epochs, quiet))
-    # Chance is 0.5; with 11 genes it varies by about 0.1.
-    assert learned > 0.7
-    assert permuted < 0.68
+    # Chance is 0.5; with 11 genes it varies by about 0.1: six permutations have 0.36 to 0.67 with GroupCLIP.
+    assert learned > 0.85
+    assert permuted < 0.75
