@@ -210,7 +210,7 @@ def main() -> None:
         folder = root / f"seed_{seed}"
         folder.mkdir(exist_ok=True)
         for name in names:
-            torch.set_num_threads(arguments.threads)  # PCA of scanpy leaves as many as there are cores
+            torch.set_num_threads(arguments.threads)  # numba in scanpy sets those of OpenMP
             run_system(name, settings, seed, pairs(arguments.checkpoint), folder)
         for name, path in pairs(arguments.embedding).items():
             run_given(name, path, settings, seed, folder)
