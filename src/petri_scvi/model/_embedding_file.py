@@ -14,7 +14,7 @@ from anndata import AnnData
 from anndata.io import write_elem
 from mudata import MuData
 
-from petri_scvi._checks import require
+from petri_scvi._checks import check_space, require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
     shape
         Shape of the array, which is float32.
     """
-    _check_space(path, 2 * int(np.prod(shape)) * np.dtype(np.float32).itemsize)
+    n_bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    check_space(path.parent, 2 * n_bytes, path.name, note=", half of it only until it is complete")
     unfinished = path.with_name(f"{path.name}.partial")
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         # A file of no bytes cannot be mapped.
@@ -84,16 +85,6 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
         except BaseException:
             _remove(unfinished)
             raise
-
-
-def _check_space(path: Path, n_bytes: int) -> None:
-    """Require room for the array and its copy: a process that writes to a map of a full disk dies without a word."""
-    free = shutil.disk_usage(path.parent).free
-    if n_bytes > free:
-        raise OSError(
-            f"{path.name} needs {n_bytes / 1e9:.1f} GB, half of it only until it is complete, and the disk of "
-            f"{path.parent} has {free / 1e9:.1f} GB left. Free some, or pass a path on another disk."
-        )
 
 
 def _write_hdf5(path: Path, tables: AnnData | MuData, key: str, filled: NDArray[Any]) -> None:

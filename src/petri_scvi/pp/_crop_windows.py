@@ -97,7 +97,10 @@ class Cutter:
     @property
     def starts(self) -> NDArray[np.int64]:
         """Row and column of the first pixel of each crop, shape ``(n, 2)``; negative if outside the image."""
-        return self.centres - np.array(self.size) // 2
+        return self._starts_of(self.centres)
+
+    def _starts_of(self, centres: NDArray[np.int64]) -> NDArray[np.int64]:
+        return centres - np.array(self.size) // 2
 
     @property
     def is_border(self) -> NDArray[np.bool_]:
@@ -118,7 +121,7 @@ class Cutter:
         """
         if crops is None:
             crops = np.empty((len(cells), *self.crop_shape), dtype=self.planes.dtype)
-        starts = self.centres[cells] - np.array(self.size) // 2  # of these cells only: there may be millions
+        starts = self._starts_of(self.centres[cells])  # of these cells only: there may be millions
         rows, columns = (self._span(starts[:, axis], axis) for axis in (0, 1))
         planes = self.planes.read(rows, columns)  # (C, h, w)
         labels = None if self.labels is None else self.labels.read(rows, columns)

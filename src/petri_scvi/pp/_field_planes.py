@@ -43,7 +43,7 @@ class TiffPlanes(Planes):
         super().__init__((int(shape[0]), int(shape[1]), int(shape[2])), np.dtype(dtype))
 
     def read(self, rows: Span, columns: Span) -> NDArray[Any]:
-        read = [read_tiff(path).squeeze() for path in self.paths]
+        read = [_read_tiff(path).squeeze() for path in self.paths]
         pixels = np.stack(read) if self.axis is None else np.moveaxis(read[0], self.axis, 0)
         return pixels[:, slice(*rows), slice(*columns)].astype(self.dtype, copy=False)
 
@@ -88,18 +88,18 @@ def open_image(image: Any, name: str) -> Planes:
 
 def _read_head(path: Path) -> tuple[tuple[int, ...], str]:
     """Shape without axes of length 1, and dtype, without reading pixels."""
-    with open_tiff(path) as file:
+    with _open_tiff(path) as file:
         series = file.series[0]
         return tuple(n for n in series.shape if n > 1), str(series.dtype)
 
 
-def read_tiff(path: Path) -> NDArray[Any]:
+def _read_tiff(path: Path) -> NDArray[Any]:
     """All pixels of a file."""
-    with open_tiff(path) as file:
+    with _open_tiff(path) as file:
         return np.asarray(file.asarray())
 
 
-def open_tiff(path: Path) -> Any:
+def _open_tiff(path: Path) -> Any:
     """A file of tifffile, or a message that names it."""
     tifffile = require("tifffile", "fields")
     if not path.exists():
@@ -130,7 +130,7 @@ def read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]
             f"fields[{name!r}]: the mask is a {type(mask).__name__}; expected a TIFF file or an array: "
             "numpy.asarray(mask)."
         )
-    labels = read_tiff(Path(mask)) if is_file else np.asarray(mask)
+    labels = _read_tiff(Path(mask)) if is_file else np.asarray(mask)
     if labels.shape != shape[1:]:
         raise ValueError(
             f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need "

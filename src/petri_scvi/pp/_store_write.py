@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mudata import MuData
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from petri_scvi._checks import check_space
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import STORE_KEY, UNS_KEY
 from petri_scvi.pp._mudata import build_mudata
@@ -82,7 +82,7 @@ def write_file(
     if unfinished.exists():
         check_same(unfinished, read_plan(unfinished), plan)
     else:
-        check_space(path, modalities)
+        check_room(path, modalities)
         _begin(unfinished, tables, modalities, blocks, plan)
     with h5py.File(unfinished, "r") as file:
         layouts = read_layouts(file)
@@ -175,15 +175,10 @@ def check_same(unfinished: Path, begun_plan: str, plan: str) -> None:
         )
 
 
-def check_space(path: Path, modalities: list[Modality], n_stores: int = 1) -> None:
+def check_room(path: Path, modalities: list[Modality], n_stores: int = 1) -> None:
     """Require room on the disk for a store, or for several beside each other."""
-    needed = n_stores * sum(array.n_bytes for modality in modalities for array in modality.arrays)
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OSError(
-            f"{path.name} needs {needed / 1e9:.1f} GB, and the disk of {path.parent} has {free / 1e9:.1f} GB left. "
-            "Free some, or pass a path on another disk."
-        )
+    n_bytes = n_stores * sum(array.n_bytes for modality in modalities for array in modality.arrays)
+    check_space(path.parent, n_bytes, path.name)
 
 
 def _begin(

@@ -17,8 +17,8 @@ from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 from petri_scvi.pp._store_file import BOOK, book_name, read_layouts
 from petri_scvi.pp._store_write import (
     N_COPIES,
+    check_room,
     check_same,
-    check_space,
     describe_damage,
     join_modalities,
     make_plan,
@@ -80,7 +80,7 @@ def write_zarr(
             check_same(between, read_plan(between), plan)
         else:
             if not between.with_name(f"{between.name}.partial").exists():
-                check_space(path, modalities, n_stores=2)
+                check_room(path, modalities, n_stores=2)
             write_file(between, tables, modalities, arguments, max_memory=max_memory, progress=progress)
         if not unfinished.exists():
             _begin(unfinished, between, tables, modalities, plan, max_memory // N_COPIES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
+
+from petri_scvi._checks import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -149,14 +150,8 @@ def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, ke
         path = slot.file(folder, key_added)
         if path.exists():
             raise FileExistsError(f"{path} exists. Delete it, or pass another folder or key_added.")
-    # A process that writes to a map of a full disk dies without a word.
-    needed = sum(int(np.prod(slot.shape)) * slot.result_dtype.itemsize for slot in slots)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"{key_added} needs {needed / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB left. Free "
-            "some, or pass a folder on another disk."
-        )
+    n_bytes = sum(int(np.prod(slot.shape)) * slot.result_dtype.itemsize for slot in slots)
+    check_space(Path(folder), n_bytes, key_added, place="folder")
 
 
 def find_slots(
