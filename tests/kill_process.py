@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def killed(call: Callable[[], object], after_seconds: float | None = None) -> bool:
     """Run a call in a process and kill it, from outside after some seconds, or by itself; whether it was killed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: a fork beside threads
+        # A fork beside threads: Python from 3.12 on warns, and JAX once it has run. The child uses none of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         child = os.fork()
     if not child:
         try:
