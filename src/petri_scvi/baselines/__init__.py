@@ -7,6 +7,7 @@ from petri_scvi.baselines._dinov2 import DINOv2
 from petri_scvi.baselines._group_clip import GroupCLIP
 from petri_scvi.baselines._image_features import ImageFeatures
 from petri_scvi.baselines._mae import MAE
+from petri_scvi.baselines._multivi import MULTIVI
 from petri_scvi.baselines._pca_expression import PCAExpression
 from petri_scvi.baselines._pca_pixels import PCAPixels
 from petri_scvi.baselines._scgpt import ScGPT
@@ -15,6 +16,7 @@ from petri_scvi.baselines._scvi import SCVI
 __all__ = [
     "CLIP",
     "MAE",
+    "MULTIVI",
     "SCVI",
     "CellCLIP",
     "CrossModalAutoencoder",

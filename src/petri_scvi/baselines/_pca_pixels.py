@@ -22,6 +22,45 @@ if TYPE_CHECKING:
 DEFAULT_COMPONENTS = 50
 
 
+class PixelComponents:
+    """Incremental PCA of the pixels of a reader's cells, each channel standardised over all of them.
+
+    Parameters
+    ----------
+    reader
+        Crops, rows of shape ``(C, H, W)``.
+    n_components
+        Principal components (D).
+    batch_size
+        Cells per update of the components.
+    seed
+        Seed of the order of the cells.
+    """
+
+    def __init__(self, reader: RowReader, n_components: int, batch_size: int, seed: int) -> None:
+        self._mean, self._std = channel_moments(reader, np.arange(len(reader)))
+        # Cells often lie sorted by perturbation; the first batches would then not be like the rest.
+        order = np.random.default_rng([seed, 0]).permutation(len(reader))
+        self.pca = IncrementalPCA(n_components=n_components)
+        for batch in gen_batches(len(order), batch_size, min_batch_size=n_components):
+            self.pca.partial_fit(self._pixels(reader, np.sort(order[batch])))
+
+    def transform(self, reader: RowReader, rows: NDArray[np.integer], batch_size: int) -> NDArray[np.float32]:
+        """Components of rows, read in batches; shape ``(len(rows), D)``."""
+        embedding = np.empty((len(rows), self.pca.n_components), dtype=np.float32)
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            embedding[start : start + batch_size] = self.pca.transform(self._pixels(reader, batch))
+        return embedding
+
+    def _pixels(self, reader: RowReader, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Normalised pixels, shape ``(len(rows), C * H * W)``."""
+        images = reader.read(rows).astype(np.float32)  # (n, C, H, W)
+        images -= self._mean[:, None, None].astype(np.float32)
+        images /= self._std[:, None, None].astype(np.float32)
+        return images.reshape(len(rows), -1)
+
+
 class PCAPixels(UnimodalModel):
     """PCA of pixels, each channel brought to zero mean and unit variance over all cells.
 
@@ -72,27 +111,12 @@ class PCAPixels(UnimodalModel):
     def train(self) -> None:
         """Find the principal components of all cells."""
         reader = self._require_modality(self._manager_of(None), self.modality_)
-        self._mean, self._std = channel_moments(reader, np.arange(len(reader)))
-        # Cells often lie sorted by perturbation; the first batches would then not be like the rest.
-        order = np.random.default_rng([self.seed, 0]).permutation(len(reader))
-        self.pca_ = IncrementalPCA(n_components=self.n_components)
+        self._components = PixelComponents(reader, self.n_components, self.fit_batch_size, self.seed)
+        self.pca_ = self._components.pca
         """The fitted scikit-learn object; its ``components_`` have shape ``(D, C * H * W)``."""
-        for batch in gen_batches(len(order), self.fit_batch_size, min_batch_size=self.n_components):
-            self.pca_.partial_fit(self._pixels(reader, np.sort(order[batch])))
         self.is_trained_ = True
-
-    def _pixels(self, reader: RowReader, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Normalised pixels, shape ``(len(rows), C * H * W)``."""
-        images = reader.read(rows).astype(np.float32)  # (n, C, H, W)
-        images -= self._mean[:, None, None].astype(np.float32)
-        images /= self._std[:, None, None].astype(np.float32)
-        return images.reshape(len(rows), -1)
 
     def _embed(
         self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
     ) -> NDArray[np.float32]:
-        embedding = np.empty((len(rows), self.n_components), dtype=np.float32)
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            embedding[start : start + batch_size] = self.pca_.transform(self._pixels(reader, batch))
-        return embedding
+        return self._components.transform(reader, rows, batch_size)
