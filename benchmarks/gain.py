@@ -42,7 +42,7 @@ LABELS = {
     "n_cells": "image cells per perturbation",
 }
 METRIC = "edge_auc"
-FUSED = ("mean_embedding", "concatenate")
+FUSED = dict(zip(SYSTEMS.values(), ("mean_embedding", "mean_embedding", "concatenate"), strict=True))
 """How modalities are joined, in one space and in two."""
 
 
@@ -91,7 +91,8 @@ def collect(folder: Path) -> pd.DataFrame:
 
 def draw(scores: pd.DataFrame, n_perturbations: int, path: Path) -> None:
     """One column per line of settings, one row per modality and for both."""
-    shown = scores[(scores["metric"] == METRIC) & scores["fusion"].isin(["none", *FUSED])]
+    is_shown = (scores["fusion"] == "none") | (scores["fusion"] == scores["system"].map(FUSED))
+    shown = scores[(scores["metric"] == METRIC) & is_shown]
     modalities = ["image", "rna", "image+rna"]
     canvas, axes = plt.subplots(3, len(LINES), figsize=(10, 8), sharex="col", sharey="row", layout="constrained")
     for column, line in enumerate(LINES):

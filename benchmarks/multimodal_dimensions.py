@@ -22,7 +22,7 @@ from scipy import sparse
 import petri_scvi
 from benchmarks._systems import Job, contrastive, petri, petri_permuted
 from petri_scvi import datasets, tl
-from petri_scvi._constants import CONTROL, IMAGE, RNA
+from petri_scvi._constants import CONTROL, IMAGE, IMAGES_KEY, RNA
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
@@ -40,15 +40,19 @@ SYSTEMS: dict[str, Callable[[Job], Iterator[Row]]] = {
 }
 PLANS: dict[str, dict[str, Any]] = {"CLIP": {"lr": 2e-3}}
 RECIPE: dict[str, Any] = {"lr": 2e-3, "loss_weights": {"rna": 3.0}}
+STRONG: dict[str, Any] = {"n_cells": 6000, "n_pathways": 4, "image_size": 16, "penetrance": 1.0}
+STRONG |= {"image_strength": 2.0, "rna_strength": 2.0, "shared_fraction": 1.0}
+"""The screen of ``tests/model/test_mechanism.py``: effects twice as strong, and all of them shared."""
 
 
-def embed(name: str, seed: int, n_steps: int, folder: Path) -> dict[str, NDArray[np.float32]]:
+def embed(name: str, mdata: MuData, seed: int, n_steps: int, folder: Path) -> dict[str, NDArray[np.float32]]:
     """Embedding of each modality, trained now or before."""
     path = folder / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}_{n_steps}.npz"
     if not path.exists():
         start = time.perf_counter()
         plan = PLANS.get(name, RECIPE)
-        job = Job(datasets.synthetic_screen(seed), seed, n_steps, MODEL, {}, finished=folder, plan_kwargs=plan)
+        network = MODEL if mdata["image"].obsm[IMAGES_KEY].shape[-1] > 16 else {**MODEL, "patch_size": 4}
+        job = Job(mdata, seed, n_steps, network, {}, finished=folder, plan_kwargs=plan)
         row = next(iter(SYSTEMS[name](job)))
         np.savez(path, **row.embeddings)
         print(f"{name}, seed {seed}, {n_steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
@@ -56,14 +60,11 @@ def embed(name: str, seed: int, n_steps: int, folder: Path) -> dict[str, NDArray
         return {modality: found[modality] for modality in found}
 
 
-def effects(mdata: MuData, modality: str, codes: sparse.csr_matrix, column: str) -> pd.DataFrame:
-    """Welch's t of each dimension, cells of a group against controls; groups x dimensions."""
-    obs = mdata[modality].obs
-    group = obs["perturbation"].astype(str)
-    if column == "pathway":
-        targets = mdata.uns["synthetic_screen"]["perturbations"]
-        pathway_of = dict(zip(targets["perturbation"], targets["pathway"], strict=True)) | {CONTROL: CONTROL}
-        group = group.map(pathway_of)
+def effects(mdata: MuData, modality: str, codes: sparse.csr_matrix) -> pd.DataFrame:
+    """Welch's t of each dimension, cells of a pathway against controls; pathways x dimensions."""
+    targets = mdata.uns["synthetic_screen"]["perturbations"]
+    pathway_of = dict(zip(targets["perturbation"], targets["pathway"], strict=True)) | {CONTROL: CONTROL}
+    group = mdata[modality].obs["perturbation"].astype(str).map(pathway_of)
     names, place = np.unique(group.to_numpy(dtype=str), return_inverse=True)
     indicator = sparse.csr_matrix((np.ones(len(place)), (place, np.arange(len(place)))))
     n = indicator.sum(axis=1).A1[:, None]
@@ -74,15 +75,6 @@ def effects(mdata: MuData, modality: str, codes: sparse.csr_matrix, column: str)
     return pd.DataFrame(np.delete(t, control, axis=0), index=np.delete(names, control))
 
 
-def agreement(t: dict[str, pd.DataFrame], rng: np.random.Generator) -> tuple[float, float]:
-    """Correlation over perturbations of a dimension's effects in the two modalities: mean over dimensions, and p."""
-    image, rna = (t[name].to_numpy() - t[name].to_numpy().mean(axis=0) for name in (IMAGE, RNA))
-    length = np.linalg.norm(image, axis=0) * np.linalg.norm(rna, axis=0) + 1e-12
-    found = float(((image * rna).sum(axis=0) / length).mean())
-    null = [((image * rna[rng.permutation(len(rna))]).sum(axis=0) / length).mean() for _ in range(999)]
-    return found, (1 + int(np.sum(np.array(null) >= found))) / 1000
-
-
 def by_visibility(
     mdata: MuData, codes: dict[str, sparse.csr_matrix], kinds: dict[str, NDArray[np.bool_]]
 ) -> pd.DataFrame:
@@ -90,7 +82,7 @@ def by_visibility(
     programs = mdata.uns["synthetic_screen"]["programs"]
     rows = []
     for modality, part in codes.items():
-        t = effects(mdata, modality, part, "pathway").loc[programs["pathway"]].to_numpy()
+        t = effects(mdata, modality, part).loc[programs["pathway"]].to_numpy()
         for kind, is_kind in kinds.items():
             row: dict[str, Any] = {"kind": kind, "dimensions": int(is_kind.sum()), "cells": modality}
             for visibility in ("shared", "image-only", "rna-only"):
@@ -124,11 +116,8 @@ def report(mdata: MuData, name: str, embeddings: dict[str, NDArray[np.float32]],
         kinds |= {"image": within[IMAGE] & ~within[RNA], "rna": within[RNA] & ~within[IMAGE]}
         codes = {modality: mdata.obsm["X_sae"][rows_of[modality]] for modality in rows_of}
         print(by_visibility(mdata, codes, kinds).to_string(index=False, float_format="{:.1f}".format))
-        if is_multimodal.any():
-            some = {modality: part.tocsc()[:, is_multimodal].tocsr() for modality, part in codes.items()}
-            t = {modality: effects(mdata, modality, part, "perturbation") for modality, part in some.items()}
-            mean, p_value = agreement(t, np.random.default_rng(0))
-            print(f"effects of perturbations in the two modalities: mean correlation {mean:.3f}, p {p_value:.3f}")
+        tl.dimension_agreement(mdata, {name: "X_sae"})
+        print(mdata.uns["petri_scvi"]["dimension_agreement"]["summary"].to_string(index=False), flush=True)
         tl.dimension_wells(mdata, progress=False, max_cells=4000)
         print(mdata.uns["petri_scvi"]["dimension_wells_well"]["summary"].to_string(index=False), flush=True)
 
@@ -140,14 +129,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("multimodal_dimensions"), help="folder of embeddings")
     parser.add_argument("--epochs", type=float, default=15, help="of the sparse autoencoder")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--strong", action="store_true", help="a small screen with strong effects, all of them shared")
+    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=[*SYSTEMS], help="compare these systems")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    folder = arguments.out / ("strong" if arguments.strong else "usual")
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
     for seed in arguments.seeds:
-        mdata = datasets.synthetic_screen(seed)
-        for name in SYSTEMS:
-            report(mdata, name, embed(name, seed, arguments.steps, arguments.out), arguments.epochs)
+        for name in arguments.only:
+            mdata = datasets.synthetic_screen(seed, **(STRONG if arguments.strong else {}))
+            report(mdata, name, embed(name, mdata, seed, arguments.steps, folder), arguments.epochs)
 
 
 if __name__ == "__main__":

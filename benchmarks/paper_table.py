@@ -31,7 +31,11 @@ from petri_scvi.demo import MODEL
 if TYPE_CHECKING:
     from mudata import MuData
 
+    from petri_scvi.tl._late_fusion import Fusion
+
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
+FUSIONS: tuple[Fusion, ...] = ("mean_embedding", "concatenate", "mean_cosine", "max_cosine")
+"""The first, the paper's, needs a space that modalities share."""
 FIRST_SEED = 100
 """Screens of smaller seeds are for choosing the recipe."""
 
@@ -64,7 +68,9 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
     else:
         for name, embedding in row.embeddings.items():
             mdata[name].obsm[key] = embedding
-    found = tl.score_screen(mdata, [key], edges=edges, n_bootstrap=0, progress=False)
+    # However modalities are joined in one row, they are joined in all: which way is best differs between systems.
+    fusions = FUSIONS if row.is_shared else FUSIONS[1:]
+    found = tl.score_screen(mdata, [key], edges=edges, fusions=fusions, n_bootstrap=0, progress=False)
     tl.probe(mdata, key, obs_key="well", max_cells=3000)
     folds = mdata.uns["petri_scvi"]["probe_well_linear"]["table"]
     wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()

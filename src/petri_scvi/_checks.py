@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mudata import MuData
 
+from petri_scvi._constants import IMAGE, RNA
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -223,3 +225,12 @@ def check_integers(chunks: Iterable[NDArray[Any]], where: str) -> None:
                 "PETRI.setup_mudata(mdata, rna_layer='counts'), or pass expression_likelihood='normal' for "
                 "log-normalised values."
             )
+
+
+def choose_modality_pair(found: list[str], wanted: Sequence[str] | None) -> tuple[str, str]:
+    """Two of the modalities: the wanted ones, or images and RNA, or the first two."""
+    if wanted is None:
+        wanted = [IMAGE, RNA] if {IMAGE, RNA} <= set(found) else found[:2]
+    if len(wanted) != 2 or not set(wanted) <= set(found):
+        raise ValueError(f"modalities={list(wanted)!r} are not accepted; pass two of {found}")
+    return str(wanted[0]), str(wanted[1])

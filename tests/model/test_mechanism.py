@@ -183,3 +183,20 @@ def test_images_predict_what_contexts_do_to_expression(model, permuted_model):
     assert found.mean() > 0.35
     # Genes move together over the 15 contexts: permutations 0, 1 and 2 have 0.12, -0.13 and -0.05 by chance.
     assert abs(permuted.mean()) < 0.5 * found.mean()
+
+
+def test_dimensions_that_modalities_share_mean_the_same_in_each(model, permuted_model):
+    mdata = model.adata.copy()
+    for key, one in (("X_petri", model), ("X_permuted", permuted_model)):
+        mdata.obsm[key] = one.get_latent_representation(model.adata)
+        tl.center_scale(mdata, key, key_added=f"{key}_scaled")
+        tl.fit_sae(mdata, f"{key}_scaled", key_added=f"{key}_sae", max_epochs=10, progress=False)
+    tl.dimension_agreement(mdata, {"PETRI": "X_petri_sae", "permuted": "X_permuted_sae"})
+    summary = mdata.uns["petri_scvi"]["dimension_agreement"]["summary"].set_index("model")
+    # That cells of both modalities activate a dimension tells nothing: 17 and 15 do.
+    assert (summary["n_multimodal"] >= 5).all()
+    assert summary.loc["PETRI", "p_value"] < 0.01
+    assert summary.loc["PETRI", "mean_correlation"] > 0.2
+    assert summary.loc["permuted", "p_value"] > 0.01
+    assert summary.loc["permuted", "mean_correlation"] < 0.15
+    assert summary.loc["PETRI", "n_agreeing"] > summary.loc["permuted", "n_agreeing"]

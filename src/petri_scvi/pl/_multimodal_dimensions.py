@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from petri_scvi._constants import IMAGE, RNA
+from petri_scvi._checks import choose_modality_pair
 
 from ._axes import is_rasterized, open_axes, outer_legend
 from ._colours import BACKGROUND, PALETTE, REFERENCE
@@ -63,7 +63,7 @@ def multimodal_dimensions(
     model = models[0] if model is None else model
     if model not in models:
         raise ValueError(f"model={model!r} was not compared; pass one of {models}")
-    across, up = _choose_modalities([c.removeprefix(PREFIX) for c in table if c.startswith(PREFIX)], modalities)
+    across, up = choose_modality_pair([c.removeprefix(PREFIX) for c in table if c.startswith(PREFIX)], modalities)
     table = table[table["model"] == model]
     x, y = (table[PREFIX + name].to_numpy(dtype=np.float64) for name in (across, up))
     is_multimodal = table["is_multimodal"].to_numpy(dtype=bool)
@@ -83,14 +83,6 @@ def multimodal_dimensions(
         ax.set(xlabel=f"Active in share of cells, {across}", ylabel=f"Active in share of cells, {up}", title=model)
         outer_legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, handletextpad=0.2)
     return ax
-
-
-def _choose_modalities(found: list[str], wanted: Sequence[str] | None) -> tuple[str, str]:
-    if wanted is None:
-        wanted = [IMAGE, RNA] if {IMAGE, RNA} <= set(found) else found[:2]
-    if len(wanted) != 2 or not set(wanted) <= set(found):
-        raise ValueError(f"modalities={list(wanted)!r} are not accepted; pass two of {found}")
-    return str(wanted[0]), str(wanted[1])
 
 
 def _scale_by_root(ax: Axes) -> None:

@@ -4,6 +4,7 @@ from petri_scvi.tl._activity_and_examples import dimension_activity
 from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
 from petri_scvi.tl._describe_dimensions import describe_dimensions
+from petri_scvi.tl._dimension_agreement import dimension_agreement
 from petri_scvi.tl._dimension_gene_sets import dimension_gene_sets
 from petri_scvi.tl._dimension_genes import dimension_genes
 from petri_scvi.tl._dimension_image_features import dimension_image_features
@@ -33,6 +34,7 @@ __all__ = [
     "center_scale",
     "describe_dimensions",
     "dimension_activity",
+    "dimension_agreement",
     "dimension_gene_sets",
     "dimension_genes",
     "dimension_image_features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from ._embedding import Slot
+
+
+def named_slots(keys: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Model to the slot of its activations."""
+    if isinstance(keys, Mapping):
+        slot_of = dict(keys)
+    else:
+        slot_of = {key: key for key in ([keys] if isinstance(keys, str) else keys)}
+    if not slot_of:
+        raise ValueError("keys is empty; name the slots that petri_scvi.tl.fit_sae wrote, for example 'X_sae'")
+    return slot_of
 
 
 def find_codes(

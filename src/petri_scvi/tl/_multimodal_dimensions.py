@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import pandas as pd
 
 from petri_scvi._constants import SAE_KEY
 
-from ._dimension_activity import activity, find_codes, is_within
+from ._dimension_activity import activity, find_codes, is_within, named_slots
 from ._results import write_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -67,10 +66,10 @@ def multimodal_dimensions(
     Notes
     -----
     That a dimension is multimodal says that both modalities lie along its direction, not that they mean the same by it:
-    two clouds in one place share all dimensions. Compare with a model whose contexts were permuted, and look at
-    ``n_expected``.
+    two clouds in one place share all dimensions. Compare with a model whose contexts were permuted, look at
+    ``n_expected``, and ask :func:`petri_scvi.tl.dimension_agreement`.
     """
-    slot_of = _named(keys)
+    slot_of = named_slots(keys)
     tables, rows = [], []
     for model, key in slot_of.items():
         shares, _ = activity(find_codes(data, key, modality_key=modality_key))
@@ -90,14 +89,3 @@ def multimodal_dimensions(
     parameters: dict[str, Any] = {"models": list(slot_of), "keys": list(slot_of.values())}
     parameters |= {"min_activity": min_activity, "max_activity": max_activity, "modality_key": modality_key}
     write_result(data, RESULT, result, parameters)
-
-
-def _named(keys: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Model to slot."""
-    if isinstance(keys, Mapping):
-        slot_of = dict(keys)
-    else:
-        slot_of = {key: key for key in ([keys] if isinstance(keys, str) else keys)}
-    if not slot_of:
-        raise ValueError("keys is empty; name the slots that petri_scvi.tl.fit_sae wrote, for example 'X_sae'")
-    return slot_of
