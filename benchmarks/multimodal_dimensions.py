@@ -22,7 +22,7 @@ from scipy import sparse
 import petri_scvi
 from benchmarks._systems import Job, contrastive, petri, petri_permuted
 from petri_scvi import datasets, tl
-from petri_scvi._constants import CONTROL, IMAGE, IMAGES_KEY, RNA
+from petri_scvi._constants import CONTROL, IMAGE, RNA
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
@@ -42,16 +42,19 @@ PLANS: dict[str, dict[str, Any]] = {"CLIP": {"lr": 2e-3}}
 RECIPE: dict[str, Any] = {"lr": 2e-3, "loss_weights": {"rna": 3.0}}
 STRONG: dict[str, Any] = {"n_cells": 6000, "n_pathways": 4, "image_size": 16, "penetrance": 1.0}
 STRONG |= {"image_strength": 2.0, "rna_strength": 2.0, "shared_fraction": 1.0}
-"""The screen of ``tests/model/test_mechanism.py``: effects twice as strong, and all of them shared."""
+STRONG_MODEL: dict[str, Any] = {**MODEL, "embed_dim": 32, "patch_size": 4, "image_encoder_depth": 2}
+STRONG_MODEL |= {"image_decoder_dim": 32, "expression_decoder_dim": 64}
+"""Screen and network of ``tests/model/test_mechanism.py``: effects twice as strong, and all of them shared."""
 
 
-def embed(name: str, mdata: MuData, seed: int, n_steps: int, folder: Path) -> dict[str, NDArray[np.float32]]:
+def embed(
+    name: str, mdata: MuData, network: dict[str, Any], seed: int, n_steps: int, folder: Path
+) -> dict[str, NDArray[np.float32]]:
     """Embedding of each modality, trained now or before."""
     path = folder / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}_{n_steps}.npz"
     if not path.exists():
         start = time.perf_counter()
         plan = PLANS.get(name, RECIPE)
-        network = MODEL if mdata["image"].obsm[IMAGES_KEY].shape[-1] > 16 else {**MODEL, "patch_size": 4}
         job = Job(mdata, seed, n_steps, network, {}, finished=folder, plan_kwargs=plan)
         row = next(iter(SYSTEMS[name](job)))
         np.savez(path, **row.embeddings)
@@ -134,12 +137,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = arguments.out / ("strong" if arguments.strong else "usual")
+    arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, MODEL)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
     for seed in arguments.seeds:
         for name in arguments.only:
-            mdata = datasets.synthetic_screen(seed, **(STRONG if arguments.strong else {}))
-            report(mdata, name, embed(name, mdata, seed, arguments.steps, folder), arguments.epochs)
+            mdata = datasets.synthetic_screen(seed, **arguments_of_screen)
+            embeddings = embed(name, mdata, network, seed, arguments.steps, folder)
+            report(mdata, name, embeddings, arguments.epochs)
 
 
 if __name__ == "__main__":
