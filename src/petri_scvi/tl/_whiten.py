@@ -156,9 +156,15 @@ def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform)
     if n <= n_dims:
         is_flat[n - 1 :] = True
     if is_flat.any():
+        equal = (
+            ". With no more cells than dimensions, whitened cells are all equally far apart and nothing is left to be "
+            "found: bring the embedding to far fewer dimensions first, for example by PCA"
+            if n <= n_dims
+            else ""
+        )
         warn(
             f"{int(is_flat.sum())} of {n_dims} components of obsm[{slot.key!r}] have no variance ({n} cells); they "
-            "become 0"
+            f"become 0{equal}"
         )
     weights = components.T / np.sqrt(np.where(is_flat, np.inf, variance))
     return Whitener(mean, weights, variance, n, int(is_flat.sum()))
