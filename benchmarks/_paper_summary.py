@@ -95,8 +95,10 @@ def draw(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> None:
         axis.errorbar(means[metric], range(len(labels)), xerr=spreads[metric], fmt="none", ecolor="0.6", linewidth=1)
         axis.scatter(means[metric], range(len(labels)), color=colours, s=16, zorder=2)
         axis.set_xlabel(COLUMNS[metric])
-        axis.set_xlim(-0.03, 1.03)
-        axis.set_xticks([0, 0.5, 1])
+        # Areas under a curve have 0.5 by chance; one below that is shown, too.
+        low = 0.5 if metric.endswith("auc") and means[metric].min() >= 0.5 else 0.0
+        axis.set_xlim(low - 0.03 * (1 - low), 1 + 0.03 * (1 - low))
+        axis.set_xticks([low, (1 + low) / 2, 1])
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
     np.atleast_1d(axes)[0].set_yticks(range(len(labels)), labels, fontsize=7)
