@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
 
-    from petri_scvi.dataloaders import RowReader
-
 GENES, BINS = "genes", "bins"
 """The two tables that scvi-tools is given: counts, and in place of chromatin what images show."""
 FIT_BATCH_SIZE = 1024
@@ -116,10 +114,10 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         manager = self._manager_of(None)
         reader = self._require_modality(manager, self._images)
         self._components = PixelComponents(reader, self.n_components, FIT_BATCH_SIZE, self.seed)
-        found = self._components.transform(reader, np.arange(len(reader)), FIT_BATCH_SIZE)
+        found = self._project(manager)
         inner = np.arange(1, self.n_bins) / self.n_bins
         self._edges = np.quantile(found, inner, axis=0).astype(np.float32)  # (n_bins - 1, n_components)
-        tables = self._tables(manager)
+        tables = self._tables(manager, found)
         ScviModel.setup_mudata(
             tables, batch_key="modality", modalities={"rna_layer": GENES, "atac_layer": BINS, "batch_key": GENES}
         )
@@ -173,7 +171,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
             check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
         # All cells of new data, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
-        tables = self.scvi_.adata if self._is_own(manager) else self._tables(manager)
+        tables = self.scvi_.adata if self._is_own(manager) else self._tables(manager, self._project(manager))
         first_row = dict(zip(*np.unique(tables[GENES].obs["modality"].astype(str), return_index=True), strict=True))
 
         def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], torch.Tensor]]:
@@ -197,7 +195,14 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         """Not available: see :meth:`save`."""
         raise NotImplementedError("MULTIVI cannot be loaded, since it cannot be saved; train it anew.")
 
-    def _tables(self, manager: AnnDataManager) -> MuData:
+    def _project(self, manager: AnnDataManager) -> NDArray[np.float32]:
+        """Components of all images, shape ``(n_cells, n_components)``."""
+        reader = self._readers(manager).get(self._images)
+        if reader is None:
+            return np.empty((0, self.n_components), dtype=np.float32)
+        return self._components.transform(reader, np.arange(len(reader)), FIT_BATCH_SIZE)
+
+    def _tables(self, manager: AnnDataManager, components: NDArray[np.float32]) -> MuData:
         """Genes and bins of all cells, those of each modality in a row, with zeros for what was not measured."""
         readers = self._readers(manager)
         n_genes = self._modality_states()[self._rna][1]["n_vars"]
@@ -206,7 +211,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
             n_cells = len(reader)
             is_image = name == self._images
             genes.append(_no_counts(n_cells, n_genes) if is_image else read_sparse(reader, np.arange(n_cells)))
-            bins.append(self._bins(reader) if is_image else _no_counts(n_cells, self.n_components * self.n_bins))
+            bins.append(self._bins(components) if is_image else _no_counts(n_cells, self.n_components * self.n_bins))
             of_modality += [name] * n_cells
         cells = [str(i) for i in range(len(of_modality))]
         found = {}
@@ -220,9 +225,8 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         tables.obs["_indices"] = np.arange(tables.n_obs)  # scvi-tools adds it to what it trains on, and asks all for it
         return tables
 
-    def _bins(self, reader: RowReader) -> sparse.csr_matrix:
+    def _bins(self, components: NDArray[np.float32]) -> sparse.csr_matrix:
         """A one in the bin of each component, shape ``(n_cells, n_components * n_bins)``."""
-        components = self._components.transform(reader, np.arange(len(reader)), FIT_BATCH_SIZE)
         columns = np.empty(components.shape, dtype=np.int32)
         for i in range(self.n_components):
             columns[:, i] = i * self.n_bins + np.searchsorted(self._edges[:, i], components[:, i], side="right")
