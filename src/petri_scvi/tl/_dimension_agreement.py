@@ -12,6 +12,7 @@ from petri_scvi._checks import check_sizes, choose_modality_pair
 from petri_scvi._constants import SAE_KEY
 
 from ._dimension_activity import activity, find_codes, is_within, named_slots
+from ._dimensions import group_sums
 from ._embedding import CHUNK_ROWS, take_rows
 from ._results import adjust, check_alpha, null_p_values, write_result
 
@@ -126,32 +127,28 @@ def _mean_activations(
     slots: Sequence[Slot], dimensions: NDArray[np.intp], obs_key: str, pair: tuple[str, str], min_cells: int
 ) -> tuple[list[str], list[NDArray[np.float64]]]:
     """Perturbations with enough cells in both modalities; and per modality their means, perturbations x dimensions."""
-    sums: dict[str, pd.DataFrame] = {}
-    counts: dict[str, pd.Series] = {}
-    for slot in slots:
-        cells = slot.cells
+    labels = [slot.cells[obs_key].map(str, na_action="ignore") for slot in slots]
+    every = sorted({name for of_slot in labels for name in of_slot.dropna()})
+    sums = {name: np.zeros((len(every), len(dimensions))) for name in pair}
+    n_cells = {name: np.zeros(len(every), dtype=np.intp) for name in pair}
+    for slot, of_slot in zip(slots, labels, strict=True):
+        group_of = pd.Categorical(of_slot, categories=every).codes.astype(np.intp)
+        modality = slot.cells["modality"].to_numpy()
         for start in range(0, slot.shape[0], CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
             codes = sparse.csr_matrix(take_rows(slot.array, rows))[:, dimensions]
-            labels, modality = cells[obs_key].to_numpy()[rows], cells["modality"].to_numpy()[rows]
             for name in pair:
-                is_here = (modality == name) & pd.notna(labels)
-                if not is_here.any():
-                    continue
-                groups, group_of = np.unique(labels[is_here].astype(str), return_inverse=True)
-                indicator = sparse.csr_matrix((np.ones(len(group_of)), (group_of, np.arange(len(group_of)))))
-                found = pd.DataFrame((indicator @ codes[is_here]).toarray(), index=groups)
-                sums[name] = found if name not in sums else sums[name].add(found, fill_value=0)
-                n_cells = pd.Series(np.bincount(group_of), index=groups)
-                counts[name] = n_cells if name not in counts else counts[name].add(n_cells, fill_value=0)
-    enough = [set(of_modality.index[of_modality >= min_cells]) for of_modality in counts.values()]
-    names = sorted(set.intersection(*enough)) if len(enough) == 2 else []
+                here = np.where(modality[rows] == name, group_of[rows], -1)
+                sums[name] += group_sums(codes, here, len(every))
+                n_cells[name] += np.bincount(here[here >= 0], minlength=len(every))
+    is_enough = np.all([n_cells[name] >= min_cells for name in pair], axis=0)
+    names = [name for name, enough in zip(every, is_enough, strict=True) if enough]
     if len(names) < MIN_CONTEXTS:
         raise ValueError(
             f"{len(names)} values of {obs_key!r} have min_cells={min_cells} cells in both {pair[0]!r} and {pair[1]!r}; "
             f"at least {MIN_CONTEXTS} are needed. Pass the column of the perturbation as obs_key, or fewer min_cells"
         )
-    return names, [sums[name].loc[names].to_numpy() / counts[name].loc[names].to_numpy()[:, None] for name in pair]
+    return names, [sums[name][is_enough] / n_cells[name][is_enough, None] for name in pair]
 
 
 def _unit_columns(means: NDArray[np.float64]) -> NDArray[np.float64]:

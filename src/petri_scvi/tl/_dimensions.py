@@ -53,11 +53,7 @@ class Activations:
 
     def sums(self, codes: NDArray[np.intp], n_groups: int) -> NDArray[np.float64]:
         """Sum of the activations of each group of cells, shape ``(n_groups, D)``; -1 is no group."""
-        is_used = np.flatnonzero(codes >= 0)
-        ones = np.ones(len(is_used), dtype=np.float32)
-        indicator = sparse.csr_matrix((ones, (codes[is_used], is_used)), shape=(n_groups, len(codes)))
-        found = indicator @ self.matrix
-        return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float64)
+        return group_sums(self.matrix, codes, n_groups)
 
     def blocks(
         self, dimensions: NDArray[np.intp], rows: NDArray[np.intp] | slice = slice(None)
@@ -72,6 +68,15 @@ class Activations:
         """As many dimensions at a time as make a dense block of at most ``CHUNK_VALUES``."""
         step = max(1, CHUNK_VALUES // max(1, len(self.rows)))
         return [dimensions[start : start + step] for start in range(0, len(dimensions), step)]
+
+
+def group_sums(matrix: Any, codes: NDArray[np.intp], n_groups: int) -> NDArray[np.float64]:
+    """Sum of the rows of each group, shape ``(n_groups, D)``; -1 is no group."""
+    is_used = np.flatnonzero(codes >= 0)
+    ones = np.ones(len(is_used), dtype=np.float32)
+    indicator = sparse.csr_matrix((ones, (codes[is_used], is_used)), shape=(n_groups, len(codes)))
+    found = indicator @ matrix
+    return np.asarray(found.toarray() if sparse.issparse(found) else found, dtype=np.float64)
 
 
 def find_activations(data: AnnData | MuData, key: str, modality: str | None = None) -> list[Activations]:
