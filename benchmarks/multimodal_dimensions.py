@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.multimodal_dimensions --out FOLDER`` trains PETRI, PETRI on permuted contexts and CLIP on a
 synthetic screen with the recipe of the demo, fits sparse autoencoders, and compares the dimensions with the recorded
-truth. What was trained is kept in the folder; a second run goes on from there.
+truth. What was trained is kept in the folder; a second run goes on from there. ``--trained FOLDER/synthetic`` takes the
+embeddings that ``benchmarks.paper_table --out FOLDER`` left instead.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ SYSTEMS: dict[str, Callable[[Job], Iterator[Row]]] = {
     "PETRI, permuted contexts": petri_permuted,
     "CLIP": lambda job: contrastive(job, "CLIP", 64, 1),
 }
+FILES = {"PETRI": "petri", "PETRI, permuted contexts": "petri_permuted", "CLIP": "clip"}
+"""Where :mod:`benchmarks.paper_table` leaves the embeddings of each."""
 PLANS: dict[str, dict[str, Any]] = {"CLIP": {"lr": 2e-3}}
 RECIPE: dict[str, Any] = {"lr": 2e-3, "loss_weights": {"rna": 3.0}}
 STRONG: dict[str, Any] = {"n_cells": 6000, "n_pathways": 4, "image_size": 16, "penetrance": 1.0}
@@ -53,6 +56,7 @@ def embed(
     """Embedding of each modality, trained now or before."""
     path = folder / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}_{n_steps}.npz"
     if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         plan = PLANS.get(name, RECIPE)
         job = Job(mdata, seed, n_steps, network, {}, finished=folder, plan_kwargs=plan)
@@ -61,6 +65,12 @@ def embed(
         print(f"{name}, seed {seed}, {n_steps} steps: {time.perf_counter() - start:.0f} s", flush=True)
     with np.load(path) as found:
         return {modality: found[modality] for modality in found}
+
+
+def trained_before(name: str, seed: int, folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Embedding of each modality, by the comparison of the paper."""
+    with np.load(folder / f"seed_{seed}" / f"{FILES[name]}.npz") as found:
+        return {modality: found[f"0 {modality}"] for modality in (IMAGE, RNA)}
 
 
 def effects(mdata: MuData, modality: str, codes: sparse.csr_matrix) -> pd.DataFrame:
@@ -95,7 +105,13 @@ def by_visibility(
     return pd.DataFrame(rows)
 
 
-def report(mdata: MuData, name: str, embeddings: dict[str, NDArray[np.float32]], max_epochs: float) -> None:
+def report(
+    mdata: MuData,
+    name: str,
+    embeddings: dict[str, NDArray[np.float32]],
+    max_epochs: float,
+    n_dimensions: int | None = None,
+) -> None:
     """Fit and describe one system, on the embedding as it is and after centering and scaling."""
     rows_of = {modality: np.asarray(mdata.obsmap[modality]).ravel() > 0 for modality in embeddings}
     joined = np.empty((mdata.n_obs, embeddings[IMAGE].shape[1]), dtype=np.float32)
@@ -107,7 +123,7 @@ def report(mdata: MuData, name: str, embeddings: dict[str, NDArray[np.float32]],
     mdata.obsm["X_raw"] = joined
     tl.center_scale(mdata, "X_raw", key_added="X_scaled")
     for key in ("X_raw", "X_scaled"):
-        tl.fit_sae(mdata, key, max_epochs=max_epochs, progress=False)
+        tl.fit_sae(mdata, key, n_dimensions=n_dimensions, max_epochs=max_epochs, progress=False)
         tl.multimodal_dimensions(mdata, {name: "X_sae"})
         result = mdata.uns["petri_scvi"]["multimodal_dimensions"]
         fit = mdata.uns["petri_scvi"]["sae"]
@@ -115,12 +131,14 @@ def report(mdata: MuData, name: str, embeddings: dict[str, NDArray[np.float32]],
         is_multimodal = result["table"]["is_multimodal"].to_numpy()
         shares = {modality: result["table"][f"activity_{modality}"].to_numpy() for modality in (IMAGE, RNA)}
         within = {modality: (share >= 0.1) & (share <= 0.9) for modality, share in shares.items()}
-        kinds = {"multimodal": is_multimodal}
+        tl.dimension_agreement(mdata, {name: "X_sae"})
+        agreement = mdata.uns["petri_scvi"]["dimension_agreement"]
+        kinds = {"multimodal": is_multimodal, "agreeing": np.zeros_like(is_multimodal)}
+        kinds["agreeing"][agreement["table"].loc[agreement["table"]["agrees"], "dimension"]] = True
         kinds |= {"image": within[IMAGE] & ~within[RNA], "rna": within[RNA] & ~within[IMAGE]}
         codes = {modality: mdata.obsm["X_sae"][rows_of[modality]] for modality in rows_of}
         print(by_visibility(mdata, codes, kinds).to_string(index=False, float_format="{:.1f}".format))
-        tl.dimension_agreement(mdata, {name: "X_sae"})
-        print(mdata.uns["petri_scvi"]["dimension_agreement"]["summary"].to_string(index=False), flush=True)
+        print(agreement["summary"].to_string(index=False), flush=True)
         tl.dimension_wells(mdata, progress=False, max_cells=4000)
         print(mdata.uns["petri_scvi"]["dimension_wells_well"]["summary"].to_string(index=False), flush=True)
 
@@ -131,20 +149,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the screen and of training")
     parser.add_argument("--out", type=Path, default=Path("multimodal_dimensions"), help="folder of embeddings")
     parser.add_argument("--epochs", type=float, default=15, help="of the sparse autoencoder")
+    parser.add_argument(
+        "--dimensions", type=int, help="of the sparse autoencoder; one of 31 is active, as in the paper"
+    )
+    parser.add_argument(
+        "--trained", type=Path, help="folder of embeddings of benchmarks.paper_table; nothing is trained"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--strong", action="store_true", help="a small screen with strong effects, all of them shared")
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=[*SYSTEMS], help="compare these systems")
     arguments = parser.parse_args()
+    if arguments.strong and arguments.trained:
+        parser.error("--trained has the usual screens; leave --strong out")
     torch.set_num_threads(arguments.threads)
     folder = arguments.out / ("strong" if arguments.strong else "usual")
     arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, MODEL)
-    folder.mkdir(parents=True, exist_ok=True)
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
     for seed in arguments.seeds:
         for name in arguments.only:
             mdata = datasets.synthetic_screen(seed, **arguments_of_screen)
-            embeddings = embed(name, mdata, network, seed, arguments.steps, folder)
-            report(mdata, name, embeddings, arguments.epochs)
+            if arguments.trained:
+                embeddings = trained_before(name, seed, arguments.trained)
+            else:
+                embeddings = embed(name, mdata, network, seed, arguments.steps, folder)
+            report(mdata, name, embeddings, arguments.epochs, arguments.dimensions)
 
 
 if __name__ == "__main__":
