@@ -11,7 +11,7 @@ import pytest
 from mudata import MuData
 from scipy import sparse
 
-from petri_scvi import tl
+from petri_scvi import pl, tl
 from petri_scvi.tl import _dimensions
 
 if TYPE_CHECKING:
@@ -50,6 +50,26 @@ def test_each_dimension_has_its_activity_and_its_findings(described: MuData) -> 
         assert table.loc[dimension, "n_genes"] > 3
     assert (table.loc[SILENT, ["image_features", "gene_sets", "genes"]] == "").all()
     assert table.loc[SILENT, "n_image_features"] == 0
+
+
+def test_the_range_is_the_callers_and_dense_embeddings_have_none(described: MuData) -> None:
+    tl.multimodal_dimensions(described, min_activity=0.35, max_activity=0.8)
+    expected = described.uns["petri_scvi"]["multimodal_dimensions"]["table"]["is_multimodal"]
+    table = tl.describe_dimensions(described, min_activity=0.35, max_activity=0.8)
+    assert list(table["is_multimodal"]) == list(expected)
+    assert 0 < table["is_multimodal"].sum() < tl.describe_dimensions(described)["is_multimodal"].sum()
+    described.obsm["X_dense"] = np.random.default_rng(0).normal(size=(described.n_obs, 3))
+    assert "is_multimodal" not in tl.describe_dimensions(described, "X_dense")
+
+
+def test_another_autoencoder_has_no_findings_of_the_one_before(described: MuData) -> None:
+    described.obsm["X"] = np.random.default_rng(0).normal(size=(described.n_obs, 4)).astype(np.float32)
+    tl.fit_sae(described, "X", key_added="X_new", n_dimensions=5, n_active=1, max_epochs=1, progress=False)
+    assert "n_genes" in tl.describe_dimensions(described)
+    tl.fit_sae(described, "X", n_dimensions=5, n_active=1, max_epochs=1, progress=False)
+    assert not {"n_genes", "n_gene_sets", "n_image_features"} & set(tl.describe_dimensions(described))
+    with pytest.raises(KeyError, match="dimension_activity"):
+        pl.dimension(described, 8)
 
 
 def test_a_keyword_finds_dimensions_by_what_goes_along_with_them(described: MuData) -> None:
@@ -93,7 +113,7 @@ def test_results_survive_a_file(described: MuData, tmp_path: Path, assert_same: 
         ({"keyword": "lipid"}, KeyError, "nothing is known about the dimensions of 'X_sae'"),
         ({"n_top": 0}, ValueError, "n_top=0"),
         ({"alpha": 2}, ValueError, "alpha=2"),
-        ({"key": "X_other"}, KeyError, "key='X_other'"),
+        ({"key": "X_other"}, KeyError, "no activations 'X_other'"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(

@@ -101,7 +101,7 @@ def test_dimensions_active_in_few_measured_cells_are_not_tested(planted: MuData)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"key": "X_other"}, KeyError, "key='X_other' is not in mdata.obsm"),
+        ({"key": "X_other"}, KeyError, "no activations 'X_other'.*petri_scvi.tl.fit_sae"),
         ({"features_key": "measured"}, KeyError, r"Call petri_scvi.tl.image_features\(mdata\) first"),
         ({"batch_key": "plate"}, KeyError, "batch_key='plate' is not a column of obs"),
         ({"min_cells": 2000}, ValueError, "1600 of 1600 cells have features. Measure more cells"),

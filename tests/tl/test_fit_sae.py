@@ -248,6 +248,8 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(make_mudata
         fit_sae(adata, "X_none", progress=False)
     with pytest.raises(ValueError, match="n_active=9 is more than n_dimensions=4. Pass more dimensions or fewer"):
         fit_sae(adata, n_dimensions=4, n_active=9, progress=False)
+    with pytest.raises(ValueError, match="n_active=50 is more than n_dimensions=6. Pass more dimensions or fewer"):
+        fit_sae(adata, n_active=50, progress=False)
     with pytest.raises(ValueError, match="n_dimensions=0; it must be at least 1"):
         fit_sae(adata, n_dimensions=0, progress=False)
     with pytest.raises(ValueError, match="max_epochs=-1 is not accepted; pass a positive number"):
@@ -261,6 +263,12 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(make_mudata
     assert set(adata.obsm) == {"X_petri", "X_bad", "X_flat"}
     assert "petri_scvi" not in adata.uns
     mdata = make_mudata(shared=False)
+    mdata["rna"].obsm["X_bad"] = mdata["rna"].obsm["X_emb"].copy()
+    mdata["rna"].obsm["X_bad"][0] = np.nan
+    with pytest.raises(
+        ValueError, match=r"NaN or infinite in 1 of .* mdata.mod\['rna'\] = mdata\['rna'\]\[numpy.isfin"
+    ):
+        fit_sae(mdata, "X_bad", progress=False)
     mdata["rna"].obsm["X_emb"] = mdata["rna"].obsm["X_emb"][:, :3]
     with pytest.raises(ValueError, match=r"different widths, \{'image': 5, 'rna': 3\}, so they are no common space"):
         fit_sae(mdata, "X_emb", progress=False)

@@ -91,6 +91,32 @@ def test_it_does_not_matter_where_the_activations_lie(layout: str) -> None:
     )
 
 
+def test_cells_without_activations_are_no_inactive_cells() -> None:
+    mdata = screen()
+    dense = mdata.obsm["X_sae"].toarray()
+    mdata.obsm["X_sae"] = dense.copy()
+    mdata.obsm["X_sae"][:100] = np.nan  # of 400 image cells
+    with pytest.warns(UserWarning, match="100 of 600 cells of obsm..X_sae.. are NaN"):
+        multimodal_dimensions(mdata)
+    result = mdata.uns["petri_scvi"]["multimodal_dimensions"]
+    np.testing.assert_allclose(result["table"]["activity_image"], (dense[100:400] > 0).mean(axis=0))
+    with pytest.warns(UserWarning, match="are NaN"):
+        dimension_wells(mdata, progress=False)
+    mdata.obsm["X_sae"][500] = -1
+    with pytest.raises(ValueError, match="has negative values"):
+        multimodal_dimensions(mdata)
+
+
+def test_modalities_of_an_anndata_may_be_numbers() -> None:
+    mdata = screen()
+    cells = AnnData(obs=pd.concat([mdata[name].obs for name in SHARES]), obsm={"X_sae": mdata.obsm["X_sae"]})
+    cells.obs["assay"] = np.repeat([0, 1], list(N_CELLS.values()))
+    multimodal_dimensions(cells, modality_key="assay")
+    assert cells.uns["petri_scvi"]["multimodal_dimensions"]["summary"]["n_multimodal"].item() == 2
+    dimension_wells(cells, modality_key="assay", progress=False)
+    assert set(cells.uns["petri_scvi"]["dimension_wells_well"]["table"]["modality"]) == {"0", "1"}
+
+
 def test_what_has_no_activations_or_one_modality_is_refused() -> None:
     mdata = screen()
     with pytest.raises(

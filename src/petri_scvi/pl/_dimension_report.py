@@ -51,6 +51,8 @@ def dimension_report(
     modality: str = IMAGE,
     images_key: str = IMAGES_KEY,
     alpha: float = 0.05,
+    min_activity: float = 0.1,
+    max_activity: float = 0.9,
     progress: bool = True,
 ) -> Path:
     """Write a report with one card per dimension: a single HTML file, searchable, that needs no server and no network.
@@ -74,6 +76,8 @@ def dimension_report(
         example crops, in all cards alike.
     alpha
         Findings with larger q-values are pale, and the search leaves them out.
+    min_activity, max_activity
+        As in :func:`petri_scvi.tl.multimodal_dimensions`; the report can show multimodal dimensions alone.
     progress
         Show a progress bar.
 
@@ -100,7 +104,8 @@ def dimension_report(
             f"there is no dimension to show: dimensions={dimensions!r}, and {int(is_active.sum())} of "
             f"{results.n_dimensions} dimensions of {key!r} differ between cells. Pass some of their numbers."
         )
-    cards = _Cards(data, results, n_top, alpha, {"channels": channels, "modality": modality, "images_key": images_key})
+    images = {"channels": channels, "modality": modality, "images_key": images_key}
+    cards = _Cards(data, results, results.is_multimodal(min_activity, max_activity), n_top, alpha, images)
     target = Path(path)
     with _replacing(target) as file:
         file.write(cards.head(f"{len(chosen)} dimensions of {key}"))
@@ -138,10 +143,16 @@ class _Cards:
     """The HTML of cards."""
 
     def __init__(
-        self, data: AnnData | MuData, results: DimensionResults, n_top: int, alpha: float, images: dict[str, Any]
+        self,
+        data: AnnData | MuData,
+        results: DimensionResults,
+        is_multimodal: NDArray[np.bool_],
+        n_top: int,
+        alpha: float,
+        images: dict[str, Any],
     ) -> None:
         self.data, self.results, self.n_top, self.alpha, self.images = data, results, n_top, alpha, images
-        self._is_multimodal = results.is_multimodal()
+        self._is_multimodal = is_multimodal
         self._legend: Montage | None = None
         found = find_crops(data, **images)
         if found is not None:

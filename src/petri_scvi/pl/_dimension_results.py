@@ -76,17 +76,18 @@ class DimensionResults:
         """Kinds of findings there are."""
         return list(self._tables)
 
-    def is_multimodal(self) -> NDArray[np.bool_]:
-        """Whether a dimension is active in 10 to 90 % of the cells of every modality; none if there is only one."""
+    def is_multimodal(self, min_activity: float, max_activity: float) -> NDArray[np.bool_]:
+        """Whether the share of active cells is in the range in every modality; none is if there is only one."""
         shares = np.stack([np.asarray(self.activity["active"][name]) for name in self.modalities])
-        return np.asarray(((shares >= 0.1) & (shares <= 0.9)).all(axis=0) & (len(shares) > 1))
+        return np.asarray(((shares >= min_activity) & (shares <= max_activity)).all(axis=0) & (len(shares) > 1))
 
     def is_active(self) -> NDArray[np.bool_]:
         """Whether example cells, or perturbations in any modality, differ."""
         differs = np.asarray(self.activity["most"])[:, 0] != ""
         for means in self.activity["mean"].values():
             found = np.asarray(means)[np.isfinite(means).all(axis=1)]
-            differs = differs | (found.max(axis=0) > found.min(axis=0))
+            if len(found):
+                differs = differs | (found.max(axis=0) > found.min(axis=0))
         return np.asarray(differs)
 
     def check(self, dimension: int) -> int:

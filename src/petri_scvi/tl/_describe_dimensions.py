@@ -12,16 +12,13 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
 
+from ._dimension_activity import is_within
 from ._dimensions import find_activations
 from ._results import check_alpha
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
-    from numpy.typing import NDArray
-
-MULTIMODAL = (0.1, 0.9)
-"""Share of active cells of a multimodal dimension, in each modality."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ def describe_dimensions(
     keyword: str | None = None,
     n_top: int = 3,
     alpha: float = 0.05,
+    min_activity: float = 0.1,
+    max_activity: float = 0.9,
 ) -> pd.DataFrame:
     """One table of all dimensions of an embedding: activity, image features, gene sets and genes; with a search.
 
@@ -66,15 +65,17 @@ def describe_dimensions(
         Findings to write per cell of the table; the search is through all that the tools listed.
     alpha
         The q-value of a significant finding is at most this.
+    min_activity, max_activity
+        As in :func:`petri_scvi.tl.multimodal_dimensions`.
 
     Returns
     -------
     The table, one row per dimension, which is its index. ``active`` and one ``active_<modality>`` per modality: the
-    share of cells with a positive activation. ``is_multimodal``, with several modalities: whether this is 0.1 to 0.9 in
-    each. For each tool that was called: ``n_image_features``, ``n_gene_sets`` and ``n_genes``, the number of
-    significant findings it listed, and ``image_features``, ``gene_sets`` and ``genes``, the first of them, the
-    strongest first, with their correlation or, of gene sets, the fold enrichment. With a keyword also ``matches``, the
-    names found, and the dimensions with most of them first. Nothing is written.
+    share of cells with a positive activation. ``is_multimodal``, with several modalities and activations of at least 0:
+    whether this is in the range in each. For each tool that was called: ``n_image_features``, ``n_gene_sets`` and
+    ``n_genes``, the number of significant findings it listed, and ``image_features``, ``gene_sets`` and ``genes``, the
+    first of them, the strongest first, with their correlation or, of gene sets, the fold enrichment. With a keyword
+    also ``matches``, the names found, and the dimensions with most of them first. Nothing is written.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def describe_dimensions(
     words = None if keyword is None else _words(keyword)
     if words == []:
         raise ValueError(f"keyword={keyword!r} has no word to search for; pass for example keyword='lipid', or None")
-    table = _activity(data, key)
+    table = _activity(data, key, min_activity, max_activity)
     results = data.uns.get(UNS_KEY, {})
     called = [kind for kind in KINDS if f"{kind.result}_{key}" in results]
     if words is not None and not called:
@@ -110,18 +111,19 @@ def describe_dimensions(
     return _matching(table, pd.concat(matches, ignore_index=True))
 
 
-def _activity(data: AnnData | MuData, key: str) -> pd.DataFrame:
+def _activity(data: AnnData | MuData, key: str, min_activity: float, max_activity: float) -> pd.DataFrame:
     """Share of active cells, over all cells and per modality."""
     parts = find_activations(data, key)
     n_active = np.stack([part.n_active() for part in parts])  # (n_modalities, D)
     n_cells = np.array([len(part.rows) for part in parts])
-    share: NDArray[np.float64] = n_active / n_cells[:, None]
+    share = pd.DataFrame({part.modality: n / len(part.rows) for part, n in zip(parts, n_active, strict=True)})
+    is_multimodal = is_within(share, min_activity, max_activity).all(axis=1)
     table = pd.DataFrame({"active": n_active.sum(axis=0) / n_cells.sum()})
     table.index.name = "dimension"
     if len(parts) > 1:
-        for part, values in zip(parts, share, strict=True):
-            table[f"active_{part.modality}"] = values
-        table["is_multimodal"] = ((share >= MULTIMODAL[0]) & (share <= MULTIMODAL[1])).all(axis=0)
+        table[[f"active_{name}" for name in share]] = share.to_numpy()
+        if not any((part.matrix < 0).sum() for part in parts):
+            table["is_multimodal"] = is_multimodal.to_numpy()
     return table
 
 

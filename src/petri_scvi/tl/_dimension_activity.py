@@ -10,7 +10,9 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
+from ._dimensions import check_fitted
 from ._embedding import CHUNK_ROWS, find_slots, take_rows
+from ._results import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,10 @@ def find_codes(
     modality_key
         ``obs`` column that names the modality; only for an AnnData, since a MuData names its modalities.
 
+    Returns
+    -------
+    Slots; the modality of a cell whose activations are NaN or infinite is missing, so that nothing counts it.
+
     Raises
     ------
     KeyError
@@ -54,12 +60,7 @@ def find_codes(
     ValueError
         The matrix is not one of activations, or ``modality_key`` is missing or not wanted.
     """
-    holders = [data, *data.mod.values()] if isinstance(data, MuData) else [data]
-    if not any(key in holder.obsm for holder in holders if hasattr(holder, "obsm")):
-        raise KeyError(
-            f"there are no activations {key!r} in obsm. Fit an autoencoder to the embedding first: "
-            f"petri_scvi.tl.fit_sae(data, 'X_petri', key_added={key!r})."
-        )
+    check_fitted(data, key)
     if isinstance(data, MuData):
         if modality_key is not None:
             raise ValueError(f"modality_key={modality_key!r} is for an AnnData; a MuData names its modalities itself")
@@ -72,9 +73,9 @@ def find_codes(
     else:
         slots = find_slots(data, key, [*columns, modality_key])
         for slot in slots:
-            slot.cells["modality"] = slot.cells[modality_key]
+            slot.cells["modality"] = slot.cells[modality_key].map(str, na_action="ignore")
     for slot in slots:
-        _check_activations(slot)
+        _leave_out_bad_cells(slot)
     return slots
 
 
@@ -120,10 +121,19 @@ def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) ->
     return (shares >= min_activity) & (shares <= max_activity)
 
 
-def _check_activations(slot: Slot) -> None:
-    values = slot.array.data if sparse.issparse(slot.array) else np.asarray(take_rows(slot.array, slice(0, CHUNK_ROWS)))
-    if len(values) and values.min() < 0:
-        raise ValueError(
-            f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "
-            f"petri_scvi.tl.fit_sae(data, {slot.key!r}); its activations are then in obsm['X_sae']."
-        )
+def _leave_out_bad_cells(slot: Slot) -> None:
+    """Require activations, and take the modality from cells that have none."""
+    is_bad = np.zeros(slot.shape[0], dtype=bool)
+    for start in range(0, slot.shape[0], CHUNK_ROWS):
+        rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
+        part = sparse.csr_matrix(take_rows(slot.array, rows))
+        if (part.data < 0).any():
+            raise ValueError(
+                f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "
+                f"petri_scvi.tl.fit_sae(data, {slot.key!r}); its activations are then in obsm['X_sae']."
+            )
+        bad = np.flatnonzero(~np.isfinite(part.data))
+        is_bad[start + np.searchsorted(part.indptr, bad, side="right") - 1] = True
+    if is_bad.any():
+        warn(f"{is_bad.sum()} of {len(is_bad)} cells of obsm[{slot.key!r}] are NaN or infinite; they are left out")
+        slot.cells.loc[is_bad, "modality"] = None

@@ -12,7 +12,7 @@ from scipy import sparse
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import RNA, SAE_KEY
 
-from ._correlation import MIN_CELLS, Strata, adjust_listed, correlation_p_values
+from ._correlation import MIN_CELLS, Strata, adjust_listed, skewed_p_values
 from ._dimensions import find_activations
 from ._results import write_result
 
@@ -72,10 +72,10 @@ def dimension_genes(
     Returns
     -------
     ``None``. Writes ``uns["petri_scvi"]["dimension_genes_" + key]``: ``table``, one row per dimension and listed gene:
-    ``dimension``, ``rank`` (from 1), ``gene``, ``correlation`` (-1 to 1), ``p_value`` (two-sided, from Student's
-    distribution), ``q_value`` (Benjamini-Hochberg over all tested dimensions and genes; those not listed count as tests
-    with a p-value of 1, so that no q-value is too small); ``background``, the names of the tested genes;
-    ``n_dimensions``; ``parameters``.
+    ``dimension``, ``rank`` (from 1), ``gene``, ``correlation`` (-1 to 1), ``p_value`` (two-sided, of shuffled cells,
+    approximated from the skewness of both), ``q_value`` (Benjamini-Hochberg over all tested dimensions and genes; those
+    not listed count as tests with a p-value of 1, so that no q-value is too small); ``background``, the names of the
+    tested genes; ``n_dimensions``; ``parameters``.
 
     Raises
     ------
@@ -151,7 +151,7 @@ class _Ranking:
     def __init__(self, expression: sparse.csr_matrix, strata: Strata, n_genes: int, rankby_abs: bool) -> None:
         self.strata, self.rankby_abs = strata, rankby_abs
         self.n_genes = min(n_genes, expression.shape[1])
-        self._length = _length(expression, strata)  # (n_genes,)
+        self._length, self._skewness = _length_and_skewness(expression, strata)  # (n_genes,) each
         self._expression = expression  # (n, n_genes)
         self._sums = strata.counts[:, None] * strata.means(expression)  # (n_groups, n_genes)
         self.n_tests = 0
@@ -159,43 +159,51 @@ class _Ranking:
     def run(self, activations: Activations, tested: NDArray[np.intp], progress: bool) -> list[pd.DataFrame]:
         """One table per block of dimensions."""
         parts = track(activations.parts(tested), "Ranking genes", disable=not progress)
-        return [self._rank(part, self._correlate(activations.matrix[:, part])) for part in parts]
+        return [self._rank(part, *self._correlate(activations.matrix[:, part])) for part in parts]
 
-    def _correlate(self, block: Any) -> NDArray[np.float64]:
-        """Correlation of each dimension with each gene, shape ``(d, n_genes)``; NaN where one is constant."""
+    def _correlate(self, block: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Correlation of each dimension with each gene, ``(d, n_genes)``, NaN where one is constant; and skewnesses."""
         block = block if sparse.issparse(block) else np.array(block, dtype=np.float64)
-        length = _length(block, self.strata)
+        length, skewness = _length_and_skewness(block, self.strata)
         if sparse.issparse(block):
             # Both stay sparse, and the means are taken out of the products.
             product = (block.T @ self._expression).toarray() - self.strata.means(block).T @ self._sums
         else:
             self.strata.center(block)
             product = np.asarray(self._expression.T @ block.astype(np.float32), dtype=np.float64).T
-        return np.asarray(product / length[:, None] / self._length)
+        return np.asarray(product / length[:, None] / self._length), skewness
 
-    def _rank(self, dimensions: NDArray[np.intp], correlation: NDArray[np.float64]) -> pd.DataFrame:
+    def _rank(
+        self, dimensions: NDArray[np.intp], correlation: NDArray[np.float64], skewness: NDArray[np.float64]
+    ) -> pd.DataFrame:
         self.n_tests += int(np.isfinite(correlation).sum())
         size = np.abs(correlation) if self.rankby_abs else correlation
         size = np.where(np.isfinite(size), size, -np.inf)
         top = np.argpartition(-size, self.n_genes - 1, axis=1)[:, : self.n_genes]
         top = np.take_along_axis(top, np.argsort(-np.take_along_axis(size, top, axis=1), axis=1), axis=1)
         found = np.clip(np.take_along_axis(correlation, top, axis=1), -1, 1).ravel()
+        of_both = (skewness[:, None] * self._skewness[top]).ravel()
         table = pd.DataFrame(
             {
                 "dimension": np.repeat(dimensions, self.n_genes).astype(np.int32),
                 "rank": np.tile(np.arange(1, self.n_genes + 1, dtype=np.int32), len(dimensions)),
                 "gene": top.ravel().astype(np.int32),
                 "correlation": found.astype(np.float32),
-                "p_value": correlation_p_values(found, self.strata.freedom),
+                "p_value": skewed_p_values(found, of_both, self.strata.freedom),
             }
         )
         is_listed = np.isfinite(found) if self.rankby_abs else found > 0
         return table[is_listed]
 
 
-def _length(values: Any, strata: Strata) -> NDArray[np.float64]:
-    """Length of each column after its means have been removed; NaN if it does not vary."""
-    raw = values.power(2) if sparse.issparse(values) else np.square(values, dtype=np.float64)
-    total = np.asarray(raw.sum(axis=0, dtype=np.float64)).ravel()
-    rest = total - strata.counts @ np.square(strata.means(values))
-    return np.sqrt(np.where(rest > CONSTANT * total, rest, np.nan))
+def _length_and_skewness(values: Any, strata: Strata) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Length and skewness of each column after its means have been removed; NaN if it does not vary."""
+    is_sparse = sparse.issparse(values)
+    squares = values.power(2) if is_sparse else np.square(values, dtype=np.float64)
+    total = np.asarray(squares.sum(axis=0, dtype=np.float64)).ravel()
+    mean = strata.means(values)
+    rest = total - strata.counts @ np.square(mean)
+    length = np.sqrt(np.where(rest > CONSTANT * total, rest, np.nan))
+    cubes = strata.means(squares.multiply(values) if is_sparse else squares * values)
+    cubes = strata.counts @ (cubes - 3 * mean * strata.means(squares) + 2 * mean**3)
+    return length, np.sqrt(len(strata.codes)) * cubes / length**3

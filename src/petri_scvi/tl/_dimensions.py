@@ -98,9 +98,20 @@ def find_activations(data: AnnData | MuData, key: str, modality: str | None = No
     ValueError
         The slot is not a matrix, or a cell has been measured in two modalities.
     """
+    check_fitted(data, key)
     if not isinstance(data, MuData):
         modality = None
     return [part for slot in find_slots(data, key, modality=modality) for part in _modalities_of(slot)]
+
+
+def check_fitted(data: AnnData | MuData, key: str) -> None:
+    """Require activations somewhere in the cells."""
+    holders = [data, *data.mod.values()] if isinstance(data, MuData) else [data]
+    if not any(key in holder.obsm for holder in holders if hasattr(holder, "obsm")):
+        raise KeyError(
+            f"there are no activations {key!r} in obsm. Fit an autoencoder to the embedding first: "
+            f"petri_scvi.tl.fit_sae(data, 'X_petri', key_added={key!r})."
+        )
 
 
 def _modalities_of(slot: Slot) -> Iterator[Activations]:

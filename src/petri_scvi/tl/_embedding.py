@@ -229,8 +229,8 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
         if n_twice:
             raise ValueError(
                 f"{n_twice} cells are in mdata[{name!r}] and in another modality, so a row of mdata.obsm[{key!r}] does "
-                f"not belong to one modality. Pass modality={name!r}, or store one embedding per modality: "
-                f"mdata[{name!r}].obsm[{key!r}] = ..."
+                f"not belong to one modality. Store one embedding per modality: mdata[{name!r}].obsm[{key!r}] = ...; "
+                f"or pass modality={name!r} to tools that have it."
             )
         filled["modality"][rows] = name
         for column in columns:
@@ -276,7 +276,10 @@ def _column(obs: pd.DataFrame, column: str, where: str) -> NDArray[Any]:
 
 
 def _no_key(key: str, where: str, name: str) -> str:
-    return f"key={key!r} is not in {where}. Store the embedding first, for example {name}.obsm[{key!r}] = ..."
+    return (
+        f"key={key!r} is not in {where}. Store the embedding first, for example {name}.obsm[{key!r}] = "
+        "model.get_latent_representation()."
+    )
 
 
 def _is_own_memory(array: Any, dtype: Any) -> bool:

@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 
 from ._embedding import find_slots, read_rows
-from ._results import warn, write_result
+from ._results import forget_results, warn, write_result
 from ._sae import SparseAutoencoder, SparseRows, fit_autoencoder
 from ._sae_fidelity import Fidelity
 from ._sae_stream import mean_and_scale, shuffled_batches
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ._embedding import Slot
 
 RESULT = "sae"
+OF_DIMENSIONS = ("dimension_activity", "dimension_genes", "dimension_gene_sets", "dimension_image_features")
+"""Results about the dimensions of one slot; of another autoencoder they say nothing."""
 PUBLISHED_DIMENSIONS, PUBLISHED_ACTIVE = 15_360, 500
 CELLS_PER_DIMENSION = 16
 CELLS_TO_SEE = 2_000_000
@@ -53,8 +55,8 @@ def fit_sae(
     data
         Cells. Modalities are fitted together.
     key
-        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`. It is never
-        loaded as a whole, unless it is small.
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``, as it is or scaled (see Notes). It is never loaded as a
+        whole, unless it is small.
     n_dimensions
         Dimensions of the code. By default one for every 16 cells, but at most the 15,360 of the paper.
     n_active
@@ -98,6 +100,11 @@ def fit_sae(
 
     Notes
     -----
+    Modalities that lie apart in the embedding spend dimensions on the distance. :func:`petri_scvi.tl.center_scale`
+    takes it out before; then pass ``"X_petri_scaled"``.
+
+    What was found out about the dimensions of an autoencoder that was in ``key_added`` before is removed.
+
     An activation does not depend on which cells are encoded together: it is kept if it reaches ``threshold``, which
     is the mean over the last minibatches of the smallest activation that was kept there. Dimensions that 20,000 cells
     did not activate are revived by an auxiliary loss :cite:p:`Gao2025`.
@@ -108,7 +115,7 @@ def fit_sae(
     n_dimensions, n_active = _sizes(n_rows, n_dimensions, n_active)
     batch_size = min(batch_size, n_rows)
     n_steps = _n_steps(n_rows, batch_size, max_epochs)
-    mean, scale = _check_embedding(slots, key)
+    mean, scale = _check_embedding(data, slots, key)
     sae, losses = fit_autoencoder(
         shuffled_batches(slots, batch_size, np.random.default_rng(seed)),
         n_steps,
@@ -123,6 +130,7 @@ def fit_sae(
     fidelity = Fidelity(mean)
     codes = [_encode(sae, slot, fidelity, progress) for slot in slots]
     _write(data, slots, codes, key_added)
+    forget_results(data, [f"{name}_{key_added}" for name in OF_DIMENSIONS])
     result: dict[str, Any] = {"table": fidelity.table(), "explained_variance": fidelity.explained_variance()}
     result["n_dead"] = int((sum(part.getnnz(axis=0) for part in codes) == 0).sum())
     if result["n_dead"] > n_dimensions / 2:
@@ -139,7 +147,7 @@ def fit_sae(
 
 def _sizes(n_rows: int, n_dimensions: int | None, n_active: int | None) -> tuple[int, int]:
     if n_dimensions is None:
-        n_dimensions = min(PUBLISHED_DIMENSIONS, max(n_active or 1, n_rows // CELLS_PER_DIMENSION, 1))
+        n_dimensions = min(PUBLISHED_DIMENSIONS, max(n_rows // CELLS_PER_DIMENSION, 1))
     if n_active is None:
         n_active = max(1, round(n_dimensions * PUBLISHED_ACTIVE / PUBLISHED_DIMENSIONS))
     check_sizes(n_dimensions=n_dimensions, n_active=n_active)
@@ -160,7 +168,7 @@ def _n_steps(n_rows: int, batch_size: int, max_epochs: float | None) -> int:
     return max(1, round(max_epochs * n_rows / batch_size))
 
 
-def _check_embedding(slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float64], float]:
+def _check_embedding(data: AnnData | MuData, slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float64], float]:
     """Mean and scale of an embedding that can be fitted."""
     widths = {str(slot.cells["modality"].iloc[0]): slot.shape[1] for slot in slots}
     if len(set(widths.values())) > 1:
@@ -172,11 +180,20 @@ def _check_embedding(slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float6
     if n_bad:
         raise ValueError(
             f"obsm[{key!r}] is NaN or infinite in {n_bad} of {n_rows} cells. Leave these out, for example "
-            f"data[numpy.isfinite(data.obsm[{key!r}]).all(axis=1)].copy(), or embed them again."
+            f"{_without_bad_cells(data, slots, key)}, or embed them again."
         )
     if scale == 0:
         raise ValueError(f"obsm[{key!r}] is the same in all {n_rows} cells; there is nothing to fit. Embed them again.")
     return mean, scale
+
+
+def _without_bad_cells(data: AnnData | MuData, slots: Sequence[Slot], key: str) -> str:
+    """The call that drops the cells without an embedding."""
+    bad = next(slot for slot in slots if mean_and_scale([slot])[3])
+    if bad.owner is data:
+        return f"data[numpy.isfinite(data.obsm[{key!r}]).all(axis=1)].copy()"
+    part = f"mdata[{str(bad.cells['modality'].iloc[0])!r}]"
+    return f"{part.replace('mdata', 'mdata.mod')} = {part}[numpy.isfinite({part}.obsm[{key!r}]).all(axis=1)].copy()"
 
 
 def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bool) -> sparse.csr_matrix:

@@ -12,6 +12,8 @@ from scipy.stats import binomtest, false_discovery_control
 from petri_scvi._constants import UNS_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -27,6 +29,12 @@ def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], para
     everything = dict(data.uns.get(UNS_KEY, {}))  # a copy, so that views and shared dictionaries stay as they are
     everything[name] = {**result, "parameters": kept}
     data.uns[UNS_KEY] = everything
+
+
+def forget_results(data: AnnData | MuData, names: Sequence[str]) -> None:
+    """Remove results that describe what is no longer there."""
+    if found := data.uns.get(UNS_KEY):
+        data.uns[UNS_KEY] = {name: result for name, result in found.items() if name not in names}
 
 
 def _storable(value: Any) -> Any:
