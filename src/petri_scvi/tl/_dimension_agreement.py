@@ -95,6 +95,11 @@ def dimension_agreement(
     ValueError
         There are fewer than two modalities, fewer than five perturbations have ``min_cells`` cells in both, or a number
         is out of range.
+
+    Warns
+    -----
+    UserWarning
+        Activations of some cells are NaN or infinite; these cells are left out.
     """
     check_sizes(min_cells=min_cells, n_permutations=n_permutations)
     check_alpha(alpha)

@@ -90,7 +90,8 @@ def dimension_wells(
     Warns
     -----
     UserWarning
-        Classes have fewer cells than there are folds; their cells are left out.
+        Classes have fewer cells than there are folds, or activations of some cells are NaN or infinite; these cells are
+        left out.
 
     Notes
     -----

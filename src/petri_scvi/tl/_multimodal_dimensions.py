@@ -63,6 +63,11 @@ def multimodal_dimensions(
     ValueError
         There are fewer than two modalities, the slot does not hold activations, or a number is out of range.
 
+    Warns
+    -----
+    UserWarning
+        Activations of some cells are NaN or infinite; these cells are left out.
+
     Notes
     -----
     That a dimension is multimodal says that both modalities lie along its direction, not that they mean the same by it:
