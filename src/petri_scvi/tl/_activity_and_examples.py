@@ -11,6 +11,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
 
 from ._dimensions import find_activations
+from ._embedding import ALL
 from ._results import write_result
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def dimension_activity(
     key: str = SAE_KEY,
     *,
     perturbation_key: str = CONTEXT_KEY,
-    modality: str = IMAGE,
+    modality: str | None = None,
     n_examples: int = 8,
     seed: int = 0,
 ) -> None:
@@ -42,7 +43,7 @@ def dimension_activity(
     perturbation_key
         ``obs`` column to average over.
     modality
-        Modality of a MuData from which examples are taken, that with the images.
+        Modality of a MuData from which examples are taken; by default ``"image"``, or the first if there are no images.
     n_examples
         Cells to name at either end.
     seed
@@ -60,7 +61,7 @@ def dimension_activity(
     Raises
     ------
     KeyError
-        A slot or column is missing.
+        A slot, column or modality is missing.
     ValueError
         A cell has been measured in two modalities, or no cell has a perturbation.
     """
@@ -78,11 +79,23 @@ def dimension_activity(
             result["mean"][part.modality] = (part.sums(codes, len(names)) / n_cells).astype(np.float32)
         result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
         result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
-    source = {part.modality: part for part in every}.get(modality, every[0])
+    source = _source(every, modality, key)
     result["most"], result["least"] = _examples(source, n_examples, np.random.default_rng(seed))
     result["n_dimensions"] = source.n_dimensions
     parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "modality": source.modality}
     write_result(data, f"dimension_activity_{key}", result, parameters | {"n_examples": n_examples, "seed": seed})
+
+
+def _source(every: list[Activations], modality: str | None, key: str) -> Activations:
+    """Activations to take examples from."""
+    found = {part.modality: part for part in every}
+    if modality is None or ALL in found:  # an AnnData does not name its modality
+        return found.get(IMAGE, every[0])
+    if modality not in found:
+        raise KeyError(
+            f"modality={modality!r} has no activations in obsm[{key!r}]; {list(found)} have. Name one of these."
+        )
+    return found[modality]
 
 
 def _labels(part: Activations, perturbation_key: str) -> pd.Series:
