@@ -135,7 +135,7 @@ def read_cells(inputs: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
     else:
         found = np.stack([np.asarray(inputs[int(row)]) for row in rows])
     if found.ndim == 4:
-        check_finite_images([found], CROPS)
+        check_finite_images((found[start : start + 1000] for start in range(0, len(found), 1000)), CROPS)
     return found
 
 
