@@ -174,6 +174,21 @@ def test_examples_are_of_the_modality_that_is_named(planted: MuData) -> None:
     assert activity_of(only["rna"], modality="ignored")["parameters"]["modality"] == "all"
 
 
+def test_a_modality_without_activations_is_nan_and_gives_no_examples(planted: MuData) -> None:
+    values = planted.obsm["X_sae"].toarray()
+    values[np.flatnonzero(np.asarray(planted.obsmap["image"]).ravel())] = np.nan
+    planted.obsm["X_sae"] = values
+    with pytest.warns(UserWarning, match="1600 of 1600 cells of 'image'"):
+        result = activity_of(planted, modality="rna")
+    assert np.isnan(result["overall"]["image"]).all()
+    assert np.isnan(result["active"]["image"]).all()
+    with (
+        pytest.warns(UserWarning, match="1600 of 1600 cells of 'image'"),
+        pytest.raises(ValueError, match="NaN or infinite in all 1600 cells of modality 'image'. Compute it again"),
+    ):
+        activity_of(planted)
+
+
 def test_activity_needs_its_column(planted: MuData) -> None:
     with pytest.raises(KeyError, match="perturbation_key='gene' is not a column of obs of 'image'"):
         activity_of(planted, perturbation_key="gene")

@@ -12,6 +12,7 @@ from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
 
 from ._dimensions import find_activations
 from ._embedding import ALL
+from ._finite_cells import check_any_cell
 from ._results import write_result
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ def dimension_activity(
     KeyError
         A slot, column or modality is missing.
     ValueError
-        A cell has been measured in two modalities, or no cell has a perturbation.
+        A cell has been measured in two modalities, no cell has a perturbation, or all activations of the modality with
+        the examples are NaN or infinite.
     """
     check_sizes(n_examples=n_examples)
     every = find_activations(data, key)
     labels = {part.modality: _labels(part, perturbation_key) for part in every}
     names = sorted({str(name) for values in labels.values() for name in values.dropna()})
+    source = _source(every, modality, key)
+    check_any_cell(source, key)
     if not names:
         raise ValueError(f"obs[{perturbation_key!r}] is missing for all cells; name the column to average over")
     result: dict[str, Any] = {"perturbations": np.array(names, dtype=np.str_), "mean": {}, "overall": {}, "active": {}}
@@ -77,9 +81,8 @@ def dimension_activity(
         n_cells = np.bincount(codes[codes >= 0], minlength=len(names))[:, None]
         with np.errstate(invalid="ignore"):
             result["mean"][part.modality] = (part.sums(codes, len(names)) / n_cells).astype(np.float32)
-        result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
-        result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
-    source = _source(every, modality, key)
+            result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
+            result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
     result["most"], result["least"] = _examples(source, n_examples, np.random.default_rng(seed))
     result["n_dimensions"] = source.n_dimensions
     parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "modality": source.modality}
