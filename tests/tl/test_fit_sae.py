@@ -265,6 +265,8 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(make_mudata
         fit_sae(adata, n_dimensions=4, n_active=9, progress=False)
     with pytest.raises(ValueError, match="n_dimensions=0; it must be at least 1"):
         fit_sae(adata, n_dimensions=0, progress=False)
+    with pytest.raises(ValueError, match="accelerator='tpux' is not a device that torch can use here"):
+        fit_sae(adata, accelerator="tpux", progress=False)
     with pytest.raises(ValueError, match="max_epochs=-1 is not accepted; pass a positive number"):
         fit_sae(adata, max_epochs=-1, progress=False)
     adata.obsm["X_bad"] = np.where(np.arange(100)[:, None] < 3, np.nan, adata.obsm["X_petri"])

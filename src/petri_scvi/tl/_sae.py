@@ -140,7 +140,7 @@ class SparseAutoencoder:
         FileNotFoundError
             There is no such file.
         ValueError
-            It is not that of a sparse autoencoder, or not complete.
+            It is not that of a sparse autoencoder, or not complete, or torch cannot use the accelerator.
         """
         content = None if Path(path).is_dir() else _read_file(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
