@@ -96,6 +96,20 @@ def test_crops_are_those_of_the_example_cells(described: MuData) -> None:
     assert tiles[0] > 5 * tiles[2]
 
 
+def test_of_more_channels_than_colours_the_first_are_drawn(described: MuData, tmp_path: Path) -> None:
+    image = described["image"].copy()
+    image.obsm["single_cell_images"] = np.random.default_rng(0).random((image.n_obs, 7, 4, 4), dtype=np.float32)
+    image.uns["channel_names"] = [f"stain{i}" for i in range(7)]
+    image.obsm["X_sae"] = np.arange(image.n_obs, dtype=np.float32)[:, None]
+    tl.dimension_activity(image)
+    legend = pl.dimension(image, 0)["crops"].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [f"stain{i}" for i in range(5)]
+    pl.dimension_report(image, tmp_path / "report.html", progress=False)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [f"stain{i}" in text for i in range(7)] == [True] * 5 + [False] * 2
+
+
 def test_panels_of_tools_that_were_not_called_and_of_missing_images_are_left_out(planted: MuData) -> None:
     rna = planted["rna"].copy()
     rna.obsm["X_sae"] = planted.obsm["X_sae"][np.flatnonzero(np.asarray(planted.obsmap["rna"]).ravel())]

@@ -139,10 +139,12 @@ def test_bad_arguments_are_named(cells, changes, error, match):
     assert not plt.get_fignums()
 
 
-def test_more_channels_than_colours_must_be_chosen():
+def test_of_more_channels_than_colours_the_first_are_drawn():
     data = cells_of(["a", "b"], np.ones((2, 7, 4, 4)))
+    legend = pl.crops(data, "group").get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2", "3", "4"]
     with pytest.raises(ValueError, match="pass 1 to 5 of"):
-        pl.crops(data, "group")
+        pl.crops(data, "group", channels=range(7))
     assert len(pl.crops(data, "group", channels=[5, 6]).get_legend().get_texts()) == 2
 
 

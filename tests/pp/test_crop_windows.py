@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from petri_scvi._checks import find_channels
 from petri_scvi.pp._crop_windows import (
     ArrayPlanes,
     Cutter,
     Planes,
     block_shape,
     centre_pixels,
-    find_channels,
     iterate_blocks,
     read_size,
     reading_jobs,

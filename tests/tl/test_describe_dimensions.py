@@ -183,6 +183,32 @@ def test_a_perturbation_of_one_modality_has_nan_in_the_other(planted: MuData) ->
     assert np.isnan(result["mean"]["rna"][names.index("ELSEWHERE")]).all()
 
 
+def test_examples_are_of_the_modality_that_is_named(planted: MuData) -> None:
+    assert activity_of(planted)["parameters"]["modality"] == "image"
+    assert set(activity_of(planted, modality="rna")["most"][0]) <= set(planted["rna"].obs_names)
+    with pytest.raises(KeyError, match=r"modality='imgae' has no activations in obsm\['X_sae'\]; \['image', 'rna'\]"):
+        activity_of(planted, modality="imgae")
+    only = MuData({"rna": planted["rna"].copy()})
+    only["rna"].obsm["X_sae"] = np.random.default_rng(0).normal(size=(only["rna"].n_obs, 2))
+    assert activity_of(only)["parameters"]["modality"] == "rna"
+    assert activity_of(only["rna"], modality="ignored")["parameters"]["modality"] == "all"
+
+
+def test_a_modality_without_activations_is_nan_and_gives_no_examples(planted: MuData) -> None:
+    values = planted.obsm["X_sae"].toarray()
+    values[np.flatnonzero(np.asarray(planted.obsmap["image"]).ravel())] = np.nan
+    planted.obsm["X_sae"] = values
+    with pytest.warns(UserWarning, match="1600 of 1600 cells of 'image'"):
+        result = activity_of(planted, modality="rna")
+    assert np.isnan(result["overall"]["image"]).all()
+    assert np.isnan(result["active"]["image"]).all()
+    with (
+        pytest.warns(UserWarning, match="1600 of 1600 cells of 'image'"),
+        pytest.raises(ValueError, match="NaN or infinite in all 1600 cells of modality 'image'. Compute it again"),
+    ):
+        activity_of(planted)
+
+
 def test_activity_needs_its_column(planted: MuData) -> None:
     with pytest.raises(KeyError, match="perturbation_key='gene' is not a column of obs of 'image'"):
         activity_of(planted, perturbation_key="gene")

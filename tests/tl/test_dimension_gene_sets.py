@@ -121,6 +121,8 @@ def test_sets_without_a_measured_gene_are_refused_with_both_kinds_of_names(ranke
 def test_what_cannot_be_tested_is_refused(ranked: MuData, planted: MuData, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of 25 gene sets has min_size=100 to max_size=500 genes in"):
         sets_of(ranked, programs_of(ranked), min_size=100)
+    with pytest.raises(ValueError, match=r"='TARGET01' is one string; pass a list, such as \['TARGET01'\]"):
+        sets_of(ranked, {"A": "TARGET01"})
     with pytest.raises(FileNotFoundError):
         sets_of(ranked, tmp_path / "nowhere.gmt")
     (tmp_path / "list.gmt").write_text("TARGET01\nTARGET02\n")

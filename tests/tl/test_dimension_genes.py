@@ -211,3 +211,10 @@ def test_arguments_that_do_not_fit_are_refused(
     with pytest.raises(error, match=message):
         genes_of(planted, **arguments)
     assert "petri_scvi" not in planted.uns
+
+
+def test_a_modality_without_cells_is_refused(planted: MuData) -> None:
+    few = planted[~np.asarray(planted.obsmap["rna"]).ravel().astype(bool)].copy()
+    assert few["rna"].n_obs == 0
+    with pytest.raises(ValueError, match="modality='rna' has no cells; name another one"):
+        tl.dimension_genes(few, progress=False)

@@ -9,6 +9,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse
 
@@ -122,6 +123,20 @@ def test_a_saved_autoencoder_encodes_as_before_and_nothing_is_overwritten(fitted
         SparseAutoencoder.load(tmp_path / "none.pt")
     with pytest.raises(ValueError, match=r"shape \(5, 3\); expected \(n_cells, 16\)"):
         sae.encode(np.zeros((5, 3)))
+    with pytest.raises(ValueError, match=r"activations has shape \(5, 3\); expected \(n_cells, 24\), one column per"):
+        sae.decode(np.zeros((5, 3)))
+
+
+def test_files_of_another_kind_are_no_autoencoder(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("embedding")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "folder.pt").mkdir()
+    np.save(tmp_path / "array.npy", np.zeros((3, 2)))
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match="does not hold a complete sparse autoencoder. Pass the file") as caught:
+            SparseAutoencoder.load(path)
+        assert "weights_only" not in str(caught.value)
 
 
 def test_the_seed_decides_everything() -> None:
@@ -252,6 +267,8 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(make_mudata
         fit_sae(adata, n_active=50, progress=False)
     with pytest.raises(ValueError, match="n_dimensions=0; it must be at least 1"):
         fit_sae(adata, n_dimensions=0, progress=False)
+    with pytest.raises(ValueError, match="accelerator='tpux' is not a device that torch can use here"):
+        fit_sae(adata, accelerator="tpux", progress=False)
     with pytest.raises(ValueError, match="max_epochs=-1 is not accepted; pass a positive number"):
         fit_sae(adata, max_epochs=-1, progress=False)
     adata.obsm["X_bad"] = np.where(np.arange(100)[:, None] < 3, np.nan, adata.obsm["X_petri"])

@@ -125,7 +125,10 @@ def test_measurements_survive_a_file_even_if_channels_are_named_with_slashes(scr
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"channels": ["nowhere"]}, ValueError, "channel 'nowhere' is not registered"),
+        ({"channels": ["nowhere"]}, ValueError, "channel 'nowhere' is not in obsm.'single_cell_images'., which has"),
+        ({"channels": ["actin", 4]}, ValueError, "has a channel twice. Name each once"),
+        ({"channels": "actin"}, ValueError, "channels='actin'; pass a list with at least one of"),
+        ({"channels": []}, ValueError, r"channels=\[\]; pass a list with at least one of"),
         ({"mask_channel": "nucleus", "channels": ["actin"]}, ValueError, "channel 'nucleus' is not registered"),
         ({"max_cells": 0}, ValueError, "max_cells=0"),
         ({"modality": "microscope"}, KeyError, "modality='microscope' is not in mdata.mod"),
@@ -139,6 +142,21 @@ def test_arguments_that_do_not_fit_are_refused(
     with pytest.raises(error, match=message):
         measured(screen, **arguments)
     assert "image_features" not in screen["image"].obsm
+
+
+def test_crops_with_nan_are_refused_whether_they_are_measured_or_give_the_range(screen: MuData) -> None:
+    image = screen["image"]
+    is_measured = measured(screen).notna().any(axis=1).to_numpy()
+    images = image.obsm[KEY].astype(np.float32)
+    images[np.flatnonzero(is_measured)[0], 0, 3, 3] = np.nan
+    image.obsm[KEY] = images
+    with pytest.raises(ValueError, match="'single_cell_images'. has NaN or infinite pixels in 1 of 12 cells. Drop"):
+        measured(screen)
+    images[is_measured] = 1
+    images[~is_measured, 0, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="range of intensities has NaN or infinite pixels in"):
+        measured(screen)
+    assert measured(screen, channels=["actin"]).notna().any(axis=None)  # a channel that is not asked for may have it
 
 
 def test_without_scikit_image_the_extra_is_named(screen: MuData, monkeypatch: pytest.MonkeyPatch) -> None:

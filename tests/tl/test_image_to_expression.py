@@ -142,6 +142,38 @@ def test_images_on_disk_and_in_memory_give_the_same() -> None:
     pd.testing.assert_frame_equal(run(mdata, n_folds=2, max_epochs=1, vit_kwargs=SMALL)[0], expected)
 
 
+@pytest.mark.parametrize("is_paired", [True, False])
+def test_an_embedding_of_all_cells_gives_what_that_of_the_modality_gives(is_paired: bool) -> None:
+    mdata = make(is_paired=is_paired)
+    with columns_stay_in_modalities():  # transcriptomes first: rows of images are shifted, or in another order
+        joint = MuData({"rna": mdata["rna"], "image": mdata["image"]})
+    of_images = pd.DataFrame(mdata["image"].obsm["X_mean"], index=mdata["image"].obs_names)
+    joint.obsm["X_joint"] = of_images.reindex(joint.obs_names).fillna(1e6).to_numpy()
+    pd.testing.assert_frame_equal(run(joint, "X_joint")[0], run(mdata, "X_mean")[0])
+
+
+@pytest.mark.parametrize("is_paired", [True, False])
+def test_cells_without_an_embedding_are_left_out(is_paired: bool) -> None:
+    mdata = make(is_paired=is_paired)
+    mdata["image"].obsm["X_bad"] = mdata["image"].obsm["X_mean"].copy()
+    mdata["image"].obsm["X_bad"][[3, 40]] = np.nan
+    with pytest.warns(UserWarning, match="2 of 240 cells of 'image' are NaN or infinite; they are left out"):
+        table, summary = run(mdata, "X_bad")
+    assert summary["n_image_cells"] == 238
+    assert table["r2"][: N_GENES // 2].min() > 0.4
+
+
+@pytest.mark.parametrize("is_lazy", [True, False])
+def test_crops_with_nan_are_refused_with_their_number(is_lazy: bool) -> None:
+    mdata = make(is_paired=True, n=60)
+    images = mdata["image"].obsm["single_cell_images"]
+    images[7, 0, 2, 3] = np.nan
+    if is_lazy:
+        mdata["image"].obsm["single_cell_images"] = da.from_array(images, chunks=(7, 1, 8, 8))
+    with pytest.raises(ValueError, match="has NaN or infinite pixels in 1 of 60 cells. Drop these cells"):
+        run(mdata, n_folds=2, max_epochs=1, vit_kwargs=SMALL)
+
+
 def test_rare_contexts_are_left_out() -> None:
     mdata = make(is_paired=False)
     mdata["rna"].obs.loc[mdata["rna"].obs_names[:2], "perturbation"] = "rare"
@@ -161,7 +193,7 @@ def test_patches_cut_the_crop_into_sixteen_or_more() -> None:
         ({"level": "guide"}, ValueError, "level='guide' is not accepted"),
         ({"n_folds": 13}, ValueError, "24 contexts are too few for n_folds=13, which needs 26. Pass fewer folds"),
         ({"n_folds": 1}, ValueError, "n_folds=1 is not accepted"),
-        ({"key": "X_vit"}, KeyError, "has no 'X_vit'; it has"),
+        ({"key": "X_vit"}, KeyError, "key='X_vit' is not in mdata.obsm.*Store the embedding first"),
         ({"layer": "counts"}, KeyError, "layer='counts' is not in"),
         ({"context_key": "guide"}, KeyError, "context_key='guide' is not a column"),
         ({"vit_kwargs": {"width": 3}}, ValueError, r"vit_kwargs has \['width'\]"),

@@ -14,6 +14,7 @@ from petri_scvi.tl._paired_tests import paired_tests
 from petri_scvi.tl._targeted_reconstruction import _bright_patches, _scores
 
 CALL = {"channel": "lipid_droplets", "context": "TARGET01", "changed_context": "TARGET02", "max_cells": 10}
+CALL |= {"progress": False}
 
 
 @pytest.fixture
@@ -95,6 +96,12 @@ def test_seed_decides_and_results_have_names(run, screen):
     pd.testing.assert_frame_equal(run(seed=1, key_added="again")["cells"], first)
     assert (run(seed=2)["cells"]["intensity"] != first["intensity"]).any()
     assert set(screen.uns["petri_scvi"]) == {"targeted_reconstruction", "again"}
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_passes_are_counted_if_progress_is_shown(run, capsys, progress):
+    run(progress=progress)
+    assert ("Rebuilding cells" in capsys.readouterr().out) == progress
 
 
 def test_validation_cells_of_own_data_are_rebuilt(trained_model):

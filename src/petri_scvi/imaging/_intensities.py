@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from petri_scvi._checks import check_finite_images
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,7 @@ def channel_range(
     some = np.sort(np.random.default_rng([seed, 0]).permutation(len(reader))[:N_CELLS_FOR_RANGE])
     ends = np.empty((2, reader.shape[1]), dtype=np.float32)
     images = reader.read(some)
+    check_finite_images([images], "the sample of crops that gives the range of intensities")
     for channel in range(reader.shape[1]):  # one at a time: a quantile sorts a copy
         ends[:, channel] = np.quantile(images[:, channel].astype(np.float32), quantiles)
     return ends[0], ends[1]

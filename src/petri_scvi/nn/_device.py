@@ -7,6 +7,15 @@ import torch
 
 def choose_device(accelerator: str) -> torch.device:
     """Device by the name that torch or Lightning gives it; a GPU for ``"auto"`` if there is one."""
+    name = accelerator
     if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device({"gpu": "cuda"}.get(accelerator, accelerator))
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device({"gpu": "cuda"}.get(name, name))
+        torch.empty(0, device=device)  # a name that torch knows may still be no device of this machine
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"accelerator={accelerator!r} is not a device that torch can use here. Pass 'auto', 'cpu' or, if there is "
+            "a GPU, 'gpu' or its name, such as 'cuda:0'."
+        ) from error
+    return device

@@ -57,7 +57,7 @@ def dimension(
     n_top
         Genes, gene sets and image features to draw.
     channels
-        Up to five channels, by name or position; by default all.
+        Up to five channels, by name or position; by default the first five. The legend names them.
     modality, images_key
         Modality of a MuData and ``obsm`` slot that have the crops; only crops that are drawn are read.
     alpha

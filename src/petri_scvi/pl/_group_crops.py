@@ -42,7 +42,7 @@ def crops(
     n_per_group
         Cells per group, drawn at random; fewer if the group has fewer.
     channels
-        Up to five channels, by name or position; by default all.
+        Up to five channels, by name or position; by default the first five. The legend names them.
     modality
         Modality of a MuData that has the images.
     images_key

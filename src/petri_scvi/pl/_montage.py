@@ -143,10 +143,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _channels_to_draw(
     adata: AnnData, n_channels: int, channels: Sequence[str | int] | None
 ) -> tuple[list[int], list[str]]:
-    """Positions and names of the channels."""
+    """Positions and names of the channels; by default as many as there are colours."""
     stored = [str(name) for name in adata.uns.get(CHANNEL_NAMES_KEY, [])]
     names = stored if len(stored) == n_channels else [str(i) for i in range(n_channels)]
-    wanted = list(range(n_channels)) if channels is None else list(channels)
+    wanted = list(range(min(n_channels, len(CHANNEL_COLOURS)))) if channels is None else list(channels)
     positions = [names.index(c) if isinstance(c, str) and c in names else c for c in wanted]
     is_known = [isinstance(p, int | np.integer) and 0 <= p < n_channels for p in positions]
     if not all(is_known) or not 1 <= len(positions) <= len(CHANNEL_COLOURS):

@@ -244,22 +244,3 @@ def check_padding(padding: str) -> None:
     """Require a known name."""
     if padding not in {"zero", "reflect"}:
         raise ValueError(f"padding={padding!r}; pass 'zero' or 'reflect'.")
-
-
-def find_channels(channels: Sequence[str | int] | None, names: Sequence[str], argument: str, where: str) -> list[int]:
-    """Positions of channels, given by name or position; all if ``None``."""
-    if channels is None:
-        return list(range(len(names)))
-    if isinstance(channels, str) or not len(channels):
-        raise ValueError(f"{argument}={channels!r}; pass a list with at least one of {list(names)}.")
-    positions = []
-    for channel in channels:
-        if isinstance(channel, str) and channel in names:
-            positions.append(list(names).index(channel))
-        elif isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
-            positions.append(int(channel))
-        else:
-            raise ValueError(f"{argument}: channel {channel!r} is not in {where}, which has {list(names)}.")
-    if len(set(positions)) < len(positions):
-        raise ValueError(f"{argument}={list(channels)} has a channel twice. Name each once.")
-    return positions

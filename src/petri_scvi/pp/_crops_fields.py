@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_flags
+from petri_scvi._checks import check_flags, find_channels
 from petri_scvi.pp._crop_table import Cut, build_crops, check_new_columns, match_cells
 from petri_scvi.pp._crop_windows import (
     Cutter,
     centre_pixels,
     check_padding,
-    find_channels,
     read_size,
     reading_jobs,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_flags, check_sizes, require
+from petri_scvi._checks import check_flags, check_sizes, find_channels, require
 from petri_scvi.pp._crop_table import Cut, build_crops, check_new_columns, inside_image, match_cells
 from petri_scvi.pp._crop_windows import (
     ArrayPlanes,
@@ -16,7 +16,6 @@ from petri_scvi.pp._crop_windows import (
     block_shape,
     centre_pixels,
     check_padding,
-    find_channels,
     iterate_blocks,
     read_size,
     reading_jobs,

@@ -11,6 +11,8 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
 
 from ._dimensions import find_activations
+from ._embedding import ALL
+from ._finite_cells import check_any_cell
 from ._results import write_result
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def dimension_activity(
     key: str = SAE_KEY,
     *,
     perturbation_key: str = CONTEXT_KEY,
-    modality: str = IMAGE,
+    modality: str | None = None,
     n_examples: int = 8,
     seed: int = 0,
 ) -> None:
@@ -42,7 +44,7 @@ def dimension_activity(
     perturbation_key
         ``obs`` column to average over.
     modality
-        Modality of a MuData from which examples are taken, that with the images.
+        Modality of a MuData from which examples are taken; by default ``"image"``, or the first if there are no images.
     n_examples
         Cells to name at either end.
     seed
@@ -60,14 +62,17 @@ def dimension_activity(
     Raises
     ------
     KeyError
-        A slot or column is missing.
+        A slot, column or modality is missing.
     ValueError
-        A cell has been measured in two modalities, or no cell has a perturbation.
+        A cell has been measured in two modalities, no cell has a perturbation, or all activations of the modality with
+        the examples are NaN or infinite.
     """
     check_sizes(n_examples=n_examples)
     every = find_activations(data, key)
     labels = {part.modality: _labels(part, perturbation_key) for part in every}
     names = sorted({str(name) for values in labels.values() for name in values.dropna()})
+    source = _source(every, modality, key)
+    check_any_cell(source, key)
     if not names:
         raise ValueError(f"obs[{perturbation_key!r}] is missing for all cells; name the column to average over")
     result: dict[str, Any] = {"perturbations": np.array(names, dtype=np.str_), "mean": {}, "overall": {}, "active": {}}
@@ -76,13 +81,24 @@ def dimension_activity(
         n_cells = np.bincount(codes[codes >= 0], minlength=len(names))[:, None]
         with np.errstate(invalid="ignore"):
             result["mean"][part.modality] = (part.sums(codes, len(names)) / n_cells).astype(np.float32)
-        result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
-        result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
-    source = {part.modality: part for part in every}.get(modality, every[0])
+            result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
+            result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
     result["most"], result["least"] = _examples(source, n_examples, np.random.default_rng(seed))
     result["n_dimensions"] = source.n_dimensions
     parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "modality": source.modality}
     write_result(data, f"dimension_activity_{key}", result, parameters | {"n_examples": n_examples, "seed": seed})
+
+
+def _source(every: list[Activations], modality: str | None, key: str) -> Activations:
+    """Activations to take examples from."""
+    found = {part.modality: part for part in every}
+    if modality is None or ALL in found:  # an AnnData does not name its modality
+        return found.get(IMAGE, every[0])
+    if modality not in found:
+        raise KeyError(
+            f"modality={modality!r} has no activations in obsm[{key!r}]; {list(found)} have. Name one of these."
+        )
+    return found[modality]
 
 
 def _labels(part: Activations, perturbation_key: str) -> pd.Series:

@@ -71,8 +71,8 @@ def dimension_gene_sets(
     KeyError
         :func:`petri_scvi.tl.dimension_genes` has not been called.
     ValueError
-        No gene of the sets is in the background, no set has an accepted size, no dimension has a gene, or the file is
-        no GMT file.
+        No gene of the sets is in the background, no set has an accepted size, a set is one string, no dimension has a
+        gene, or the file is no GMT file.
 
     Notes
     -----
@@ -86,7 +86,7 @@ def dimension_gene_sets(
         raise KeyError(
             f"uns[{UNS_KEY!r}] has no 'dimension_genes_{key}'. Call petri_scvi.tl.dimension_genes(data, {key!r}) first."
         )
-    sets = read_gmt(gene_sets) if isinstance(gene_sets, str | Path) else {n: list(g) for n, g in gene_sets.items()}
+    sets = read_gmt(gene_sets) if isinstance(gene_sets, str | Path) else _listed(gene_sets)
     background = pd.Index(np.asarray(ranked["background"]).astype(str))
     names, members = _membership(sets, background, min_size, max_size)
     genes = ranked["table"]
@@ -123,6 +123,13 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
             )
         sets[name] = [gene for gene in rest[1:] if gene]
     return sets
+
+
+def _listed(gene_sets: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    for name, genes in gene_sets.items():
+        if isinstance(genes, str):  # its letters would count as genes
+            raise ValueError(f"gene_sets[{name!r}]={genes!r} is one string; pass a list, such as [{genes!r}].")
+    return {name: list(genes) for name, genes in gene_sets.items()}
 
 
 def _membership(

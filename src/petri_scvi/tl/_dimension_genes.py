@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import RNA, SAE_KEY
 
 from ._correlation import MIN_CELLS, Strata, adjust_listed, skewed_p_values
-from ._dimensions import find_activations
+from ._finite_cells import activations_of
 from ._results import write_result
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def dimension_genes(
     whatever the number of dimensions.
     """
     check_sizes(n_genes=n_genes, min_cells=min_cells)
-    (activations,) = find_activations(data, key, modality)
+    activations = activations_of(data, key, modality)
     adata = activations.adata
     expression = log_normalised(adata, layer, is_normalized)[activations.rows]
     tested_genes = np.flatnonzero(expression.getnnz(axis=0) >= min_cells)

@@ -12,7 +12,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, SAE_KEY
 
 from ._correlation import MIN_CELLS, Strata, correlation_p_values
-from ._dimensions import find_activations
+from ._finite_cells import activations_of
 from ._image_features import FEATURES_KEY
 from ._results import adjust, write_result
 
@@ -69,7 +69,7 @@ def dimension_image_features(
         No dimension and no feature can be tested.
     """
     check_sizes(min_cells=min_cells)
-    (activations,) = find_activations(data, key, modality)
+    activations = activations_of(data, key, modality)
     adata = activations.adata
     if features_key not in adata.obsm:
         raise KeyError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_sizes, crops_of, require
+from petri_scvi._checks import check_finite_images, check_sizes, crops_of, find_channels, require
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.imaging import channel_position, channel_range, measure_crops, measure_rows
@@ -79,7 +79,7 @@ def image_features(
     KeyError
         There is no such modality or slot.
     ValueError
-        There is no such channel, or the slot holds no crops.
+        There is no such channel, one is named twice, or the slot holds no crops or crops with NaN or infinite pixels.
 
     Notes
     -----
@@ -95,9 +95,10 @@ def image_features(
         check_sizes(max_cells=max_cells)
     adata, images = crops_of(data, modality, images_key)
     every = _channel_names(adata, int(images.shape[1]))
-    positions = range(len(every)) if channels is None else [channel_position(c, every) for c in channels]
+    where = f"obsm[{images_key!r}]"
+    positions = find_channels(channels, every, "channels", where)
     names = [every[position] for position in positions]
-    reader = ChannelReader(open_rows(images), list(positions))
+    reader = ChannelReader(open_rows(images), positions)
     rows = np.arange(adata.n_obs)
     if max_cells is not None:
         rows = subsample(rows, max_cells, np.random.default_rng([seed, 1]))
@@ -106,6 +107,8 @@ def image_features(
         channels=names,
         mask_channel=None if mask_channel is None else channel_position(mask_channel, names),
     )
+    if reader.dtype.kind == "f":
+        check_finite_images(reader.chunks(rows), where)
     scale = channel_range(reader, RANGE, seed)
     values, columns = measure_rows(reader, rows, scale, measure, n_jobs=n_jobs, show_progress=progress)
     table = np.full((adata.n_obs, len(columns)), np.nan, dtype=np.float32)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from petri_scvi._checks import check_context, check_images
+from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
 
-from ._embedding import subsample
+from ._embedding import find_slots, finite_rows, subsample
 from ._results import warn
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIN_CELLS = 5
 """Cells that a context needs in each modality to be a row of the regression."""
+CROPS = f"mdata[{IMAGE!r}].obsm[{IMAGES_KEY!r}]"
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,19 @@ def rows_of_cells(
 
 
 def rows_of_contexts(
-    mdata: MuData, context_key: str, layer: str | None, max_cells: int, rng: np.random.Generator
+    mdata: MuData,
+    is_usable: NDArray[np.bool_],
+    context_key: str,
+    layer: str | None,
+    max_cells: int,
+    rng: np.random.Generator,
 ) -> RegressionRows:
     """One row per context that both modalities have, with its mean expression."""
     labels = {}
     for name in (IMAGE, RNA):
         check_context(mdata, name, [context_key])
-        labels[name] = mdata.mod[name].obs[context_key].astype(str).to_numpy()
+        labels[name] = mdata.mod[name].obs[context_key].astype(str).to_numpy(dtype=object)
+    labels[IMAGE] = np.where(is_usable, labels[IMAGE], None)
     counts = [pd.Series(found).value_counts() for found in labels.values()]
     every = sorted(set(counts[0].index) | set(counts[1].index))
     names = [name for name in every if min(count.get(name, 0) for count in counts) >= MIN_CELLS]
@@ -95,31 +102,51 @@ def rows_of_contexts(
 
 
 def image_inputs(mdata: MuData, key: str | None) -> Any:
-    """Crops ``(n, C, H, W)``, or the embedding ``(n, D)`` of this name; nothing is read."""
+    """Crops ``(n, C, H, W)``, which are not read, or the embedding ``(n, D)`` of this name, of all image cells."""
+    if key is not None:
+        return _embedding(mdata, key)
     obsm = mdata.mod[IMAGE].obsm
-    name = IMAGES_KEY if key is None else key
-    if name not in obsm:
-        wanted = "the crops, or pass key=... with an embedding" if key is None else "an embedding of the images"
-        raise KeyError(f"mdata[{IMAGE!r}].obsm has no {name!r}; it has {sorted(obsm)}. Store {wanted}.")
-    array = obsm[name]
-    if key is None:
-        check_images(array, f"mdata[{IMAGE!r}].obsm[{name!r}]")
-    elif len(array.shape) != 2:
-        raise ValueError(f"obsm[{name!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
-    return array
+    if IMAGES_KEY not in obsm:
+        raise KeyError(
+            f"mdata[{IMAGE!r}].obsm has no {IMAGES_KEY!r}; it has {sorted(obsm)}. Store the crops, or pass key=... "
+            "with an embedding."
+        )
+    check_images(obsm[IMAGES_KEY], CROPS)
+    return obsm[IMAGES_KEY]
 
 
-def read_cells(array: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Some rows, which ascend, of an array in memory or on disk."""
-    if isinstance(array, pd.DataFrame):
-        return array.iloc[rows].to_numpy()
-    if isinstance(array, np.ndarray):
-        return np.asarray(array[rows])
-    if hasattr(array, "compute"):  # dask: all rows at once, so that no block is read twice
-        return np.asarray(array[rows].compute())
-    if sparse.issparse(array):
-        return array[rows].toarray()
-    return np.stack([np.asarray(array[int(row)]) for row in rows])
+def usable_cells(inputs: Any) -> NDArray[np.bool_]:
+    """Image cells whose embedding is finite; crops are checked when they are read."""
+    if inputs.ndim != 2:
+        return np.ones(inputs.shape[0], dtype=bool)
+    is_usable = finite_rows(inputs)
+    n_bad = int((~is_usable).sum())
+    if n_bad:
+        warn(f"{n_bad} of {len(is_usable)} cells of {IMAGE!r} are NaN or infinite; they are left out")
+    return is_usable
+
+
+def read_cells(inputs: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Some rows, which ascend, of an embedding or of crops in memory or on disk."""
+    if isinstance(inputs, np.ndarray):
+        found = np.asarray(inputs[rows])
+    elif hasattr(inputs, "compute"):  # dask: all rows at once, so that no block is read twice
+        found = np.asarray(inputs[rows].compute())
+    else:
+        found = np.stack([np.asarray(inputs[int(row)]) for row in rows])
+    if found.ndim == 4:
+        check_finite_images((found[start : start + 1000] for start in range(0, len(found), 1000)), CROPS)
+    return found
+
+
+def _embedding(mdata: MuData, key: str) -> NDArray[np.floating[Any]]:
+    """Rows of the image cells, in the order of the modality, wherever the slot is."""
+    (slot,) = find_slots(mdata, key, modality=IMAGE)
+    if slot.owner is not mdata:
+        return slot.take(np.arange(slot.shape[0]))
+    place = np.asarray(mdata.obsmap[IMAGE]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
+    present = np.flatnonzero(place)
+    return slot.take(present[np.argsort(place[present])])
 
 
 def _read_levels(mdata: MuData, layer: str | None, rows: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 
 from ._image_regression import RidgeRegression, ViTRegression
-from ._image_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts
+from ._image_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts, usable_cells
 from ._profiles import check_choice
 from ._results import write_result
 
@@ -54,9 +54,10 @@ def image_to_expression_r2(
     mdata
         MuData with modalities ``"image"`` and ``"rna"``.
     key
-        ``obsm`` slot of ``mdata["image"]`` with an embedding, shape ``(n_cells, D)``, from which ridge regression
-        predicts. By default a ViT of the package's own :class:`petri_scvi.nn.ImageEncoder` is trained on the crops in
-        ``obsm["single_cell_images"]``.
+        ``obsm`` slot with an embedding, shape ``(n_cells, D)``, from which ridge regression predicts: of ``mdata``, one
+        matrix for all cells, or, if it has none of this name, of ``mdata["image"]``. By default a ViT of the package's
+        own :class:`petri_scvi.nn.ImageEncoder` is trained on the crops in
+        ``mdata["image"].obsm["single_cell_images"]``.
     level
         ``"cell"``: predict the transcriptome of a cell from its own image, which needs cells that were measured in both
         modalities. ``"context"``: predict the mean transcriptome of a context from the images of its cells, in contexts
@@ -97,13 +98,14 @@ def image_to_expression_r2(
     KeyError
         A modality, slot, layer or column is missing.
     ValueError
-        ``level="cell"`` without cells in both modalities, no gene varies, or there are too few cells or contexts
-        for the folds.
+        ``level="cell"`` without cells in both modalities, no gene varies, there are too few cells or contexts for the
+        folds, or crops have NaN or infinite pixels.
 
     Warns
     -----
     UserWarning
-        Contexts have fewer than five cells in a modality and are left out.
+        Contexts have fewer than five cells in a modality, or cells an embedding with NaN or infinity; they are left
+        out.
 
     Notes
     -----
@@ -117,8 +119,10 @@ def image_to_expression_r2(
     if n_folds < 2:
         raise ValueError(f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each is predicted by the others")
     regression: Regression = ViTRegression(max_epochs, vit_kwargs or {}) if key is None else RidgeRegression()
-    unit, rows = _choose_rows(mdata, level, context_key, layer, max_cells, np.random.default_rng(seed))
-    array = image_inputs(mdata, key)
+    _check_modalities(mdata)
+    inputs = image_inputs(mdata, key)
+    is_usable, rng = usable_cells(inputs), np.random.default_rng(seed)
+    unit, rows = _choose_rows(mdata, is_usable, level, context_key, layer, max_cells, rng)
     n_rows = len(rows.targets)
     n_fit = n_rows - math.ceil(n_rows / n_folds)
     if n_rows < 2 * n_folds or n_fit < MIN_FIT_ROWS:
@@ -127,7 +131,7 @@ def image_to_expression_r2(
             f"{n_rows} {unit}s are too few for n_folds={n_folds}, which needs {needed}. Pass "
             f"{'fewer folds' if n_folds > 2 else 'more folds'}, or data with more {unit}s in both modalities."
         )
-    r2 = _cross_validate(read_cells(array, rows.image_cells), rows, regression, n_folds, seed, progress)
+    r2 = _cross_validate(read_cells(inputs, rows.image_cells), rows, regression, n_folds, seed, progress)
     if np.isnan(r2).all():
         raise ValueError(f"none of {len(r2)} genes varies between {unit}s, so that there is nothing to predict.")
     table = pd.DataFrame({"gene": mdata.mod[RNA].var_names.astype(str), "mean": rows.targets.mean(axis=0), "r2": r2})
@@ -149,21 +153,31 @@ def image_to_expression_r2(
     write_result(mdata, "image_to_expression_r2", {"table": table, "summary": pd.DataFrame([summary])}, parameters)
 
 
-def _choose_rows(
-    mdata: MuData, level: str, context_key: str, layer: str | None, max_cells: int, rng: np.random.Generator
-) -> tuple[str, RegressionRows]:
-    """What a row is, ``"cell"`` or ``"context"``, and the rows."""
+def _check_modalities(mdata: MuData) -> None:
     for name in (IMAGE, RNA):
         if name not in mdata.mod:
             raise KeyError(f"mdata.mod has {list(mdata.mod)}; expected {IMAGE!r} and {RNA!r}. Name them so.")
+
+
+def _choose_rows(
+    mdata: MuData,
+    is_usable: NDArray[np.bool_],
+    level: str,
+    context_key: str,
+    layer: str | None,
+    max_cells: int,
+    rng: np.random.Generator,
+) -> tuple[str, RegressionRows]:
+    """What a row is, ``"cell"`` or ``"context"``, and the rows."""
     places = paired_places(mdata)
+    places = places[is_usable[places[:, 0]]]
     if level == "cell" and len(places) == 0:
         raise ValueError(
             "no cell was measured in both modalities, so that level='cell' has nothing to learn from; pass "
             "level='context'. If cells are the same, give them the same obs_names in both modalities."
         )
     if level == "context" or len(places) == 0:
-        return "context", rows_of_contexts(mdata, context_key, layer, max_cells, rng)
+        return "context", rows_of_contexts(mdata, is_usable, context_key, layer, max_cells, rng)
     return "cell", rows_of_cells(mdata, places, layer, max_cells, rng)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,18 +82,21 @@ class SparseAutoencoder:
         ValueError
             The embedding has another width, or is not finite.
         """
-        if len(embedding.shape) != 2 or embedding.shape[1] != self.decoder.shape[1]:
-            raise ValueError(
-                f"the embedding has shape {tuple(embedding.shape)}; expected (n_cells, {self.decoder.shape[1]}), the "
-                "width that the autoencoder was fitted on"
-            )
+        _check_width("the embedding", embedding, self.decoder.shape[1], "the width that the autoencoder was fitted on")
         codes = SparseRows(int(embedding.shape[0]), self.decoder.shape[0], self.n_active)
         for rows in self.pieces(int(embedding.shape[0])):
             codes.append(self.encode_rows(read_rows(embedding, rows, np.float32)))
         return codes.finish()
 
     def decode(self, activations: sparse.spmatrix | NDArray[Any]) -> NDArray[np.float32]:
-        """Embedding from activations; shape ``(n_cells, n_dimensions)`` -> ``(n_cells, D)``."""
+        """Embedding from activations; shape ``(n_cells, n_dimensions)`` -> ``(n_cells, D)``.
+
+        Raises
+        ------
+        ValueError
+            There is not one activation per dimension.
+        """
+        _check_width("the matrix of activations", activations, self.decoder.shape[0], "one column per dimension")
         decoded: NDArray[np.float32] = np.asarray(activations @ self.decoder, dtype=np.float32)
         return decoded + self.decoder_bias
 
@@ -138,16 +140,14 @@ class SparseAutoencoder:
         FileNotFoundError
             There is no such file.
         ValueError
-            It is not that of a sparse autoencoder, or not complete.
+            It is not that of a sparse autoencoder, or not complete, or torch cannot use the accelerator.
         """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{path} does not hold a complete sparse autoencoder ({error}). Save it again with sae.save()."
-            ) from error
+        content = None if Path(path).is_dir() else _read_file(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"{path} does not hold a sparse autoencoder. Pass the file that sae.save() was given.")
+            raise ValueError(
+                f"{path} does not hold a complete sparse autoencoder. Pass the file that sae.save() was given; if this "
+                "is the one, its writing was cut short: save it again."
+            )
         n_dimensions, n_inputs = content["weights"]["decoder"].shape
         network = BatchTopKAutoencoder(n_inputs, n_dimensions, content["n_active"])
         network.load_state_dict(content["weights"])
@@ -173,6 +173,21 @@ class SparseAutoencoder:
         ends = np.append(0, is_active.sum(dim=1).cumsum(dim=0).cpu().numpy())
         parts = (activations[is_active].cpu().numpy(), columns.cpu().numpy(), ends)
         return sparse.csr_matrix(parts, shape=tuple(activations.shape))
+
+
+def _read_file(path: str | os.PathLike[str]) -> Any:
+    """What torch reads from a file, ``None`` if it can read nothing."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - torch raises many kinds, with the advice to run whatever code a file has
+        return None
+
+
+def _check_width(what: str, matrix: Any, width: int, meaning: str) -> None:
+    if len(matrix.shape) != 2 or matrix.shape[1] != width:
+        raise ValueError(f"{what} has shape {tuple(matrix.shape)}; expected (n_cells, {width}), {meaning}")
 
 
 class SparseRows:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, IMAGE
@@ -46,6 +47,7 @@ def targeted_reconstruction(
     modality: str = IMAGE,
     seed: int = 0,
     key_added: str = "targeted_reconstruction",
+    progress: bool = True,
 ) -> None:
     """Hide what is bright in a channel and rebuild it next to different transcriptomes :cite:p:`PETRI2026`.
 
@@ -79,6 +81,8 @@ def targeted_reconstruction(
         Seed of the choice of cells and of their companions.
     key_added
         Name of the result.
+    progress
+        Show a progress bar.
 
     Returns
     -------
@@ -144,18 +148,24 @@ def targeted_reconstruction(
     every = sorted(set(model.get_contexts(mdata, modality=expression).tolist()))
     joining: list[str | list[str] | None] = [every, None, changed_context]
     companions: list[dict[str, Any]] = [{}, *({expression: wanted} for wanted in joining)]
-    tables, pictures = {}, []
-    for condition, joined in zip(CONDITIONS, companions, strict=True):
-        predictions = [
-            model.get_reconstruction(
-                mdata, modality=modality, indices=rows.tolist(), mask=mask, companions=joined, seed=seed + 1000 * repeat
-            ).prediction[:, position]
-            for repeat in range(N_DOCUMENTS if joined else 1)
-        ]
-        scores = pd.concat([_scores(images, prediction, mask) for prediction in predictions])
+    passes = [
+        (condition, joined, repeat)
+        for condition, joined in zip(CONDITIONS, companions, strict=True)
+        for repeat in range(N_DOCUMENTS if joined else 1)
+    ]
+    scores: dict[str, list[pd.DataFrame]] = {condition: [] for condition in CONDITIONS}
+    pictures = []
+    for condition, joined, repeat in track(passes, "Rebuilding cells", disable=not progress):
+        prediction = model.get_reconstruction(
+            mdata, modality=modality, indices=rows.tolist(), mask=mask, companions=joined, seed=seed + 1000 * repeat
+        ).prediction[:, position]
+        scores[condition].append(_scores(images, prediction, mask))
+        if repeat == 0:
+            pictures.append(prediction[shown])
+    tables = {}
+    for condition in CONDITIONS:
         place = {"row": rows, "context": contexts[rows], "condition": condition, "n_hidden": mask.sum(axis=1)}
-        tables[condition] = pd.DataFrame(place).join(scores.groupby(level=0).mean())
-        pictures.append(predictions[0][shown])
+        tables[condition] = pd.DataFrame(place).join(pd.concat(scores[condition]).groupby(level=0).mean())
     cells = pd.concat(tables.values(), ignore_index=True)
     means = cells.groupby("condition", sort=False)[["mse", "intensity", "measured"]].mean()
     result: dict[str, Any] = {
