@@ -34,9 +34,10 @@ PUBLISHED = pd.DataFrame(
 )
 
 
-def write_summary(root: Path, order: Iterable[str], versions: str) -> None:
-    """Write ``summary.csv``, ``summary.md`` and ``summary.png`` from what is done, systems in this order."""
-    files = [file for file in root.glob("seed_*/*.csv") if not file.name.startswith("partial_")]
+def write_summary(root: Path, order: Iterable[str], versions: str, seeds: Iterable[int]) -> None:
+    """Write ``summary.csv``, ``summary.md`` and ``summary.png`` from what is done of these seeds, systems in order."""
+    folders = [root / f"seed_{seed}" for seed in seeds]
+    files = [file for folder in folders for file in folder.glob("*.csv") if not file.name.startswith("partial_")]
     place = {name: i for i, name in enumerate(order)}
     files.sort(key=lambda file: (place.get(file.stem, len(place)), file))
     results = [pd.read_csv(file).assign(seed=file.parent.name) for file in files]
@@ -52,7 +53,11 @@ def write_summary(root: Path, order: Iterable[str], versions: str) -> None:
         for column in ("mean", "std")
     )
     n_seeds = results.groupby(NOT_BY_METRIC, sort=False)["seed"].nunique()
-    missing = {f"{path.stem}, {path.parent.name}": path.read_text() for path in sorted(root.glob("seed_*/*.not_run"))}
+    missing = {
+        f"{path.stem}, {path.parent.name}": path.read_text()
+        for folder in folders
+        for path in sorted(folder.glob("*.not_run"))
+    }
     (root / "summary.md").write_text(as_markdown(means, spreads, n_seeds, missing, versions))
     draw(means, spreads, root / "summary.png")
 

@@ -8,10 +8,9 @@ are trained alike and scored by the same protocol. What is done is kept in the f
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ def train(folder: Path, seed: int, systems: Sequence[str]) -> None:
         settings = settings_of(line, value)
         place = folder / name_of(settings) / f"seed_{seed}"
         place.mkdir(parents=True, exist_ok=True)
-        (place.parent / "settings.json").write_text(json.dumps(asdict(settings), indent=1, sort_keys=True))
+        settings.keep(place.parent)
         print(f"{line} = {value:.3g}", flush=True)
         for system in systems:
             run_system(system, settings, seed, {}, place)

@@ -7,12 +7,13 @@ done; a second run goes on after what is there. ``--quick`` is a small screen an
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import platform
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ import petri_scvi
 from benchmarks._paper_summary import write_summary
 from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
-from petri_scvi import tl
+from petri_scvi import PETRI, tl
 from petri_scvi._constants import IMAGE, RNA
 from petri_scvi.demo import MODEL
 
@@ -36,8 +37,15 @@ if TYPE_CHECKING:
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
 FUSIONS: tuple[Fusion, ...] = ("mean_embedding", "concatenate", "mean_cosine", "max_cosine")
 """The first, the paper's, needs a space that modalities share."""
+CHECKPOINTS = ("DINOv2", "scGPT")
 FIRST_SEED = 100
 """Screens of smaller seeds are for choosing the recipe."""
+
+
+def defaults_of(call: Any) -> dict[str, Any]:
+    """Arguments of a function or class that have a default, as text."""
+    parameters = inspect.signature(call).parameters.values()
+    return {one.name: repr(one.default) for one in parameters if one.default is not one.empty}
 
 
 @dataclass(frozen=True)
@@ -49,36 +57,51 @@ class Settings:
     n_steps: int
     network: dict[str, Any]
     plan: dict[str, Any]
+    defaults: dict[str, Any] = field(default_factory=lambda: defaults_of(PETRI) | {"train": defaults_of(PETRI.train)})
     version: str = petri_scvi.__version__
 
     def load(self, seed: int) -> MuData:
         return load_screen(self.screen, seed, self.screen_arguments)
 
+    def keep(self, folder: Path) -> None:
+        """Write them beside the results, and refuse results of others."""
+        written = json.dumps(vars(self), indent=1, sort_keys=True)
+        path = folder / "settings.json"
+        if path.exists() and path.read_text() != written:
+            raise SystemExit(
+                f"{folder} holds results of other settings ({path}); pass another --out, or delete the folder"
+            )
+        write_whole(path, lambda place: place.write_text(written))
+
 
 def score(row: Row, mdata: MuData) -> pd.DataFrame:
-    """The protocol's metrics, and how well the well is predicted from each modality's embedding."""
+    """The protocol's metrics, and how well the well is predicted from each modality's embedding.
+
+    Each modality is whitened by itself, also in a space that modalities share: whitened together, the same embedding
+    scores differently, and systems of one space could not be compared with systems of two. The mean embedding alone
+    is of both whitened together, since it needs one space.
+    """
     key = "X_scored"
-    edges = edges_of(mdata)
-    if row.is_shared:
-        rows_of = {name: np.asarray(mdata.obsmap[name]).ravel() > 0 for name in row.embeddings}
-        joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
-        for name, embedding in row.embeddings.items():
-            joined[rows_of[name]] = embedding
-        mdata.obsm[key] = joined
-    else:
-        for name, embedding in row.embeddings.items():
-            mdata[name].obsm[key] = embedding
+    scoring: dict[str, Any] = {"edges": edges_of(mdata), "n_bootstrap": 0, "progress": False}
+    for name, embedding in row.embeddings.items():
+        mdata[name].obsm[key] = embedding
     # However modalities are joined in one row, they are joined in all: which way is best differs between systems.
-    fusions = FUSIONS if row.is_shared else FUSIONS[1:]
-    found = tl.score_screen(mdata, [key], edges=edges, fusions=fusions, n_bootstrap=0, progress=False)
+    tables = [tl.score_screen(mdata, [key], fusions=FUSIONS[1:], **scoring)]
     tl.probe(mdata, key, obs_key="well", max_cells=3000)
     folds = mdata.uns["petri_scvi"]["probe_well_linear"]["table"]
     wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()
+    if row.is_shared:
+        joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
+        for name, embedding in row.embeddings.items():
+            joined[np.asarray(mdata.obsmap[name]).ravel() > 0] = embedding
+        mdata.obsm[key] = joined
+        together = tl.score_screen(mdata, [key], fusions=FUSIONS[0], **scoring)
+        tables.insert(1, together[together["fusion"] == FUSIONS[0]])
     for part in (mdata, *mdata.mod.values()):
         part.obsm.pop(key, None)
-    wells = wells.assign(fusion="none", metric="well_auc")
-    table = pd.concat([found[found["metric"].isin(METRICS)], wells])
-    return table.assign(system=row.name)[["system", "modality", "fusion", "metric", "value"]]
+    found = pd.concat(tables)
+    found = pd.concat([found[found["metric"].isin(METRICS)], wells.assign(fusion="none", metric="well_auc")])
+    return found.assign(system=row.name)[["system", "modality", "fusion", "metric", "value"]]
 
 
 def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, Path], folder: Path) -> None:
@@ -117,6 +140,7 @@ def run_given(name: str, path: Path, settings: Settings, seed: int, folder: Path
     """Score an embedding that was computed elsewhere."""
     target = folder / f"given_{name}.csv"
     if target.exists():
+        print(f"seed {seed}, {target.stem}: done before", flush=True)
         return
     mdata = settings.load(seed)
     with np.load(path) as found:
@@ -153,9 +177,17 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def seeds_of(root: Path) -> list[int]:
+    """Screens that there are results of."""
+    return sorted(int(folder.name.removeprefix("seed_")) for folder in root.glob("seed_*"))
+
+
 def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
     if arguments.quick and arguments.screen != "synthetic":
         raise SystemExit("--quick makes a small synthetic screen; pass --screen synthetic, or --steps 100")
+    unknown = set(pairs(arguments.checkpoint)) - set(CHECKPOINTS)
+    if unknown:
+        raise SystemExit(f"--checkpoint {sorted(unknown)} is not known; expected {list(CHECKPOINTS)}")
     if arguments.embedding and arguments.seeds > 1:
         raise SystemExit("--embedding has the cells of one screen; pass --seeds 1 and --first-seed")
 
@@ -166,23 +198,31 @@ def screen_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"n_cells": 2000, "n_pathways": 6} if arguments.quick else {}
 
 
-def remember_weights(root: Path, checkpoints: dict[str, Path]) -> None:
-    """Note which published weights results are of, and refuse others beside them."""
+def remember_files(root: Path, files: dict[str, Path]) -> None:
+    """Note which published weights or given embeddings results are of, and refuse others beside them."""
     path = root / "weights.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    for name, folder in checkpoints.items():
-        before, now = known.get(name), str(folder.resolve())
-        if before not in (None, now) and any(root.glob(f"seed_*/{name.lower()}.csv")):
+    for name, path_of_file in files.items():
+        before, now = known.get(name), str(path_of_file.resolve())
+        stem = name if name.startswith("given_") else name.lower()
+        if before not in (None, now) and any(root.glob(f"seed_*/{stem}.csv")):
             raise SystemExit(
-                f"{root} holds results of {name} with the weights in {before}, found {now}; pass these, another --out, "
-                f"or delete seed_*/{name.lower()}.csv"
+                f"{root} holds results of {name} of {before}, found {now}; pass that, another --out, or delete "
+                f"seed_*/{stem}.csv"
             )
         known[name] = now
     write_whole(path, lambda place: place.write_text(json.dumps(known, indent=1, sort_keys=True)))
 
 
 def pairs(arguments: list[str]) -> dict[str, Path]:
-    return {name: Path(path) for name, _, path in (argument.partition("=") for argument in arguments)}
+    """Names and paths of ``NAME=PATH``."""
+    found = {}
+    for argument in arguments:
+        name, _, path = argument.partition("=")
+        if not name or not path:
+            raise SystemExit(f"{argument!r} is not NAME=PATH; pass for example DINOv2=folder_of_weights")
+        found[name] = Path(path)
+    return found
 
 
 def main() -> None:
@@ -201,14 +241,9 @@ def main() -> None:
         prepare_perturb_multi(settings.screen_arguments, arguments.cache, may_download=arguments.download)
     root = arguments.out / arguments.screen
     root.mkdir(parents=True, exist_ok=True)
-    written = json.dumps(vars(settings), indent=1, sort_keys=True)
-    settings_path = root / "settings.json"
-    if settings_path.exists() and settings_path.read_text() != written:
-        raise SystemExit(
-            f"{root} holds results of other settings ({settings_path}); pass another --out, or delete the folder"
-        )
-    settings_path.write_text(written)
-    remember_weights(root, pairs(arguments.checkpoint))
+    settings.keep(root)
+    given = {f"given_{name}": path for name, path in pairs(arguments.embedding).items()}
+    remember_files(root, pairs(arguments.checkpoint) | given)
     versions = f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     print(versions, flush=True)
     names = arguments.only or [*SYSTEMS, *(ABLATIONS if arguments.ablations else [])]
@@ -220,7 +255,10 @@ def main() -> None:
             run_system(name, settings, seed, pairs(arguments.checkpoint), folder)
         for name, path in pairs(arguments.embedding).items():
             run_given(name, path, settings, seed, folder)
-        write_summary(root, [*SYSTEMS, *ABLATIONS], versions)
+        is_held_out = seed >= FIRST_SEED
+        write_summary(
+            root, [*SYSTEMS, *ABLATIONS], versions, [n for n in seeds_of(root) if (n >= FIRST_SEED) == is_held_out]
+        )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
     folder.mkdir()
     run("pca", folder)
     paper_table.run_system("dinov2", SETTINGS, 0, {}, folder)
-    write_summary(tmp_path, SYSTEMS, "versions")
+    write_summary(tmp_path, SYSTEMS, "versions", [0])
     summary = (tmp_path / "summary.md").read_text()
     assert "| dinov2, seed_0 | not run: no weights; pass --checkpoint DINOv2=FOLDER" in summary
     assert "published: PETRI, HepG2 |  |  |  | 0.278 | 0.242 | 0.628" in summary
@@ -80,6 +80,30 @@ def test_scores_of_a_row_do_not_depend_on_rows_scored_before(tmp_path: Path) -> 
     pd.testing.assert_frame_equal(paper_table.score(Row("row", embeddings, is_shared=True), mdata), alone)
 
 
+def test_single_modalities_score_alike_whether_or_not_they_share_a_space() -> None:
+    mdata = SETTINGS.load(0)
+    rng = np.random.default_rng(0)
+    embeddings = {
+        name: rng.normal(size=(m.n_obs, 4)) * [1, 5, 1, 1 + 9 * (name == "rna")] for name, m in mdata.mod.items()
+    }
+    shared, apart = (
+        paper_table.score(Row("row", embeddings, is_shared=is_shared), mdata) for is_shared in (True, False)
+    )
+    assert set(shared["fusion"]) - set(apart["fusion"]) == {"mean_embedding"}
+    of_both = shared[shared["fusion"] != "mean_embedding"]
+    pd.testing.assert_frame_equal(of_both.reset_index(drop=True), apart.reset_index(drop=True))
+
+
+def test_results_of_other_settings_and_wrong_arguments_are_refused(tmp_path: Path) -> None:
+    SETTINGS.keep(tmp_path)
+    SETTINGS.keep(tmp_path)
+    with pytest.raises(SystemExit, match="holds results of other settings"):
+        replace(SETTINGS, defaults=SETTINGS.defaults | {"mask_ratio": "0.5"}).keep(tmp_path)
+    with pytest.raises(SystemExit, match="'DINOv2' is not NAME=PATH"):
+        paper_table.pairs(["DINOv2"])
+    assert SETTINGS.defaults["gene_reads"] == "'deviations'"
+
+
 def test_a_given_embedding_of_other_cells_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "given.npz", image=np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"3 rows of 'image', but it has 300 cells"):
@@ -88,14 +112,14 @@ def test_a_given_embedding_of_other_cells_is_refused(tmp_path: Path) -> None:
 
 
 def test_results_of_other_weights_are_not_taken_for_those_asked_for(tmp_path: Path) -> None:
-    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
-    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base"})  # no result yet
+    paper_table.remember_files(tmp_path, {"DINOv2": tmp_path / "small"})
+    paper_table.remember_files(tmp_path, {"DINOv2": tmp_path / "base"})  # no result yet
     (tmp_path / "seed_100").mkdir()
     (tmp_path / "seed_100" / "dinov2.csv").touch()
-    paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "base", "scGPT": tmp_path})
-    paper_table.remember_weights(tmp_path, {})
-    with pytest.raises(SystemExit, match=r"weights in .*base, found .*small.*delete seed_\*/dinov2.csv"):
-        paper_table.remember_weights(tmp_path, {"DINOv2": tmp_path / "small"})
+    paper_table.remember_files(tmp_path, {"DINOv2": tmp_path / "base", "scGPT": tmp_path})
+    paper_table.remember_files(tmp_path, {})
+    with pytest.raises(SystemExit, match=r"DINOv2 of .*base, found .*small.*delete seed_\*/dinov2.csv"):
+        paper_table.remember_files(tmp_path, {"DINOv2": tmp_path / "small"})
 
 
 @pytest.mark.slow
