@@ -98,7 +98,7 @@ def test_results_of_other_settings_and_wrong_arguments_are_refused(tmp_path: Pat
     SETTINGS.keep(tmp_path)
     SETTINGS.keep(tmp_path)
     with pytest.raises(SystemExit, match="holds results of other settings"):
-        replace(SETTINGS, defaults=SETTINGS.defaults | {"mask_ratio": "0.5"}).keep(tmp_path)
+        dataclasses.replace(SETTINGS, defaults=SETTINGS.defaults | {"mask_ratio": "0.5"}).keep(tmp_path)
     with pytest.raises(SystemExit, match="'DINOv2' is not NAME=PATH"):
         paper_table.pairs(["DINOv2"])
     assert SETTINGS.defaults["gene_reads"] == "'deviations'"
