@@ -215,12 +215,13 @@ def multivi(job: Job) -> Iterator[Row]:
     yield Row("MULTIVI", embeddings, is_shared=True)
 
 
-def published(job: Job, name: str, system: Any, modality: str) -> Iterator[Row]:
+def published(job: Job, name: str, system: Any, modality: str, **arguments: Any) -> Iterator[Row]:
     """A model whose weights were published."""
     if name not in job.checkpoints:
         raise NotRunnableError(f"no weights; pass --checkpoint {name}=FOLDER")
     try:
-        yield from unimodal(job, name, {modality: (system, {"checkpoint": job.checkpoints[name]})})
+        arguments |= {"checkpoint": job.checkpoints[name]}
+        yield from unimodal(job, name, {modality: (system, arguments)})
     except (FileNotFoundError, ValueError) as error:  # weights that are not there, or not of these genes or images
         raise NotRunnableError(str(error)) from error
 
@@ -258,7 +259,8 @@ SYSTEMS: dict[str, System] = {
     "scvi": scvi_of_counts,
     "image_features": lambda job: measured_features(job),
     "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
-    "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA),
+    # Screens of mouse cells have symbols in lower case; the vocabulary is human.
+    "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA, ignore_case=True),
     "cross_modal_autoencoder": cross_modal_autoencoder,
     "clip": lambda job: contrastive(job, "CLIP", 64, 1),
     "cell_clip": lambda job: contrastive(job, "CellCLIP", 8, 8),

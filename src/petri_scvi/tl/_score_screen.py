@@ -89,6 +89,10 @@ def score_screen(
 
     Notes
     -----
+    A space that modalities share is whitened once, for all its cells together, and that changes the scores of single
+    modalities as well. To compare these, or modalities that are joined afterwards, with an embedding of one modality,
+    store them alike: ``mdata["image"].obsm[key]`` and ``mdata["rna"].obsm[key]``.
+
     The embeddings are read in chunks; nothing is written to ``obsm``. The resamples keep the calls of consistency, and
     draw genes, not pairs, so that pairs that share a gene stay together.
     """
