@@ -10,7 +10,7 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
-from ._dimensions import check_fitted
+from ._dimensions import check_fitted, rows_not_finite
 from ._embedding import CHUNK_ROWS, find_slots, take_rows
 from ._results import warn
 
@@ -132,8 +132,7 @@ def _leave_out_bad_cells(slot: Slot) -> None:
                 f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "
                 f"petri_scvi.tl.fit_sae(data, {slot.key!r}); its activations are then in obsm['X_sae']."
             )
-        bad = np.flatnonzero(~np.isfinite(part.data))
-        is_bad[start + np.searchsorted(part.indptr, bad, side="right") - 1] = True
+        is_bad[start + rows_not_finite(part)] = True
     if is_bad.any():
         warn(f"{is_bad.sum()} of {len(is_bad)} cells of obsm[{slot.key!r}] are NaN or infinite; they are left out")
         slot.cells.loc[is_bad, "modality"] = None

@@ -10,7 +10,7 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
-from ._embedding import find_slots
+from ._embedding import find_slots, rows_of_modality
 from ._results import warn
 
 if TYPE_CHECKING:
@@ -120,16 +120,14 @@ def _modalities_of(slot: Slot) -> Iterator[Activations]:
         yield _finite(str(slot.cells["modality"].iloc[0]), slot.owner, array)
         return
     for name in pd.unique(slot.cells["modality"].dropna()):
-        place = np.asarray(slot.owner.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 if absent
-        present = np.flatnonzero(place)
-        yield _finite(str(name), slot.owner.mod[name], array[present[np.argsort(place[present])]])
+        yield _finite(str(name), slot.owner.mod[name], array[rows_of_modality(slot.owner, name)])
 
 
 def _finite(modality: str, adata: AnnData, matrix: Any) -> Activations:
     """Leave out cells whose activations are not all finite."""
     if sparse.issparse(matrix):
         matrix = matrix.tocsr()
-        bad = np.unique(np.searchsorted(matrix.indptr, np.flatnonzero(~np.isfinite(matrix.data)), side="right") - 1)
+        bad = rows_not_finite(matrix)
     else:
         bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     rows = np.setdiff1d(np.arange(adata.n_obs), bad)
@@ -137,6 +135,12 @@ def _finite(modality: str, adata: AnnData, matrix: Any) -> Activations:
         warn(f"{len(bad)} of {adata.n_obs} cells of {modality!r} are NaN or infinite; they are left out")
         matrix = matrix[rows]
     return Activations(modality, adata, rows, matrix.tocsc() if sparse.issparse(matrix) else matrix)
+
+
+def rows_not_finite(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
+    """Rows with a stored value that is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(matrix.data))
+    return np.unique(np.searchsorted(matrix.indptr, bad, side="right") - 1)
 
 
 def _in_memory(array: Any) -> Any:

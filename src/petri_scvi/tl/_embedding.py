@@ -239,6 +239,13 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
     return Slot(data, key, array, pd.DataFrame(filled))
 
 
+def rows_of_modality(mdata: MuData, name: str) -> NDArray[np.intp]:
+    """Rows of a slot of the MuData that are of a modality, in the order of its cells."""
+    place = np.asarray(mdata.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
+    present = np.flatnonzero(place)
+    return present[np.argsort(place[present])]
+
+
 def finite_rows(chunk: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Rows without NaN or infinity."""
     return np.isfinite(chunk).all(axis=1)

@@ -12,7 +12,7 @@ from scipy import sparse
 from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
 
-from ._embedding import find_slots, finite_rows, subsample
+from ._embedding import find_slots, finite_rows, rows_of_modality, subsample
 from ._results import warn
 
 if TYPE_CHECKING:
@@ -144,9 +144,7 @@ def _embedding(mdata: MuData, key: str) -> NDArray[np.floating[Any]]:
     (slot,) = find_slots(mdata, key, modality=IMAGE)
     if slot.owner is not mdata:
         return slot.take(np.arange(slot.shape[0]))
-    place = np.asarray(mdata.obsmap[IMAGE]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
-    present = np.flatnonzero(place)
-    return slot.take(present[np.argsort(place[present])])
+    return slot.take(rows_of_modality(mdata, IMAGE))
 
 
 def _read_levels(mdata: MuData, layer: str | None, rows: NDArray[np.intp]) -> NDArray[np.float64]:
