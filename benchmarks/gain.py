@@ -40,16 +40,18 @@ LABELS = {
     "n_steps": "training steps of 64 cells per modality",
     "n_cells": "image cells per perturbation",
 }
+USUAL = {"shared_fraction": 2 / 3, "n_cells": 8000}
+"""Defaults of the screen: passed or not, the settings are the same."""
 METRIC = "edge_auc"
-FUSED = dict(zip(SYSTEMS.values(), ("mean_embedding", "mean_embedding", "concatenate"), strict=True))
-"""How modalities are joined, in one space and in two."""
+FUSION = "mean_cosine"
+"""How modalities are joined: it asks nothing of their spaces, and whitens each by itself."""
 
 
 def settings_of(line: str, value: float) -> Settings:
     usual = Settings("synthetic", {}, n_steps=3000, network=MODEL, plan={"lr": 1e-3})
     if line == "n_steps":
         return replace(usual, n_steps=int(value))
-    return replace(usual, screen_arguments={line: value})
+    return usual if value == USUAL[line] else replace(usual, screen_arguments={line: value})
 
 
 def points() -> Iterator[tuple[str, float]]:
@@ -72,10 +74,8 @@ def train(folder: Path, seed: int, systems: Sequence[str]) -> None:
 
 def name_of(settings: Settings) -> str:
     """The same for the usual settings on whichever line they lie."""
-    usual = {"shared_fraction": 2 / 3, "n_cells": 8000}
-    (argument, value), *_ = [*settings.screen_arguments.items(), ("n_cells", 8000)]
-    is_usual = value == usual[argument]
-    return f"steps_{settings.n_steps}" + ("" if is_usual else f"_{argument}_{value:.3g}")
+    changed = "".join(f"_{argument}_{value:.3g}" for argument, value in settings.screen_arguments.items())
+    return f"steps_{settings.n_steps}{changed}"
 
 
 def collect(folder: Path) -> pd.DataFrame:
@@ -90,8 +90,7 @@ def collect(folder: Path) -> pd.DataFrame:
 
 def draw(scores: pd.DataFrame, n_perturbations: int, path: Path) -> None:
     """One column per line of settings, one row per modality and for both."""
-    is_shown = (scores["fusion"] == "none") | (scores["fusion"] == scores["system"].map(FUSED))
-    shown = scores[(scores["metric"] == METRIC) & is_shown]
+    shown = scores[(scores["metric"] == METRIC) & scores["fusion"].isin(["none", FUSION])]
     modalities = ["image", "rna", "image+rna"]
     canvas, axes = plt.subplots(3, len(LINES), figsize=(10, 8), sharex="col", sharey="row", layout="constrained")
     for column, line in enumerate(LINES):
