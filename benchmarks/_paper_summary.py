@@ -53,31 +53,39 @@ def write_summary(root: Path, order: Iterable[str], versions: str, seeds: Iterab
         for column in ("mean", "std")
     )
     n_seeds = results.groupby(NOT_BY_METRIC, sort=False)["seed"].nunique()
+    n_edges = results[results["metric"] == "edge_auc"].groupby(NOT_BY_METRIC, sort=False)["n"].mean()
     missing = {
         f"{path.stem}, {path.parent.name}": path.read_text()
         for folder in folders
         for path in sorted(folder.glob("*.not_run"))
     }
-    (root / "summary.md").write_text(as_markdown(means, spreads, n_seeds, missing, versions))
+    (root / "summary.md").write_text(as_markdown(means, spreads, n_seeds, n_edges, missing, versions))
     draw(means, spreads, root / "summary.png")
 
 
 def as_markdown(
-    means: pd.DataFrame, spreads: pd.DataFrame, n_seeds: pd.Series, missing: dict[str, str], versions: str
+    means: pd.DataFrame,
+    spreads: pd.DataFrame,
+    n_seeds: pd.Series,
+    n_edges: pd.Series,
+    missing: dict[str, str],
+    versions: str,
 ) -> str:
     lines = [
-        f"Mean and standard deviation over screens ({versions}); the settings are in `settings.json`.\n",
-        "| system | modality | fusion | screens | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- | --- | --- | ---: |" + " ---: |" * len(COLUMNS),
+        f"Mean and standard deviation over screens ({versions}); the settings are in `settings.json`. Rows with other "
+        "numbers of known edges are of other genes: a shared space has those seen in one modality only, too.\n",
+        "| system | modality | fusion | screens | edges | " + " | ".join(COLUMNS.values()) + " |",
+        "| --- | --- | --- | ---: | ---: |" + " ---: |" * len(COLUMNS),
     ]
     for names, mean in means.iterrows():
         spread = spreads.loc[names]
         cells = [as_number(mean[metric], spread[metric]) for metric in COLUMNS]
-        lines.append("| " + " | ".join([*names, str(n_seeds[names]), *cells]) + " |")
+        counts = [str(n_seeds[names]), f"{n_edges[names]:.0f}" if names in n_edges else ""]
+        lines.append("| " + " | ".join([*names, *counts, *cells]) + " |")
     for _, row in PUBLISHED.iterrows():
         cells = [as_number(row.get(metric, np.nan), np.nan) for metric in COLUMNS]
-        lines.append("| " + " | ".join([row["system"], "", "", "", *cells]) + " |")
-    lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | | |" for name, reason in missing.items()]
+        lines.append("| " + " | ".join([row["system"], "", "", "", "", *cells]) + " |")
+    lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | | | |" for name, reason in missing.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -7,11 +7,13 @@ done; a second run goes on after what is there. ``--quick`` is a small screen an
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import json
 import logging
 import platform
 import time
+import traceback
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +27,7 @@ import petri_scvi
 from benchmarks._paper_summary import write_summary
 from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
-from petri_scvi import PETRI, tl
+from petri_scvi import PETRI, baselines, tl
 from petri_scvi._constants import IMAGE, RNA
 from petri_scvi.demo import MODEL
 
@@ -38,6 +40,8 @@ METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
 FUSIONS: tuple[Fusion, ...] = ("mean_embedding", "concatenate", "mean_cosine", "max_cosine")
 """The first, the paper's, needs a space that modalities share."""
 CHECKPOINTS = ("DINOv2", "scGPT")
+FAILED = "failed: "
+"""How the reason begins of a system that should have run."""
 FIRST_SEED = 100
 """Screens of smaller seeds are for choosing the recipe."""
 
@@ -46,6 +50,12 @@ def defaults_of(call: Any) -> dict[str, Any]:
     """Arguments of a function or class that have a default, as text."""
     parameters = inspect.signature(call).parameters.values()
     return {one.name: repr(one.default) for one in parameters if one.default is not one.empty}
+
+
+def defaults_of_systems() -> dict[str, dict[str, Any]]:
+    """Of each model and of the training that most share."""
+    models = {"PETRI": PETRI} | {name: getattr(baselines, name) for name in baselines.__all__}
+    return {name: defaults_of(model) for name, model in models.items()} | {"train": defaults_of(PETRI.train)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Settings:
     n_steps: int
     network: dict[str, Any]
     plan: dict[str, Any]
-    defaults: dict[str, Any] = field(default_factory=lambda: defaults_of(PETRI) | {"train": defaults_of(PETRI.train)})
+    defaults: dict[str, Any] = field(default_factory=defaults_of_systems)
     version: str = petri_scvi.__version__
 
     def load(self, seed: int) -> MuData:
@@ -101,11 +111,14 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
         part.obsm.pop(key, None)
     found = pd.concat(tables)
     found = pd.concat([found[found["metric"].isin(METRICS)], wells.assign(fusion="none", metric="well_auc")])
-    return found.assign(system=row.name)[["system", "modality", "fusion", "metric", "value"]]
+    return found.assign(system=row.name)[["system", "modality", "fusion", "metric", "value", "n"]]
 
 
 def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, Path], folder: Path) -> None:
-    """Train, embed, score and write one system; what is there is complete."""
+    """Train, embed, score and write one system; what is there is complete.
+
+    A system that fails does not keep others from running: its row says why, and it is tried again next time.
+    """
     table_path = folder / f"{name}.csv"
     if table_path.exists():
         print(f"seed {seed}, {name}: done before", flush=True)
@@ -115,11 +128,15 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
     job = Job(mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan)
     try:
         rows = list((SYSTEMS | ABLATIONS)[name](job))
-    except (NotRunnableError, ImportError) as error:
-        print(f"seed {seed}, {name}: not run: {error}", flush=True)
-        (folder / f"{name}.not_run").write_text(str(error))
+        tables = pd.concat([score(row, mdata) for row in rows]).assign(seconds=time.perf_counter() - start)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is of this system alone
+        reason = str(error)
+        if not isinstance(error, (NotRunnableError, ImportError)):
+            traceback.print_exc()
+            reason = f"{FAILED}{type(error).__name__}: {error}"
+        print(f"seed {seed}, {name}: not run: {reason}", flush=True)
+        (folder / f"{name}.not_run").write_text(reason)
         return
-    tables = pd.concat([score(row, mdata) for row in rows]).assign(seconds=time.perf_counter() - start)
     arrays: dict[str, Any] = {
         f"{i} {modality}": e for i, row in enumerate(rows) for modality, e in row.embeddings.items()
     }
@@ -151,7 +168,8 @@ def run_given(name: str, path: Path, settings: Settings, seed: int, folder: Path
     for modality, embedding in embeddings.items():
         if len(embedding) != mdata[modality].n_obs:
             raise ValueError(f"{path}: {len(embedding)} rows of {modality!r}, but it has {mdata[modality].n_obs} cells")
-    table = score(Row(name, embeddings, is_shared=False), mdata)
+    # A system may have the same name.
+    table = score(Row(f"{name} (given)", embeddings, is_shared=False), mdata)
     write_whole(target, lambda place: table.to_csv(place, index=False))
 
 
@@ -160,7 +178,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--screen", choices=SCREENS, default="synthetic")
     parser.add_argument("--seeds", type=int, default=3, help="number of screens, from seed 100")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--steps", type=int, default=3000, help="minibatches of 64 cells per modality, for all alike")
+    parser.add_argument("--steps", type=int, help="minibatches of 64 cells per modality, for all alike; default 3,000")
     parser.add_argument("--only", nargs="+", choices=[*SYSTEMS, *ABLATIONS], help="run these systems")
     parser.add_argument("--ablations", action="store_true", help="run the ablations too")
     parser.add_argument("--quick", action="store_true", help="2,000 cells, 100 steps")
@@ -204,6 +222,8 @@ def remember_files(root: Path, files: dict[str, Path]) -> None:
     known = json.loads(path.read_text()) if path.exists() else {}
     for name, path_of_file in files.items():
         before, now = known.get(name), str(path_of_file.resolve())
+        if path_of_file.is_file():
+            now += f", SHA-256 {hashlib.sha256(path_of_file.read_bytes()).hexdigest()}"
         stem = name if name.startswith("given_") else name.lower()
         if before not in (None, now) and any(root.glob(f"seed_*/{stem}.csv")):
             raise SystemExit(
@@ -233,7 +253,7 @@ def main() -> None:
     settings = Settings(
         screen=arguments.screen,
         screen_arguments=screen_arguments(arguments),
-        n_steps=100 if arguments.quick else arguments.steps,
+        n_steps=arguments.steps or (100 if arguments.quick else 3000),
         network={**MODEL, **likelihood},
         plan={"lr": 1e-3},
     )
@@ -259,6 +279,8 @@ def main() -> None:
         write_summary(
             root, [*SYSTEMS, *ABLATIONS], versions, [n for n in seeds_of(root) if (n >= FIRST_SEED) == is_held_out]
         )
+    if failed := [path for path in sorted(root.glob("seed_*/*.not_run")) if path.read_text().startswith(FAILED)]:
+        raise SystemExit(f"failed: {', '.join(f'{path.stem} ({path.parent.name})' for path in failed)}; see summary.md")
 
 
 if __name__ == "__main__":

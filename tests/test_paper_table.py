@@ -67,7 +67,7 @@ def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
     write_summary(tmp_path, SYSTEMS, "versions", [0])
     summary = (tmp_path / "summary.md").read_text()
     assert "| dinov2, seed_0 | not run: no weights; pass --checkpoint DINOv2=FOLDER" in summary
-    assert "published: PETRI, HepG2 |  |  |  | 0.278 | 0.242 | 0.628" in summary
+    assert "published: PETRI, HepG2 |  |  |  |  | 0.278 | 0.242 | 0.628" in summary
     assert (tmp_path / "summary.png").stat().st_size > 1000
 
 
@@ -101,7 +101,49 @@ def test_results_of_other_settings_and_wrong_arguments_are_refused(tmp_path: Pat
         dataclasses.replace(SETTINGS, defaults=SETTINGS.defaults | {"mask_ratio": "0.5"}).keep(tmp_path)
     with pytest.raises(SystemExit, match="'DINOv2' is not NAME=PATH"):
         paper_table.pairs(["DINOv2"])
-    assert SETTINGS.defaults["gene_reads"] == "'deviations'"
+    assert SETTINGS.defaults["PETRI"]["gene_reads"] == "'deviations'"
+    assert SETTINGS.defaults["CLIP"]["projection_dim"] == "128"
+
+
+def test_a_system_that_fails_keeps_its_row_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(job: Job) -> Iterator[Row]:
+        yield Row("empty", {"image": np.full((job.mdata["image"].n_obs, 2), np.nan)}, is_shared=False)
+
+    monkeypatch.setitem(SYSTEMS, "petri", fails)
+    monkeypatch.setattr(paper_table, "Settings", lambda **arguments: dataclasses.replace(SETTINGS))
+    command = ["paper_table", "--seeds", "1", "--only", "petri", "pca", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit, match=r"failed: petri \(seed_100\); see summary.md"):
+        paper_table.main()
+    root = tmp_path / "synthetic"
+    summary = (root / "summary.md").read_text()
+    assert "| petri, seed_100 | not run: failed: ValueError: " in summary
+    assert "| PCA of pixels and of expression | rna | none | 1 |" in summary
+    assert "Traceback" in capsys.readouterr().err
+    assert not list(root.glob("seed_100/petri.csv"))
+
+
+def test_a_given_embedding_is_never_taken_for_a_system_of_its_name(tmp_path: Path) -> None:
+    cells = SETTINGS.load(0)["rna"].n_obs
+    np.savez(tmp_path / "mine.npz", rna=np.random.default_rng(0).normal(size=(cells, 3)))
+    paper_table.run_given("PETRI", tmp_path / "mine.npz", SETTINGS, 0, tmp_path)
+    table = pd.read_csv(tmp_path / "given_PETRI.csv")
+    assert set(table["system"]) == {"PETRI (given)"}
+    assert (table.loc[table["metric"] == "edge_auc", "n"] > 0).all()
+
+
+def test_a_given_file_that_changed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "seed_0").mkdir()
+    (tmp_path / "seed_0" / "given_mine.csv").touch()
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"one")
+    paper_table.remember_files(tmp_path, {"given_mine": path})
+    paper_table.remember_files(tmp_path, {"given_mine": path})
+    path.write_bytes(b"two")
+    with pytest.raises(SystemExit, match=r"delete seed_\*/given_mine.csv"):
+        paper_table.remember_files(tmp_path, {"given_mine": path})
 
 
 def test_a_given_embedding_of_other_cells_is_refused(tmp_path: Path) -> None:

@@ -1,144 +1,80 @@
-"""Image crops as pictures."""
+"""Example crops of groups of cells."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.colors import to_rgb
-from matplotlib.patches import Patch
+from petri_scvi._constants import IMAGE, IMAGES_KEY
 
-from ._axes import inches, open_axes, outer_legend, text_inches
+from ._axes import open_axes
+from ._montage import choose_crops, montage_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-CHANNEL_COLOURS = ("#3b7dd8", "#8a8a8a", "#f0a500", "#d4365c", "#3aa655")
-"""Blue, grey, orange, magenta and green: told apart without red-green vision by their lightness as well."""
+    from mudata import MuData
 
 
-def reconstructed_crops(
-    images: NDArray[np.number],
-    prediction: NDArray[np.floating],
-    mask: NDArray[np.bool_],
+def crops(
+    data: AnnData | MuData,
+    group_key: str = "perturbation",
     *,
-    channel_names: Sequence[str] | None = None,
-    colours: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    n_per_group: int = 8,
+    channels: Sequence[str | int] | None = None,
+    modality: str = IMAGE,
+    images_key: str = IMAGES_KEY,
+    seed: int = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Crops as measured, as the encoder saw them, and as rebuilt; one column per cell.
-
-    The third row shows the prediction where patches were masked and the measurement elsewhere.
+    """Montage of image crops, one row per group of cells, channels as colours.
 
     Parameters
     ----------
-    images
-        Crops as measured, shape ``(n, C, H, W)``.
-    prediction, mask
-        What :meth:`petri_scvi.PETRI.get_reconstruction` returned for these cells.
-    channel_names
-        Names for the legend.
-    colours
-        One colour per channel; by default blue, grey, orange, magenta and green in turn.
+    data
+        Cells with images, or a MuData with such a modality.
+    group_key
+        ``obs`` column of the group.
+    groups
+        Groups to draw, from top to bottom; by default the ten with the most cells.
+    n_per_group
+        Cells per group, drawn at random; fewer if the group has fewer.
+    channels
+        Up to five channels, by name or position; by default the first five. The legend names them.
+    modality
+        Modality of a MuData that has the images.
+    images_key
+        ``obsm`` slot of the crops, shape ``(n_cells, C, H, W)``, in memory or on disk. Only crops that are drawn are
+        read.
+    seed
+        Seed of the choice of cells.
     ax
         Axes to draw on; a new figure if ``None``.
 
     Returns
     -------
-    The axes, with one image of three rows.
+    The axes. Each channel is black at the 1 % and bright at the 99.7 % quantile of all crops drawn, so that groups can
+    be compared.
 
     Raises
     ------
+    KeyError
+        The modality, the slot or the column is missing.
     ValueError
-        Images, prediction and mask do not belong together.
+        There are no such groups or channels, or the slot holds no crops.
     """
-    images = np.asarray(images, dtype=np.float32)
-    if images.ndim != 4 or images.shape != prediction.shape or len(mask) != len(images):
-        raise ValueError(
-            f"images {images.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; pass "
-            "the crops of the cells that were rebuilt, for example images[indices] with the same indices."
-        )
-    n_cells, n_channels, height, width = images.shape
-    hidden = _pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
-    if colours is None:
-        colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
-    scale = intensity_range(images)
-    rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
-    pictures = [colour_channels(row, scale, colours) for row in rows]
-    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
-    with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
-        draw_montage(ax, pictures, ["original", "masked", "rebuilt"])
-        channel_legend(ax, names, colours)
-    return ax
-
-
-def intensity_range(images: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """What is black and what is bright in each channel, the same for all crops; shapes ``(C, 1, 1)``."""
-    low, high = (np.nanpercentile(images, q, axis=(0, 2, 3))[:, None, None] for q in (1, 99.7))
-    return low, high
-
-
-def colour_channels(
-    images: NDArray[np.floating],
-    scale: tuple[NDArray[np.floating], NDArray[np.floating]],
-    colours: Sequence[str],
-) -> NDArray[np.floating]:
-    """Scaled crops as pictures; shapes ``(n, C, H, W)`` -> ``(n, H, W, 3)``."""
-    low, high = scale
-    scaled: NDArray[np.floating] = (images - low) / np.maximum(high - low, 1e-6)
-    return _colour(scaled, colours)
-
-
-def draw_montage(ax: Axes, rows: Sequence[NDArray[np.floating]], names: Sequence[str]) -> None:
-    """Draw rows of pictures, each of shape ``(n, H, W, 3)``; short rows end in white."""
-    n_columns, height = max(len(row) for row in rows), max(row.shape[1] for row in rows)
-    full = [np.pad(row, ((0, n_columns - len(row)), (0, 0), (0, 0), (0, 0)), constant_values=1.0) for row in rows]
-    ax.imshow(np.concatenate([join_pictures(row) for row in full]), interpolation="nearest")
-    ax.set_yticks([i * (height + 1) + (height - 1) / 2 for i in range(len(rows))], names)
-    ax.set_xticks([])
-    ax.tick_params(length=0)
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-
-
-def channel_legend(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> None:
-    """Name the channels below a montage, in as many columns as fit."""
-    written = [name.replace("_", " ") for name in names]
-    letter = 0.55 * text_inches()
-    n_columns = int(inches(ax)[0] / (letter * (max(map(len, written)) + 5)))
-    outer_legend(
-        ax,
-        handles=[Patch(color=colour, label=name) for name, colour in zip(written, colours, strict=True)],
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        ncols=min(max(n_columns, 1), len(written)),
-        handlelength=1,
-        handleheight=1,
+    montage = choose_crops(
+        data,
+        group_key,
+        groups=groups,
+        n_per_group=n_per_group,
+        channels=channels,
+        modality=modality,
+        images_key=images_key,
+        seed=seed,
     )
-
-
-def hide_patches(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """NaN where a patch was masked; shapes ``(n, H, W)`` and ``(n, N)``."""
-    return np.where(_pixel_mask(mask, *images.shape[1:]), np.nan, images)
-
-
-def _pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Patch mask ``(n, N)`` -> pixel mask ``(n, H, W)``."""
-    patch_size = round((height * width / mask.shape[1]) ** 0.5)
-    grid = mask.reshape(len(mask), height // patch_size, width // patch_size)
-    return grid.repeat(patch_size, axis=1).repeat(patch_size, axis=2)
-
-
-def _colour(images: NDArray[np.floating], colours: Sequence[str]) -> NDArray[np.floating]:
-    """Add up coloured channels, light grey where hidden; shapes ``(n, C, H, W)`` -> ``(n, H, W, 3)``."""
-    rgb = np.einsum("nchw,cr->nhwr", np.clip(np.nan_to_num(images), 0, 1), np.array([to_rgb(c) for c in colours]))
-    return np.where(np.isnan(images).any(axis=1)[..., None], 0.85, np.clip(rgb, 0, 1))
-
-
-def join_pictures(pictures: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Side by side with a white pixel between; shapes ``(n, H, W, 3)`` -> ``(H + 1, n * (W + 1), 3)``."""
-    framed = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
-    return np.concatenate(list(framed), axis=1)
+    with open_axes(ax, "crops", *montage_size(len(montage.groups), n_per_group)) as ax:
+        montage.draw(ax)
+    return ax

@@ -1,138 +1,134 @@
-"""Which share of the cells of each modality activates each dimension of a sparse code."""
+"""Where a dimension is active: in which modality, under which perturbation, in which cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from mudata import MuData
-from scipy import sparse
 
-from ._dimensions import check_fitted, rows_not_finite
-from ._embedding import CHUNK_ROWS, find_slots, take_rows
-from ._results import warn
+from petri_scvi._checks import check_sizes
+from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
+
+from ._dimensions import find_activations
+from ._embedding import ALL
+from ._finite_cells import check_any_cell
+from ._results import write_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
 
-    from ._embedding import Slot
-
-
-def named_slots(keys: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Model to the slot of its activations."""
-    if isinstance(keys, Mapping):
-        slot_of = dict(keys)
-    else:
-        slot_of = {key: key for key in ([keys] if isinstance(keys, str) else keys)}
-    if not slot_of:
-        raise ValueError("keys is empty; name the slots that petri_scvi.tl.fit_sae wrote, for example 'X_sae'")
-    return slot_of
+    from ._dimensions import Activations
 
 
-def find_codes(
-    data: AnnData | MuData, key: str, columns: Sequence[str] = (), *, modality_key: str | None = None
-) -> list[Slot]:
-    """Activations of a sparse autoencoder, with the modality of each cell.
+def dimension_activity(
+    data: AnnData | MuData,
+    key: str = SAE_KEY,
+    *,
+    perturbation_key: str = CONTEXT_KEY,
+    modality: str | None = None,
+    n_examples: int = 8,
+    seed: int = 0,
+) -> None:
+    """Activity of each dimension of an embedding per perturbation, and the cells that activate it most and least.
 
     Parameters
     ----------
     data
         Cells.
     key
-        Slot that :func:`petri_scvi.tl.fit_sae` wrote.
-    columns
-        ``obs`` columns to align with the rows.
-    modality_key
-        ``obs`` column that names the modality; only for an AnnData, since a MuData names its modalities.
+        ``obsm`` slot of the activations, sparse or dense, shape ``(n_cells, D)``; of a sparse autoencoder, or any
+        embedding.
+    perturbation_key
+        ``obs`` column to average over.
+    modality
+        Modality of a MuData from which examples are taken; by default ``"image"``, or the first if there are no images.
+    n_examples
+        Cells to name at either end.
+    seed
+        Seed of the choice among cells of equal activation, of which there are many at the lower end.
 
     Returns
     -------
-    Slots; the modality of a cell whose activations are NaN or infinite is missing, so that nothing counts it.
+    ``None``. Writes ``uns["petri_scvi"]["dimension_activity_" + key]``: ``perturbations``, the names in order;
+    ``mean``, per modality an array of shape ``(n_perturbations, D)`` with the mean activation, NaN without cells;
+    ``overall``, per modality that of all cells, shape ``(D,)``; ``active``, per modality the share of cells with a
+    positive activation, shape ``(D,)``; ``most`` and ``least``, the names of example cells, shape
+    ``(D, n_examples)``, the most extreme first and empty where there are no more cells that differ from the other end;
+    ``n_dimensions``; ``parameters``.
 
     Raises
     ------
     KeyError
-        There is no such slot or column.
+        A slot, column or modality is missing.
     ValueError
-        The matrix is not one of activations, or ``modality_key`` is missing or not wanted.
+        A cell has been measured in two modalities, no cell has a perturbation, or all activations of the modality with
+        the examples are NaN or infinite.
     """
-    check_fitted(data, key)
-    if isinstance(data, MuData):
-        if modality_key is not None:
-            raise ValueError(f"modality_key={modality_key!r} is for an AnnData; a MuData names its modalities itself")
-        slots = find_slots(data, key, columns)
-    elif modality_key is None:
-        raise ValueError(
-            "an AnnData does not say which modality a cell is from. Pass the obs column that does as modality_key=..., "
-            "or a MuData"
+    check_sizes(n_examples=n_examples)
+    every = find_activations(data, key)
+    labels = {part.modality: _labels(part, perturbation_key) for part in every}
+    names = sorted({str(name) for values in labels.values() for name in values.dropna()})
+    source = _source(every, modality, key)
+    check_any_cell(source, key)
+    if not names:
+        raise ValueError(f"obs[{perturbation_key!r}] is missing for all cells; name the column to average over")
+    result: dict[str, Any] = {"perturbations": np.array(names, dtype=np.str_), "mean": {}, "overall": {}, "active": {}}
+    for part in every:
+        codes = pd.Categorical(labels[part.modality], categories=names).codes.astype(np.intp)
+        n_cells = np.bincount(codes[codes >= 0], minlength=len(names))[:, None]
+        with np.errstate(invalid="ignore"):
+            result["mean"][part.modality] = (part.sums(codes, len(names)) / n_cells).astype(np.float32)
+            result["overall"][part.modality] = part.sums(np.zeros_like(codes), 1)[0].astype(np.float32) / len(codes)
+            result["active"][part.modality] = (part.n_active() / len(codes)).astype(np.float32)
+    result["most"], result["least"] = _examples(source, n_examples, np.random.default_rng(seed))
+    result["n_dimensions"] = source.n_dimensions
+    parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "modality": source.modality}
+    write_result(data, f"dimension_activity_{key}", result, parameters | {"n_examples": n_examples, "seed": seed})
+
+
+def _source(every: list[Activations], modality: str | None, key: str) -> Activations:
+    """Activations to take examples from."""
+    found = {part.modality: part for part in every}
+    if modality is None or ALL in found:  # an AnnData does not name its modality
+        return found.get(IMAGE, every[0])
+    if modality not in found:
+        raise KeyError(
+            f"modality={modality!r} has no activations in obsm[{key!r}]; {list(found)} have. Name one of these."
         )
-    else:
-        slots = find_slots(data, key, [*columns, modality_key])
-        for slot in slots:
-            slot.cells["modality"] = slot.cells[modality_key].map(str, na_action="ignore")
-    for slot in slots:
-        _leave_out_bad_cells(slot)
-    return slots
+    return found[modality]
 
 
-def activity(slots: Sequence[Slot]) -> tuple[pd.DataFrame, pd.Series]:
-    """Share of cells that activate each dimension.
-
-    Returns
-    -------
-    Shares from 0 to 1, one row per dimension and one column per modality; and the number of cells of each modality.
-
-    Raises
-    ------
-    ValueError
-        There are fewer than two modalities.
-    """
-    counts: dict[str, Any] = {}
-    n_cells: dict[str, int] = {}
-    for slot in slots:
-        modality = slot.cells["modality"].to_numpy()
-        for start in range(0, slot.shape[0], CHUNK_ROWS):
-            rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-            part, names = sparse.csr_matrix(take_rows(slot.array, rows)), modality[rows]
-            for name in pd.unique(names[pd.notna(names)]):
-                is_here = names == name
-                counts[str(name)] = counts.get(str(name), 0) + (part[is_here] > 0).sum(axis=0).A1
-                n_cells[str(name)] = n_cells.get(str(name), 0) + int(is_here.sum())
-    if len(counts) < 2:
-        raise ValueError(
-            f"the cells are of {len(counts)} modalities, {list(counts)}; at least two are needed to tell what they "
-            "share. Pass the MuData with all its modalities."
+def _labels(part: Activations, perturbation_key: str) -> pd.Series:
+    obs = part.adata.obs
+    if perturbation_key not in obs:
+        raise KeyError(
+            f"perturbation_key={perturbation_key!r} is not a column of obs of {part.modality!r}, which has "
+            f"{list(obs.columns)}. Name the column to average over."
         )
-    shares = pd.DataFrame({name: counts[name] / n_cells[name] for name in counts})
-    return shares, pd.Series(n_cells)
+    values = obs[perturbation_key].iloc[part.rows].astype(object)
+    return values.where(values.isna(), values.astype(str))
 
 
-def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) -> pd.DataFrame:
-    """Which shares lie in the range, its ends included."""
-    if not 0 <= min_activity < max_activity <= 1:
-        raise ValueError(
-            f"min_activity={min_activity!r}, max_activity={max_activity!r} are not accepted; pass shares of cells from "
-            "0 to 1, the smaller first, for example 0.1 and 0.9"
-        )
-    return (shares >= min_activity) & (shares <= max_activity)
-
-
-def _leave_out_bad_cells(slot: Slot) -> None:
-    """Require activations, and take the modality from cells that have none."""
-    is_bad = np.zeros(slot.shape[0], dtype=bool)
-    for start in range(0, slot.shape[0], CHUNK_ROWS):
-        rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-        part = sparse.csr_matrix(take_rows(slot.array, rows))
-        if (part.data < 0).any():
-            raise ValueError(
-                f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "
-                f"petri_scvi.tl.fit_sae(data, {slot.key!r}); its activations are then in obsm['X_sae']."
-            )
-        is_bad[start + rows_not_finite(part)] = True
-    if is_bad.any():
-        warn(f"{is_bad.sum()} of {len(is_bad)} cells of obsm[{slot.key!r}] are NaN or infinite; they are left out")
-        slot.cells.loc[is_bad, "modality"] = None
+def _examples(
+    source: Activations, n_examples: int, rng: np.random.Generator
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Names of the cells at both ends of each dimension."""
+    n_cells = len(source.rows)
+    n = min(n_examples, n_cells)
+    # In random order, so that cells of equal activation are not those of one plate.
+    order = rng.permutation(n_cells)
+    cells = source.adata.obs_names.to_numpy(dtype=np.str_)[source.rows[order]]
+    ends = np.full((2, source.n_dimensions, n_examples), "", dtype=cells.dtype)
+    for dimensions, block in source.blocks(np.arange(source.n_dimensions), order):
+        low, high = block.min(axis=0), block.max(axis=0)
+        for end, sign in enumerate((-1, 1)):
+            place = np.argpartition(sign * block, n - 1, axis=0)[:n]  # (n, d)
+            values = np.take_along_axis(block, place, axis=0)
+            inner = np.argsort(sign * values, axis=0, kind="stable")
+            place, values = np.take_along_axis(place, inner, axis=0), np.take_along_axis(values, inner, axis=0)
+            is_other_end = values == (low if end == 0 else high)
+            ends[end, dimensions, :n] = np.where(is_other_end, "", cells[place]).T
+    return ends[0], ends[1]
