@@ -249,6 +249,15 @@ def test_results_survive_a_file_and_other_slots_have_other_results(fitted: Fitte
     assert (read.obsm["X_sae"] != adata.obsm["X_sae"]).nnz == 0
 
 
+def test_results_about_the_autoencoder_before_are_forgotten_and_others_stay(fitted: Fitted) -> None:
+    adata = fitted[0].copy()
+    results = adata.uns["petri_scvi"]
+    parameters = {"about": {"key": "X_sae"}, "several": {"keys": np.array(["X_sae", "X"])}, "other": {"key": "X"}}
+    adata.uns["petri_scvi"] = results | {name: {"parameters": found} for name, found in parameters.items()}
+    fit_sae(adata, max_epochs=0.1, **SMALL)
+    assert set(adata.uns["petri_scvi"]) == {"other", "sae"}
+
+
 def test_sizes_follow_the_data_and_the_share_of_the_paper() -> None:
     adata = cells(simulate(1000)[0])
     fit_sae(adata, max_epochs=1, progress=False)

@@ -98,3 +98,12 @@ def test_errors_and_files(tmp_path: Path) -> None:
     read = anndata.read_h5ad(tmp_path / "fused.h5ad")
     np.testing.assert_array_equal(read.obsp["similarity"], fused.obsp["similarity"])
     assert read.uns["petri_scvi"]["late_fusion"]["parameters"]["method"] == "max_cosine"
+
+
+def test_guides_of_one_name_and_two_genes_are_refused() -> None:
+    other = SECOND.copy()
+    other.obs["target_gene"] = np.roll(other.obs["target_gene"], 2)
+    with pytest.raises(
+        ValueError, match=r"20 profiles have another target_gene .* 'sg0': \['G0', 'G9'\]\. Name guides"
+    ):
+        late_fusion([FIRST, other], "mean_cosine")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from ._axes import inches, open_axes, outer_legend, text_inches
+from ._axes import inches, outer_legend, text_inches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,61 +18,6 @@ if TYPE_CHECKING:
 
 CHANNEL_COLOURS = ("#3b7dd8", "#8a8a8a", "#f0a500", "#d4365c", "#3aa655")
 """Blue, grey, orange, magenta and green: told apart without red-green vision by their lightness as well."""
-
-
-def reconstructed_crops(
-    images: NDArray[np.number],
-    prediction: NDArray[np.floating],
-    mask: NDArray[np.bool_],
-    *,
-    channel_names: Sequence[str] | None = None,
-    colours: Sequence[str] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Crops as measured, as the encoder saw them, and as rebuilt; one column per cell.
-
-    The third row shows the prediction where patches were masked and the measurement elsewhere.
-
-    Parameters
-    ----------
-    images
-        Crops as measured, shape ``(n, C, H, W)``.
-    prediction, mask
-        What :meth:`petri_scvi.PETRI.get_reconstruction` returned for these cells.
-    channel_names
-        Names for the legend.
-    colours
-        One colour per channel; by default blue, grey, orange, magenta and green in turn.
-    ax
-        Axes to draw on; a new figure if ``None``.
-
-    Returns
-    -------
-    The axes, with one image of three rows.
-
-    Raises
-    ------
-    ValueError
-        Images, prediction and mask do not belong together.
-    """
-    images = np.asarray(images, dtype=np.float32)
-    if images.ndim != 4 or images.shape != prediction.shape or len(mask) != len(images):
-        raise ValueError(
-            f"images {images.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; pass "
-            "the crops of the cells that were rebuilt, for example images[indices] with the same indices."
-        )
-    n_cells, n_channels, height, width = images.shape
-    hidden = _pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
-    if colours is None:
-        colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
-    scale = intensity_range(images)
-    rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
-    pictures = [colour_channels(row, scale, colours) for row in rows]
-    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
-    with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
-        draw_montage(ax, pictures, ["original", "masked", "rebuilt"])
-        channel_legend(ax, names, colours)
-    return ax
 
 
 def intensity_range(images: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -122,10 +67,10 @@ def channel_legend(ax: Axes, names: Sequence[str], colours: Sequence[str]) -> No
 
 def hide_patches(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.floating]:
     """NaN where a patch was masked; shapes ``(n, H, W)`` and ``(n, N)``."""
-    return np.where(_pixel_mask(mask, *images.shape[1:]), np.nan, images)
+    return np.where(pixel_mask(mask, *images.shape[1:]), np.nan, images)
 
 
-def _pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+def pixel_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
     """Patch mask ``(n, N)`` -> pixel mask ``(n, H, W)``."""
     patch_size = round((height * width / mask.shape[1]) ** 0.5)
     grid = mask.reshape(len(mask), height // patch_size, width // patch_size)

@@ -19,7 +19,7 @@ from rich.progress import track
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
 
-from ._crops import intensity_range, join_pictures
+from ._crop_pictures import intensity_range, join_pictures
 from ._dimension_results import DimensionResults, example_montage
 from ._montage import find_crops, read_rows
 from ._report_page import FOOT, HEAD, MULTIMODAL, SCRIPT, STYLE

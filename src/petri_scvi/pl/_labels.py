@@ -19,9 +19,9 @@ LINE_SPACING = 1.25
 LINES = "0.65"
 
 
-def n_that_fit(ax: Axes, size: str = "small") -> int:
+def n_that_fit(ax: Axes) -> int:
     """How many names fit beside the axes, one above the other."""
-    return max(1, int(inches(ax)[1] / (LINE_SPACING * text_inches(size))))
+    return max(1, int(inches(ax)[1] / (LINE_SPACING * text_inches())))
 
 
 def name_points(

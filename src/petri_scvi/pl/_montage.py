@@ -13,7 +13,7 @@ from mudata import MuData
 from petri_scvi._checks import check_sizes, crops_of
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 
-from ._crops import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
+from ._crop_pictures import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._axes import new_figure
 from ._colours import PALETTE, REFERENCE
-from ._crops import colour_channels, draw_montage, hide_patches
+from ._crop_pictures import colour_channels, draw_montage, hide_patches
 from ._results import key_argument, read_result
 
 if TYPE_CHECKING:

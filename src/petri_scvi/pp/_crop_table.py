@@ -90,7 +90,7 @@ def _first(cells: pd.Index) -> list[Any]:
     return [_plain(cell) for cell in cells[:3]]
 
 
-def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str, stacklevel: int = 3) -> NDArray[np.bool_]:
+def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str) -> NDArray[np.bool_]:
     """Which cells have their centre in the image; tells of the others."""
     is_inside = np.asarray(((pixels >= 0) & (pixels < np.array(shape))).all(axis=1))
     if not is_inside.any():
@@ -103,7 +103,7 @@ def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str, st
         warnings.warn(
             f"{n_outside} of {len(pixels)} cells of {where} have their centre outside the image; they are left out.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=3,
         )
     return is_inside
 

@@ -1,9 +1,9 @@
 """After training: numbers computed from embeddings, ours or anyone's."""
 
-from petri_scvi.tl._activity_and_examples import dimension_activity
 from petri_scvi.tl._average_precision import mean_average_precision
 from petri_scvi.tl._center_scale import center_scale
 from petri_scvi.tl._describe_dimensions import describe_dimensions
+from petri_scvi.tl._dimension_activity import dimension_activity
 from petri_scvi.tl._dimension_agreement import dimension_agreement
 from petri_scvi.tl._dimension_gene_sets import dimension_gene_sets
 from petri_scvi.tl._dimension_genes import dimension_genes
@@ -16,11 +16,12 @@ from petri_scvi.tl._guide_model import guide_model
 from petri_scvi.tl._image_features import image_features
 from petri_scvi.tl._image_to_expression import image_to_expression_r2
 from petri_scvi.tl._impute_expression import impute_expression
-from petri_scvi.tl._late_fusion import late_fusion, profile_similarity
+from petri_scvi.tl._late_fusion import late_fusion
 from petri_scvi.tl._mixing import mixing
 from petri_scvi.tl._multimodal_dimensions import multimodal_dimensions
 from petri_scvi.tl._perturbation_strength import perturbation_strength
 from petri_scvi.tl._probe import probe
+from petri_scvi.tl._profile_similarity import profile_similarity
 from petri_scvi.tl._profiles import aggregate_guides, aggregate_profiles
 from petri_scvi.tl._replicate_consistency import replicate_consistency
 from petri_scvi.tl._replicate_profiles import replicate_profiles

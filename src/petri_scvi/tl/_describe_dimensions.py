@@ -12,7 +12,7 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
 
-from ._dimension_activity import is_within
+from ._activity_shares import is_within
 from ._dimensions import find_activations
 from ._results import check_alpha
 

@@ -11,7 +11,7 @@ from scipy import sparse
 from petri_scvi._checks import check_sizes, choose_modality_pair
 from petri_scvi._constants import SAE_KEY
 
-from ._dimension_activity import activity, find_codes, is_within, named_slots
+from ._activity_shares import activity, find_codes, is_within, named_slots
 from ._dimensions import group_sums
 from ._embedding import CHUNK_ROWS, take_rows
 from ._results import adjust, check_alpha, null_p_values, write_result

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 
-from ._dimension_activity import activity, find_codes, is_within
+from ._activity_shares import activity, find_codes, is_within
 from ._embedding import subsample
 from ._probe import frequent_classes
 from ._results import write_result

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ._embedding import Slot
 
 RESULT = "sae"
-OF_DIMENSIONS = ("dimension_activity", "dimension_genes", "dimension_gene_sets", "dimension_image_features")
-"""Results about the dimensions of one slot; of another autoencoder they say nothing."""
 PUBLISHED_DIMENSIONS, PUBLISHED_ACTIVE = 15_360, 500
 CELLS_PER_DIMENSION = 16
 CELLS_TO_SEE = 2_000_000
@@ -103,7 +101,7 @@ def fit_sae(
     Modalities that lie apart in the embedding spend dimensions on the distance. :func:`petri_scvi.tl.center_scale`
     takes it out before; then pass ``"X_petri_scaled"``.
 
-    What was found out about the dimensions of an autoencoder that was in ``key_added`` before is removed.
+    Results about what was in ``key_added`` before, of any tool that was given this slot, are removed.
 
     An activation does not depend on which cells are encoded together: it is kept if it reaches ``threshold``, which
     is the mean over the last minibatches of the smallest activation that was kept there. Dimensions that 20,000 cells
@@ -130,7 +128,7 @@ def fit_sae(
     fidelity = Fidelity(mean)
     codes = [_encode(sae, slot, fidelity, progress) for slot in slots]
     _write(data, slots, codes, key_added)
-    forget_results(data, [f"{name}_{key_added}" for name in OF_DIMENSIONS])
+    forget_results(data, key_added)
     result: dict[str, Any] = {"table": fidelity.table(), "explained_variance": fidelity.explained_variance()}
     result["n_dead"] = int((sum(part.getnnz(axis=0) for part in codes) == 0).sum())
     if result["n_dead"] > n_dimensions / 2:

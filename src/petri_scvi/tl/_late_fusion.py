@@ -1,4 +1,4 @@
-"""Join profiles of different embeddings or modalities; similarity of profiles."""
+"""Join profiles of different embeddings or modalities."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
     Raises
     ------
     ValueError
-        There are fewer than two tables, names repeat, no row is in all tables, or vectors to be averaged differ in
-        length.
+        There are fewer than two tables, names repeat, no row is in all tables, a row targets another gene in another
+        table, or vectors to be averaged differ in length.
 
     Warns
     -----
@@ -67,6 +67,7 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
         )
     if len(names) < n_all:
         warn(f"{n_all - len(names)} of {n_all} profiles are not in every table; they are left out")
+    _check_targets([table.obs.loc[names] for table in tables])
     vectors = [read_vectors(table)[table.obs_names.get_indexer(names)] for table in tables]
     if method == "mean_embedding" and len({v.shape[1] for v in vectors}) > 1:
         raise ValueError(
@@ -79,33 +80,6 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
     return fused
 
 
-def profile_similarity(profiles: AnnData, *, layer: str | None = None, key_added: str = SIMILARITY_KEY) -> None:
-    """Cosine of every pair of profiles.
-
-    Parameters
-    ----------
-    profiles
-        Profiles, from :func:`petri_scvi.tl.aggregate_profiles`.
-    layer
-        Use this layer, for example a modality, instead of ``X``.
-    key_added
-        Name of the result.
-
-    Returns
-    -------
-    ``None``. Writes ``obsp[key_added]``, shape ``(n_profiles, n_profiles)``, NaN for profiles that are NaN or zero, and
-    ``uns["petri_scvi"][key_added]`` with the parameters.
-
-    Raises
-    ------
-    KeyError
-        The layer is missing.
-    """
-    unit = unit_rows(read_vectors(profiles, layer))
-    profiles.obsp[key_added] = unit @ unit.T
-    write_result(profiles, key_added, {}, {"layer": layer})
-
-
 def split_modalities(profiles: AnnData) -> list[AnnData]:
     """One table per layer, with the rows that have a profile in it."""
     parts = []
@@ -114,6 +88,18 @@ def split_modalities(profiles: AnnData) -> list[AnnData]:
         part = profiles[is_seen.to_numpy()]
         parts.append(AnnData(X=read_vectors(part, name), obs=part.obs.copy()))
     return parts
+
+
+def _check_targets(tables: list[pd.DataFrame]) -> None:
+    """Require that rows of one name are of one gene; libraries that number their guides give names to several."""
+    targets = pd.DataFrame({i: obs["target_gene"].astype(str) for i, obs in enumerate(tables) if "target_gene" in obs})
+    differ = targets[targets.nunique(axis=1) > 1]
+    if len(differ):
+        raise ValueError(
+            f"{len(differ)} of {len(targets)} profiles have another target_gene in another table, for example "
+            f"{differ.index[0]!r}: {list(differ.iloc[0])}. Name guides so that no two genes share one, for example "
+            "obs['guide'] = obs['target_gene'].astype(str) + '_' + obs['guide'].astype(str), in every modality."
+        )
 
 
 def _fuse(vectors: list[np.ndarray], obs: pd.DataFrame, method: Fusion) -> AnnData:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from petri_scvi._constants import SAE_KEY
 
-from ._dimension_activity import activity, find_codes, is_within, named_slots
+from ._activity_shares import activity, find_codes, is_within, named_slots
 from ._results import write_result
 
 if TYPE_CHECKING:

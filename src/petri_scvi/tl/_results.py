@@ -12,8 +12,6 @@ from scipy.stats import binomtest, false_discovery_control
 from petri_scvi._constants import UNS_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -31,10 +29,15 @@ def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], para
     data.uns[UNS_KEY] = everything
 
 
-def forget_results(data: AnnData | MuData, names: Sequence[str]) -> None:
-    """Remove results that describe what is no longer there."""
+def forget_results(data: AnnData | MuData, key: str) -> None:
+    """Remove results about what was in slot ``key`` before: those that name it among their arguments."""
+
+    def is_about(result: dict[str, Any]) -> bool:
+        arguments = result.get("parameters", {})
+        return key == arguments.get("key") or key in list(arguments.get("keys", []))
+
     if found := data.uns.get(UNS_KEY):
-        data.uns[UNS_KEY] = {name: result for name, result in found.items() if name not in names}
+        data.uns[UNS_KEY] = {name: result for name, result in found.items() if not is_about(result)}
 
 
 def _storable(value: Any) -> Any:

@@ -91,7 +91,11 @@ def score_screen(
     -----
     A space that modalities share is whitened once, for all its cells together, and that changes the scores of single
     modalities as well. To compare these, or modalities that are joined afterwards, with an embedding of one modality,
-    store them alike: ``mdata["image"].obsm[key]`` and ``mdata["rna"].obsm[key]``.
+    store them alike under another key, ``mdata["image"].obsm["X_apart"]`` and ``mdata["rna"].obsm["X_apart"]``: a slot
+    of the MuData comes before those of its modalities.
+
+    In a shared space, guides that were seen in one modality only have a joint profile; profiles that are joined
+    afterwards need both. Where ``n`` differs, scores are of different genes.
 
     The embeddings are read in chunks; nothing is written to ``obsm``. The resamples keep the calls of consistency, and
     draw genes, not pairs, so that pairs that share a gene stay together.
