@@ -184,7 +184,17 @@ def test_epochs_differ_in_contexts_and_cells() -> None:
 def test_fixed_documents_are_the_same_in_every_epoch() -> None:
     documents = sampler(is_fixed=True, n_minibatches=5)
     assert as_lists(epoch_of(documents, 0)) == as_lists(epoch_of(documents, 7))
-    assert as_lists(epoch_of(documents, 0)) == as_lists(epoch_of(sampler(n_minibatches=5), 0))
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_fixed_documents_hold_no_cell_twice_while_there_are_others(is_fixed: bool) -> None:
+    codes = {"rna": np.array([0] * 8 + [1] * 7)}
+    n_different: dict[int, set[int]] = {0: set(), 1: set()}
+    for minibatch in sampler(codes, 2, 8, is_fixed=is_fixed, n_minibatches=10):
+        for context, rows in zip(minibatch.context.tolist(), minibatch.rows["rna"], strict=True):
+            n_different[context].add(len(np.unique(rows)))
+    assert (n_different[0] == {8}) == is_fixed
+    assert max(n_different[1]) <= 7  # too few for a document
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

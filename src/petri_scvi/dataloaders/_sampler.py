@@ -64,7 +64,9 @@ class DocumentSampler(Sampler[DocumentRows]):
     seed
         Seed of the draws.
     is_fixed
-        Whether every epoch draws the same documents, for validation.
+        Whether every epoch draws the same documents, for validation. The cells of a document then are different ones as
+        far as the context has so many: masks differ, so a copy shows what is hidden of the cell, and held-out cells are
+        few enough for copies to be common.
     n_minibatches
         Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
         modality.
@@ -144,6 +146,8 @@ class DocumentSampler(Sampler[DocumentRows]):
         if self.draw_runs:
             start = int(rng.integers(len(candidates)))
             return candidates.take(np.arange(start, start + self.n_cells_per_context), mode="wrap")
+        if self.is_fixed and len(candidates) >= self.n_cells_per_context:
+            return rng.choice(candidates, size=self.n_cells_per_context, replace=False)
         return rng.choice(candidates, size=self.n_cells_per_context)
 
     def _plan(self, rng: np.random.Generator) -> list[tuple[tuple[str, ...], NDArray[np.integer]]]:
