@@ -17,11 +17,12 @@ featurizer = pytest.importorskip("cp_measure.featurizer")
 
 KEY = "single_cell_images"
 FAST = ("intensity", "sizeshape", "correlation_pearson")
+QUICK = {"groups": FAST, "n_jobs": 1, "max_cells_per_context": 3, "n_control_cells": 1}
 
 
 def fit(mdata, setup=None, **arguments):
     ImageFeatures.setup_mudata(mdata, **(setup or {}))
-    model = ImageFeatures(mdata, **{"groups": FAST, "n_jobs": 1, "max_cells_per_context": 3, **arguments})
+    model = ImageFeatures(mdata, **{**QUICK, **arguments})
     model.train(enable_progress_bar=False)
     return model
 
@@ -59,6 +60,45 @@ def test_at_most_so_many_cells_of_each_context_are_measured_and_the_rest_are_nan
     available = contexts.value_counts()
     found = contexts[is_measured].value_counts().reindex(available.index, fill_value=0)
     assert (found == np.minimum(available, 3)).all()
+
+
+@pytest.fixture
+def mean_only(monkeypatch):
+    """Measure the mean of a crop and nothing else, which takes no time."""
+
+    def mean(images, mask_channel, channels, groups):
+        return images.mean(axis=(1, 2, 3))[:, None], ["mean"]
+
+    monkeypatch.setattr(module, "measure_cells", mean)
+
+
+@pytest.mark.parametrize("context_key", ["perturbation", "guide"])
+def test_replicates_of_a_default_screen_keep_tens_of_controls_and_can_be_scaled(make_screen, mean_only, context_key):
+    mdata = make_screen(n_cells=8000, n_pathways=12, n_control_guides=8, n_genes=100, image_size=8)
+    ImageFeatures.setup_mudata(mdata, context_key=context_key)
+    model = ImageFeatures(mdata, n_jobs=1)
+    model.train(enable_progress_bar=False)
+    mdata["image"].obsm["X_features"] = model.get_latent_representation()
+    obs = mdata["image"].obs[np.isfinite(mdata["image"].obsm["X_features"][:, 0])]
+    controls = obs.loc[obs["is_control"], "replicate"].value_counts()
+    assert controls.sum() == 500
+    assert controls.min() >= 50
+    assert obs.loc[~obs["is_control"], context_key].value_counts().max() == 20
+    with pytest.warns(UserWarning, match="303 of 803 controls are NaN"):
+        tl.center_scale(mdata["image"], "X_features")
+
+
+@pytest.mark.parametrize("column", ["target_gene", "perturbation", None])
+def test_controls_are_known_by_target_gene_perturbation_or_context(screen, mean_only, column):
+    for adata in screen.mod.values():
+        adata.obs["context"] = adata.obs["perturbation" if column is None else "guide"]
+        other = {"target_gene", "perturbation"} - {column}
+        adata.obs = adata.obs.drop(columns=sorted(other))
+    is_control = screen["image"].obs["is_control"].to_numpy()
+    every = fit(screen, {"context_key": "context"}, n_control_cells=None)
+    assert np.isfinite(every.get_latent_representation()[is_control]).all()
+    some = fit(screen, {"context_key": "context"}, n_control_cells=12).get_latent_representation()
+    assert np.isfinite(some[is_control]).sum() == 12
 
 
 def test_rows_asked_for_are_all_measured_in_their_order(screen):
@@ -129,7 +169,7 @@ def test_the_users_data_is_not_changed_and_images_may_lie_on_disk(make_screen, o
     expected = fit(make_screen()).get_latent_representation()
     ImageFeatures.setup_mudata(on_disk)
     with unchanged(on_disk):
-        model = ImageFeatures(on_disk, groups=FAST, n_jobs=1, max_cells_per_context=3)
+        model = ImageFeatures(on_disk, **QUICK)
         model.train(enable_progress_bar=False)
         found = model.get_latent_representation()
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -148,6 +188,8 @@ def test_processes_measure_what_one_process_measures(screen):
         ({"groups": []}, r"groups=\[\]; choose from"),
         ({"mask_channel": "nowhere"}, "channel 'nowhere' is not registered"),
         ({"max_cells_per_context": 0}, "max_cells_per_context=0"),
+        ({"n_control_cells": 0}, "n_control_cells=0"),
+        ({"seed": -1}, "seed=-1; it must be a whole number of at least 0"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(screen, arguments, message):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi._checks import check_sizes, require
+from petri_scvi._checks import check_seed, check_sizes, require
+from petri_scvi._constants import CONTEXT_KEY, CONTROL
 from petri_scvi.baselines._measure import GROUPS, measure_cells
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.dataloaders import rows_by_context
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.dataloaders import RowReader
 
+CONTROL_COLUMNS = ("target_gene", CONTEXT_KEY)
 MAX_MISSING = 0.05
 """Largest share of cells in which a feature may be undefined."""
 
@@ -30,9 +32,10 @@ MAX_MISSING = 0.05
 class ImageFeatures(UnimodalModel):
     """CellProfiler's measurements :cite:p:`Stirling2021`, made by cp_measure :cite:p:`Munoz2025` on a sample of cells.
 
-    A cell takes a tenth of a second or more, so that by default 20 cells of each context are measured, in parallel
-    processes. The mask that the measurements need is the largest object above Otsu's threshold in one channel of the
-    crop, holes filled. Intensities are scaled to 0 to 1 by the range of each channel in the training data.
+    A cell takes a tenth of a second or more, so that by default 20 cells of each context and 500 non-targeting
+    controls are measured, in parallel processes. The mask that the measurements need is the largest object above Otsu's
+    threshold in one channel of the crop, holes filled. Intensities are scaled to 0 to 1 by the range of each channel in
+    the training data.
 
     Training measures the sample, drops features that do not vary or are undefined in more than 5 % of it, and keeps
     mean and standard deviation of the rest, by which features are scaled. Where one is undefined in a cell it gets the
@@ -45,6 +48,10 @@ class ImageFeatures(UnimodalModel):
     max_cells_per_context
         Cells of each context to measure, at random; all if ``None``. A context of several guides shares them among
         these.
+    n_control_cells
+        Non-targeting controls to measure at random, at least; all if ``None`` or if there are fewer. Replicates are
+        scaled on their own controls, of which each needs some tens: pass more if there are many replicates. Controls
+        have ``"non-targeting"`` in ``obs["target_gene"]`` or ``obs["perturbation"]``, or as their context.
     mask_channel
         Name or position of the registered channel that shows where the cell is.
     groups
@@ -53,7 +60,7 @@ class ImageFeatures(UnimodalModel):
         Processes; -1 is one per core, 1 measures in the process itself, which is faster for some hundred cells: a
         process takes some seconds to start.
     seed
-        Seed of the sample.
+        Seed of the sample of cells.
 
     Attributes
     ----------
@@ -65,7 +72,7 @@ class ImageFeatures(UnimodalModel):
     ImportError
         cp_measure is missing; it comes with the extra ``features``.
     ValueError
-        Images were not registered, or there is no such channel or kind of measurement.
+        Images were not registered, there is no such channel or kind of measurement, or a number is out of range.
     """
 
     _field = "images"
@@ -75,6 +82,7 @@ class ImageFeatures(UnimodalModel):
         mdata: MuData,
         *,
         max_cells_per_context: int | None = 20,
+        n_control_cells: int | None = 500,
         mask_channel: str | int = 0,
         groups: Sequence[str] | None = None,
         n_jobs: int = -1,
@@ -82,15 +90,17 @@ class ImageFeatures(UnimodalModel):
     ) -> None:
         super().__init__(mdata)
         require("cp_measure.featurizer", "features")
-        if max_cells_per_context is not None:
-            check_sizes(max_cells_per_context=max_cells_per_context)
+        check_seed(seed)
+        numbers = {"max_cells_per_context": max_cells_per_context, "n_control_cells": n_control_cells}
+        check_sizes(**{name: number for name, number in numbers.items() if number is not None})
         self.groups = list(GROUPS if groups is None else groups)
         unknown = sorted(set(self.groups) - set(GROUPS))
         if unknown or not self.groups:
             raise ValueError(f"groups={groups!r}; choose from {list(GROUPS)}, or pass None for all.")
         self._channels = list(self._state["channels"])
         self._mask_position = channel_position(mask_channel, self._channels)
-        self.max_cells_per_context, self.n_jobs, self.seed = max_cells_per_context, n_jobs, seed
+        self.max_cells_per_context, self.n_control_cells = max_cells_per_context, n_control_cells
+        self.n_jobs, self.seed = n_jobs, seed
 
     def train(self, *, enable_progress_bar: bool = True) -> None:
         """Measure the sample of cells and choose the features.
@@ -146,8 +156,8 @@ class ImageFeatures(UnimodalModel):
             The modality that was registered as images, which is the default too; another one is refused.
         indices
             Rows of ``mdata[modality]`` to measure, in this order, each of them. If ``None``, the result has a row for
-            every cell, NaN for all but ``max_cells_per_context`` of each context; :mod:`petri_scvi.tl` leaves such
-            cells out.
+            every cell, NaN for all but ``max_cells_per_context`` of each context and ``n_control_cells`` controls;
+            :mod:`petri_scvi.tl` leaves such cells out.
         batch_size
             Cells measured at a time.
 
@@ -173,8 +183,22 @@ class ImageFeatures(UnimodalModel):
         """Rows to measure, ascending."""
         rng = np.random.default_rng([self.seed, 1])
         rows_of = rows_by_context(context_codes(manager, self.modality_))
-        chosen = [rng.permutation(rows)[: self.max_cells_per_context] for rows in rows_of.values()]
-        return np.sort(np.concatenate(chosen))
+        chosen = np.concatenate([rng.permutation(rows)[: self.max_cells_per_context] for rows in rows_of.values()])
+        controls = self._controls(manager)
+        others = rng.permutation(np.setdiff1d(controls, chosen))
+        n_chosen = len(controls) - len(others)
+        n_more = None if self.n_control_cells is None else max(0, self.n_control_cells - n_chosen)
+        return np.sort(np.concatenate([chosen, others[:n_more]]))
+
+    def _controls(self, manager: AnnDataManager) -> NDArray[np.integer]:
+        """Rows of non-targeting controls."""
+        obs = manager.adata.mod[self.modality_].obs
+        contexts = manager.get_state_registry(f"context_{self.modality_}")["categories"]
+        is_control = np.array(contexts)[context_codes(manager, self.modality_)] == CONTROL
+        for column in CONTROL_COLUMNS:
+            if column in obs:
+                is_control |= (obs[column].astype(str) == CONTROL).to_numpy(dtype=bool)
+        return np.flatnonzero(is_control)
 
     def _measure(
         self, reader: RowReader, rows: NDArray[np.integer], show_progress: bool
