@@ -82,6 +82,13 @@ def test_a_missing_batch_column_is_named(screen):
         SCVI(screen, batch_key="plate")
 
 
+def test_cells_without_a_batch_are_counted(screen):
+    screen["rna"].obs["plate"] = [None, None, *["a"] * (screen["rna"].n_obs - 2)]
+    SCVI.setup_mudata(screen)
+    with pytest.raises(ValueError, match=r"batch_key='plate': .* is missing for 2 of 228 cells\. Drop these cells"):
+        SCVI(screen, batch_key="plate")
+
+
 def test_an_untrained_model_says_what_to_call(screen):
     SCVI.setup_mudata(screen)
     with pytest.raises(ValueError, match="this SCVI is not trained"):

@@ -46,7 +46,8 @@ class SCVI(UnimodalModel):
     KeyError
         ``batch_key`` is not a column.
     ValueError
-        An argument is out of range, or the expression was not registered or is not counts.
+        An argument is out of range, ``batch_key`` has missing values, or the expression was not registered or is not
+        counts.
     """
 
     _field = "X"
@@ -105,6 +106,12 @@ class SCVI(UnimodalModel):
                 raise KeyError(
                     f"batch_key={self.batch_key!r} is not a column of mdata[{self.modality_!r}].obs; it has "
                     f"{list(rna.obs.columns)}. Name the column with the batches, or None."
+                )
+            n_missing = int(rna.obs[self.batch_key].isna().sum())
+            if n_missing:
+                raise ValueError(
+                    f"batch_key={self.batch_key!r}: mdata[{self.modality_!r}].obs[{self.batch_key!r}] is missing for "
+                    f"{n_missing} of {rna.n_obs} cells. Drop these cells, or name their batch."
                 )
             counts.obs[BATCH] = rna.obs[self.batch_key].astype(str).to_numpy()
         return counts
