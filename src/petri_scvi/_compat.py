@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata
 import mudata
@@ -35,6 +35,7 @@ __all__ = [
     "STATE_REGISTRY_KEY",
     "SimpleLogger",
     "columns_stay_in_modalities",
+    "forget_data",
     "get_max_epochs_heuristic",
     "tables_in_zarr_v3",
 ]
@@ -61,3 +62,11 @@ def tables_in_zarr_v3() -> Iterator[None]:
         warnings.filterwarnings("ignore", "This setting will be removed", DeprecationWarning)
         with anndata.settings.override(**{name: value for name, value in settings.items() if name in known}):
             yield
+
+
+def forget_data(model: Any, data: Any) -> None:
+    """Let a model of scvi-tools forget a copy that it has embedded: it would keep each until it is deleted itself.
+
+    Its own ``deregister_manager`` knows only data that was set up with the class.
+    """
+    model._per_instance_manager_store[model.id].pop(data.uns.get(SCVI_UUID_KEY), None)

@@ -101,6 +101,19 @@ def test_controls_are_known_by_target_gene_perturbation_or_context(screen, mean_
     assert np.isfinite(some[is_control]).sum() == 12
 
 
+def test_cells_whose_pixels_changed_are_measured_again(screen, mean_only):
+    model = fit(screen)
+    before = model.get_latent_representation()
+    first, second = np.flatnonzero(np.isfinite(before[:, 0]))[:2]
+    images = screen["image"].obsm[KEY]
+    images[[first, second]] = images[[second, first]]
+    expected = before.copy()
+    expected[[first, second]] = before[[second, first]]
+    assert abs(before[first, 0] - before[second, 0]) > 1e-3
+    for data in (None, screen):
+        np.testing.assert_allclose(model.get_latent_representation(data), expected, atol=1e-5)
+
+
 def test_rows_asked_for_are_all_measured_in_their_order(screen):
     model = fit(screen)
     sampled = model.get_latent_representation()

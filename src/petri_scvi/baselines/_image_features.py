@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class ImageFeatures(UnimodalModel):
 
     Training measures the sample, drops features that do not vary or are undefined in more than 5 % of it, and keeps
     mean and standard deviation of the rest, by which features are scaled. Where one is undefined in a cell it gets the
-    median.
+    median. What was measured is kept: a cell of the sample is measured again only if its pixels have changed.
 
     Parameters
     ----------
@@ -136,6 +137,7 @@ class ImageFeatures(UnimodalModel):
         self._median, self._mean, self._std = self._median[varies], mean[varies], std[varies]
         self.feature_names_ = [name for name, is_kept in zip(names, self._is_kept, strict=True) if is_kept]
         self._measured = self._scale(filled[:, varies])
+        self._checksums = _checksums(reader, self._sample_rows)
         self.is_trained_ = True
 
     def get_latent_representation(
@@ -217,10 +219,19 @@ class ImageFeatures(UnimodalModel):
     ) -> NDArray[np.float32]:
         embedding = np.empty((len(rows), len(self.feature_names_)), dtype=np.float32)
         is_known = np.isin(rows, self._sample_rows) if self._is_own(manager) else np.zeros(len(rows), dtype=bool)
-        embedding[is_known] = self._measured[np.searchsorted(self._sample_rows, rows[is_known])]
+        place = np.searchsorted(self._sample_rows, rows[is_known])
+        embedding[is_known] = self._measured[place]
+        # Pixels may have changed since; to read them is quick beside measuring.
+        is_known[is_known] = _checksums(reader, rows[is_known]) == self._checksums[place]
         others = np.flatnonzero(~is_known)
         for start in range(0, len(others), batch_size):
             places = others[start : start + batch_size]
             values, _ = self._measure(reader, rows[places], show_progress=False)
             embedding[places] = self._scale(values[:, self._is_kept])
         return embedding
+
+
+def _checksums(reader: RowReader, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Checksum of the pixels of each row."""
+    found = [zlib.crc32(image.tobytes()) for chunk in reader.chunks(rows) for image in chunk]
+    return np.array(found, dtype=np.int64)

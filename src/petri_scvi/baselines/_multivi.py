@@ -12,8 +12,8 @@ from mudata import MuData
 from scipy import sparse
 from scvi.model import MULTIVI as ScviModel
 
-from petri_scvi._checks import check_sizes
-from petri_scvi._compat import columns_stay_in_modalities
+from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi._compat import columns_stay_in_modalities, forget_data
 from petri_scvi.baselines._pca_pixels import PixelComponents
 from petri_scvi.baselines._unimodal import read_sparse
 from petri_scvi.model import EmbeddingMixin, SetupMixin
@@ -36,7 +36,8 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     each principal component of their pixels is cut at its quantiles into bins, each bin is a region, and a cell is open
     in the bin that it lies in. A cell has zeros for the modality that it was not measured in, and the modality is the
     batch, which is how scvi-tools describes unpaired cells; an adversarial classifier mixes the modalities. The model
-    does not see contexts. No publication uses it on images: it stands for what a general model of several modalities
+    does not see contexts. Cells are embedded as they are when they are asked for, also if they have changed since
+    training. No publication uses it on images: it stands for what a general model of several modalities
     can do here.
 
     Parameters
@@ -170,9 +171,9 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         if batch_size is not None:
             check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
-        # All cells of new data, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
-        tables = self.scvi_.adata if self._is_own(manager) else self._tables(manager, self._project(manager))
-        first_row = dict(zip(*np.unique(tables[GENES].obs["modality"].astype(str), return_index=True), strict=True))
+        # All cells, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
+        tables = self._tables(manager, self._project(manager))
+        first_row = _first_rows(tables)
 
         def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], torch.Tensor]]:
             if len(rows):  # scvi-tools cannot embed no cells
@@ -181,7 +182,9 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
                 )
                 yield np.arange(len(rows)), torch.as_tensor(found)
 
-        return self._embed(manager, modality, indices, (self.n_latent,), vectors_of)
+        embedding = self._embed(manager, modality, indices, (self.n_latent,), vectors_of)
+        forget_data(self.scvi_, tables)
+        return embedding
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Not available: keep the embedding instead."""
@@ -233,6 +236,12 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         starts = np.arange(0, columns.size + 1, self.n_components)
         shape = (len(components), self.n_components * self.n_bins)
         return sparse.csr_matrix((np.ones(columns.size, dtype=np.float32), columns.ravel(), starts), shape=shape)
+
+
+def _first_rows(tables: MuData) -> dict[str, int]:
+    """Where the cells of each modality begin."""
+    names, rows = np.unique(tables[GENES].obs["modality"].astype(str), return_index=True)
+    return dict(zip(names.tolist(), rows.tolist(), strict=True))
 
 
 def _no_counts(n_cells: int, n_columns: int) -> sparse.csr_matrix:

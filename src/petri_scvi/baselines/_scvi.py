@@ -9,6 +9,7 @@ from anndata import AnnData
 from scvi.model import SCVI as ScviModel
 
 from petri_scvi._checks import check_sizes
+from petri_scvi._compat import forget_data
 from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ LIKELIHOODS = get_args(Likelihood)
 class SCVI(UnimodalModel):
     """scVI :cite:p:`Lopez2018` on the registered counts, by :class:`scvi.model.SCVI`.
 
-    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is.
+    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is. Cells
+    are embedded as they are when they are asked for, also if they have changed since training.
 
     Parameters
     ----------
@@ -121,7 +123,8 @@ class SCVI(UnimodalModel):
     ) -> NDArray[np.float32]:
         if len(rows) == 0:  # scvi-tools cannot embed no cells
             return np.empty((0, self.scvi_.module.n_latent), dtype=np.float32)
-        # All cells of new data, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
-        counts = None if self._is_own(manager) else self._counts(manager)
+        # All cells, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
+        counts = self._counts(manager)
         found = self.scvi_.get_latent_representation(counts, indices=rows, batch_size=batch_size)
+        forget_data(self.scvi_, counts)
         return np.asarray(found, dtype=np.float32)
