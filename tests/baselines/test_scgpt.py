@@ -120,7 +120,7 @@ def test_embedding_is_the_written_out_transformer_at_the_cell_token(screen, mode
     assert (counts == 0).any(axis=1).all()
     assert len(set((counts > 0).sum(axis=1))) > 1  # so that some cells are padded
     genes = np.arange(4, 4 + counts.shape[1])
-    tokens, values = make_tokens(counts, genes, rows, special=SPECIAL, n_bins=51, max_length=1200, seed=0)
+    tokens, values = make_tokens(counts, genes, special=SPECIAL, n_bins=51, max_length=1200, seed=0)
     expected = written_out(random_weights(4 + len(genes)), tokens, values, tokens == 0)
     expected = expected / expected.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(model.get_latent_representation(indices=rows), expected.numpy(), atol=1e-5)
@@ -138,6 +138,17 @@ def test_order_of_cells_and_batches_do_not_change_a_cells_embedding(model):
         model.get_latent_representation(indices=[9, 4, 4], batch_size=2), every[[9, 4, 4]], atol=1e-5
     )
     np.testing.assert_allclose(model.get_latent_representation(batch_size=7), every, atol=1e-5)
+
+
+def test_a_long_cell_has_the_same_embedding_in_any_subset_and_order(screen, make_checkpoint):
+    ScGPT.setup_mudata(screen)
+    model = ScGPT(screen, make_checkpoint(), max_length=5, accelerator="cpu")
+    n_expressed = (screen["rna"].X.toarray()[:, 5:] > 0).sum(axis=1)
+    every = model.get_latent_representation()
+    rows = np.flatnonzero(n_expressed > 7)[[12, 3, 7]]  # of which 4 genes are kept
+    assert len(np.unique(every[rows], axis=0)) == 3
+    new = pp.build_mudata(rna=screen["rna"][rows].copy())
+    np.testing.assert_allclose(model.get_latent_representation(new), every[rows], atol=1e-5)
 
 
 def test_sequencing_depth_cancels_and_genes_outside_the_vocabulary_do_not_count(screen, model):
@@ -187,7 +198,7 @@ def test_long_cells_keep_a_random_part_that_the_seed_decides(rng):
     genes = np.arange(100, 140)
 
     def tokens_of(seed):
-        return make_tokens(counts, genes, [3, 4], special=SPECIAL, n_bins=51, max_length=11, seed=seed)[0].numpy()
+        return make_tokens(counts, genes, special=SPECIAL, n_bins=51, max_length=11, seed=seed)[0].numpy()
 
     tokens = tokens_of(0)
     assert tokens.shape == (2, 11)
@@ -200,9 +211,7 @@ def test_long_cells_keep_a_random_part_that_the_seed_decides(rng):
 
 def test_padding_and_cell_token_carry_the_pad_value():
     counts = np.array([[5.0, 0, 2], [0, 0, 0]])
-    tokens, values = make_tokens(
-        counts, np.array([10, 11, 12]), [0, 1], special=SPECIAL, n_bins=51, max_length=9, seed=0
-    )
+    tokens, values = make_tokens(counts, np.array([10, 11, 12]), special=SPECIAL, n_bins=51, max_length=9, seed=0)
     assert tokens.tolist() == [[1, 10, 12], [1, 0, 0]]
     assert values[:, 0].tolist() == [-2, -2]
     assert values[1].tolist() == [-2, -2, -2]

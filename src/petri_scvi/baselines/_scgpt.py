@@ -138,7 +138,6 @@ class ScGPT(UnimodalModel):
             tokens, values = make_tokens(
                 counts,
                 self._tokens,
-                batch,
                 special=self._special,
                 n_bins=self._settings.get("n_bins", 51),
                 max_length=self.max_length,

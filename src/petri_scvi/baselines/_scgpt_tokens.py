@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,6 @@ def bin_values(values: NDArray[np.floating], n_bins: int, rng: np.random.Generat
 def make_tokens(
     counts: NDArray[np.floating],
     genes: NDArray[np.int64],
-    rows: NDArray[np.integer],
     *,
     special: Mapping[str, float],
     n_bins: int,
@@ -48,14 +48,15 @@ def make_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Token sequences of cells, padded to the longest.
 
+    Random choices follow from the seed and from which genes a cell expresses, so that a cell has the same tokens in any
+    batch, subset or order.
+
     Parameters
     ----------
     counts
         Expression of the genes that the vocabulary has, shape ``(n, n_genes)``.
     genes
         Their tokens, shape ``(n_genes,)``.
-    rows
-        Number of each cell, shape ``(n,)``, from which its random choices follow: they do not depend on the batch.
     special
         ``cls`` and ``pad``, tokens, and ``pad_value``, the value that goes with both.
     n_bins
@@ -70,9 +71,9 @@ def make_tokens(
     Gene tokens and values, both of shape ``(n, T)``; the cell token comes first.
     """
     cells = []
-    for row, values in zip(rows, counts, strict=True):
-        rng = np.random.default_rng([seed, int(row)])
+    for values in counts:
         places = np.flatnonzero(values)
+        rng = np.random.default_rng([seed, zlib.crc32(genes[places].tobytes())])
         bins = bin_values(values[places], n_bins, rng) if len(places) else np.zeros(0, dtype=np.int64)
         if len(places) > max_length - 1:
             kept = np.sort(rng.permutation(len(places))[: max_length - 1])
