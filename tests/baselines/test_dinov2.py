@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 
 from petri_scvi.baselines import DINOv2
@@ -127,6 +128,27 @@ def test_another_kind_of_model_is_refused(screen, checkpoint, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
     with pytest.raises(ValueError, match="model_type='vit'; expected 'dinov2'"):
         DINOv2(screen, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("removed", "is_refused"), [("encoder.layer.1.mlp.fc1.weight", True), ("embeddings.mask_token", False)]
+)
+def test_weights_that_are_missing_are_named_unless_only_pretraining_needs_them(
+    screen, checkpoint, tmp_path, removed, is_refused
+):
+    DINOv2.setup_mudata(screen)
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[removed]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    if is_refused:
+        with pytest.raises(ValueError, match=rf"lack 1 tensors.*\['{removed}'\].*hf download"):
+            DINOv2(screen, tmp_path, accelerator="cpu")
+    else:
+        found = fit(screen, tmp_path).get_latent_representation(indices=range(4))
+        expected = fit(screen, checkpoint).get_latent_representation(indices=range(4))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

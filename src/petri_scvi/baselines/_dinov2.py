@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from petri_scvi._checks import check_sizes, require
+from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.imaging import channel_position, channel_range, to_unit_range
 from petri_scvi.nn import choose_device
@@ -67,7 +67,7 @@ class DINOv2(UnimodalModel):
     ImportError
         transformers is missing; it comes with the extra ``dinov2``.
     ValueError
-        Images were not registered, the checkpoint is of another model, or triples or size do not fit.
+        Images were not registered, the checkpoint is of another model or lacks weights, or triples or size do not fit.
     """
 
     _field = "images"
@@ -164,7 +164,16 @@ def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
     absent = [key for key in ("image_mean", "image_std") if key not in preprocessor]
     if absent:
         raise ValueError(f"{folder / 'preprocessor_config.json'} lacks {absent}. {WHERE_TO_GET_IT}")
-    network = require("transformers", "dinov2").AutoModel.from_pretrained(folder, local_files_only=True)
+    network, loaded = require("transformers", "dinov2").AutoModel.from_pretrained(
+        folder, local_files_only=True, output_loading_info=True
+    )
+    # transformers fills what is missing with random numbers. The mask token serves pretraining only.
+    lacking = sorted(key for key in loaded["missing_keys"] if not key.endswith("mask_token"))
+    if lacking:
+        raise ValueError(
+            f"the weights in checkpoint={str(folder)!r} lack {len(lacking)} tensors of the model that config.json "
+            f"describes, for example {lacking[:3]}. {WHERE_TO_GET_IT}"
+        )
     return network.eval().requires_grad_(False), preprocessor
 
 
