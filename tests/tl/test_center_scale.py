@@ -136,14 +136,16 @@ def test_a_replicate_with_one_control_is_named_and_only_centered() -> None:
 def test_a_replicate_without_controls_is_named() -> None:
     adata = tiny()
     adata.obs.loc[adata.obs["replicate"] == "r2", "target_gene"] = "A"
-    with pytest.raises(ValueError, match=r"1 of 2 replicates have no usable control: \['all/r2'\].*coarser"):
+    with pytest.raises(ValueError, match=r"1 of 2 replicates have no control cell: \['all/r2'\].*coarser"):
         center_scale(adata, "X_emb")
 
 
 def test_a_replicate_whose_controls_are_all_nan_is_named() -> None:
     adata = tiny()
     adata.obsm["X_emb"][4:7] = np.nan
-    with pytest.raises(ValueError, match=r"no usable control: \['all/r2'\]"):
+    with pytest.raises(
+        ValueError, match=r"in 1 of 2 replicates all control cells have NaN .*'X_emb'\]: \['all/r2'\].*measure more"
+    ):
         center_scale(adata, "X_emb")
 
 
@@ -160,6 +162,11 @@ def test_nan_controls_are_counted_and_do_not_spoil_the_others() -> None:
     center_scale(clean, "X_emb")
     np.testing.assert_array_equal(adata.obsm["X_emb_scaled"][:8], clean.obsm["X_emb_scaled"])
     assert np.isnan(adata.obsm["X_emb_scaled"][8, 0])
+    table = adata.uns["petri_scvi"]["center_scale_X_emb_scaled"]["table"]
+    assert table["n_controls"].tolist() == [3, 3]
+    assert table["n_cells"].tolist() == [5, 4]
+
+
 
 
 def test_errors_name_what_was_found() -> None:

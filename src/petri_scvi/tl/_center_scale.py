@@ -82,7 +82,8 @@ def center_scale(
     -------
     ``None``. Writes ``obsm[key_added]`` beside ``obsm[key]``, in units of the control's deviation, and
     ``uns["petri_scvi"]["center_scale_" + key_added]``: ``table``, one row per modality and replicate with ``modality``,
-    ``replicate``, ``n_cells``, ``n_controls`` and ``n_floored``, and ``parameters``.
+    ``replicate``, ``n_cells``, ``n_controls`` (with finite values, which the statistics come from) and ``n_floored``,
+    and ``parameters``.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def center_scale(
     KeyError
         A slot or column is missing.
     ValueError
-        A replicate has no finite control, or cells have no replicate.
+        A replicate has no control, or none with finite values, or cells have no replicate.
 
     Warns
     -----
@@ -139,15 +140,28 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
             f"no cell has {target_key} {control!r}, so there are no controls to scale on; it has {found[:10]}. "
             "Name the value that marks non-targeting guides with control=..."
         )
-    _check_controls(n_controls, groups)
+    without = groups[n_controls == 0]
+    if len(without):
+        raise ValueError(
+            f"{len(without)} of {len(groups)} replicates have no control cell: {_names(without)}. Drop their cells, "
+            "or choose a coarser replicate_key, for example 'batch'."
+        )
     order = np.argsort(codes, kind="stable")
     order = order[is_control[order]]
-    center, scale, n_floored, n_bad = _statistics(slot, np.split(order, np.cumsum(n_controls)[:-1]), groups)
+    center, scale, n_floored, n_finite = _statistics(slot, np.split(order, np.cumsum(n_controls)[:-1]))
+    without = groups[n_finite == 0]
+    if len(without):
+        raise ValueError(
+            f"in {len(without)} of {len(groups)} replicates all control cells have NaN or infinite values in "
+            f"obsm[{slot.key!r}]: {_names(without)}. Embed or measure more controls, for example by "
+            "baselines.ImageFeatures(n_control_cells=None), or choose a coarser replicate_key."
+        )
+    n_bad = int(n_controls.sum() - n_finite.sum())
     if n_bad:
         warn(f"{n_bad} of {int(is_control.sum())} controls are NaN or infinite; they are left out of the statistics")
     _warn_flat(n_floored, slot.shape[1], groups)
     n_cells = np.bincount(codes[is_cell], minlength=len(groups))
-    table = groups.assign(n_cells=n_cells, n_controls=n_controls, n_floored=n_floored)
+    table = groups.assign(n_cells=n_cells, n_controls=n_finite, n_floored=n_floored)
     return Scaler(codes, center, scale, table)
 
 
@@ -176,15 +190,6 @@ def _replicate_codes(
     return codes, pd.DataFrame(groups)
 
 
-def _check_controls(n_controls: NDArray[np.intp], groups: pd.DataFrame) -> None:
-    without = groups[n_controls == 0]
-    if len(without):
-        raise ValueError(
-            f"{len(without)} of {len(groups)} replicates have no usable control: {_names(without)}. Drop their cells, "
-            "or choose a coarser replicate_key, for example 'batch'."
-        )
-
-
 def _warn_flat(n_floored: NDArray[np.intp], n_dims: int, groups: pd.DataFrame) -> None:
     is_flat = n_floored == n_dims
     some = n_floored[~is_flat]
@@ -207,9 +212,9 @@ def _names(groups: pd.DataFrame) -> list[str]:
 
 
 def _statistics(
-    slot: Slot, rows_of: list[NDArray[np.intp]], groups: pd.DataFrame
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp], int]:
-    """Center, scale, number of floored dimensions per replicate, and number of non-finite controls."""
+    slot: Slot, rows_of: list[NDArray[np.intp]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Center, scale, number of floored dimensions and number of finite controls of each replicate."""
     n_groups, n_dims = len(rows_of), slot.shape[1]
     center, scale = np.empty((n_groups, n_dims)), np.empty((n_groups, n_dims))
     n_finite = np.zeros(n_groups, dtype=np.intp)
@@ -234,5 +239,4 @@ def _statistics(
         is_flat = scale[i] <= FLAT * typical
         scale[i, is_flat] = typical
         n_floored[i] = is_flat.sum()
-    _check_controls(n_finite, groups)
-    return center, scale, n_floored, int(sum(map(len, rows_of)) - n_finite.sum())
+    return center, scale, n_floored, n_finite
