@@ -11,7 +11,17 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from petri_scvi.tl import _embedding, center_scale
+from petri_scvi.tl import (
+    _embedding,
+    aggregate_profiles,
+    center_scale,
+    guide_consistency,
+    mean_average_precision,
+    perturbation_strength,
+    replicate_consistency,
+    whiten,
+)
+from petri_scvi.tl._guide_statistics import read_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +177,32 @@ def test_nan_controls_are_counted_and_do_not_spoil_the_others() -> None:
     assert table["n_cells"].tolist() == [5, 4]
 
 
+@pytest.mark.parametrize("control", [0, "0"])
+def test_controls_named_by_a_number_are_controls_of_every_function(
+    make_cells: Callable[..., AnnData], control: str
+) -> None:
+    adata = make_cells()
+    numbered = adata.copy()
+    genes = [c for c in adata.obs["target_gene"].unique() if c != "non-targeting"]
+    numbered.obs["target_gene"] = [0 if c == "non-targeting" else 1 + genes.index(c) for c in adata.obs["target_gene"]]
+    found = []
+    for cells, name in ((adata, "non-targeting"), (numbered, control)):
+        center_scale(cells, "X_emb", control=name)
+        whiten(cells, "X_emb_scaled", fit_on="controls", control=name)
+        guides = aggregate_profiles(cells, key="X_emb_scaled_whitened")
+        guide_consistency(guides, control=name, n_null=500)
+        mean_average_precision(guides, control=name, n_null=500)
+        perturbation_strength(cells, "X_emb", perturbation_key="target_gene", control=name, n_permutations=19)
+        replicate_consistency(cells, "X_emb", perturbation_key="target_gene", control=name, n_null=500)
+        results = cells.uns["petri_scvi"] | guides.uns["petri_scvi"]
+        found.append([cells.obsm["X_emb_scaled_whitened"], len(read_statistics(guides, name).genes)])
+        found[-1] += [
+            len(results[key]["table"])
+            for key in ("guide_consistency", "mean_average_precision", "perturbation_strength", "replicate_consistency")
+        ]
+    np.testing.assert_allclose(found[0][0], found[1][0])
+    assert found[0][1:] == found[1][1:]
+    assert set(found[0][1:]) == {len(genes)}
 
 
 def test_errors_name_what_was_found() -> None:

@@ -85,7 +85,7 @@ def mean_average_precision(
     check_alpha(alpha)
     if "target_gene" not in profiles.obs:
         raise KeyError(f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}")
-    targets = profiles.obs["target_gene"].astype(str).to_numpy()
+    targets, control = profiles.obs["target_gene"].astype(str).to_numpy(), str(control)
     rows = np.flatnonzero((targets != control) | (negatives == "controls"))
     likeness, rows = read_likeness(profiles, rows, layer=layer, similarity_key=similarity_key)
     targets = targets[rows]

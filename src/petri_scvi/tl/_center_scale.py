@@ -70,7 +70,7 @@ def center_scale(
     target_key
         ``obs`` column with the gene each cell's guide targets.
     control
-        Value of ``target_key`` that marks non-targeting controls.
+        Value of ``target_key`` that marks non-targeting controls; both are compared as text.
     key_added
         Slot to write; ``f"{key}_scaled"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place, which needs no second array.
@@ -132,7 +132,8 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
     """Median and deviation of the controls of each modality and replicate."""
     is_cell = slot.cells["modality"].notna().to_numpy()
     codes, groups = _replicate_codes(slot.cells, is_cell, list(replicate_keys))
-    is_control = is_cell & (slot.cells[target_key] == control).to_numpy()
+    # As text, which profiles have: a control that counts here must be one when guides are scored.
+    is_control = is_cell & (slot.cells[target_key].astype(str) == str(control)).to_numpy(dtype=bool)
     n_controls = np.bincount(codes[is_control], minlength=len(groups))
     if not is_control.any():
         found = pd.unique(slot.cells.loc[is_cell, target_key]).tolist()

@@ -144,7 +144,7 @@ def scored_guides(
             "petri_scvi.tl.aggregate_profiles."
         )
     targets = profiles.obs["target_gene"].astype(str).to_numpy()
-    rows = np.flatnonzero((targets != control) & profiles.obs["target_gene"].notna().to_numpy())
+    rows = np.flatnonzero((targets != str(control)) & profiles.obs["target_gene"].notna().to_numpy())
     likeness, rows = read_likeness(profiles, rows, layer=layer, similarity_key=similarity_key)
     return likeness, targets[rows]
 

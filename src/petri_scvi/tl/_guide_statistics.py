@@ -64,7 +64,7 @@ class GuideStatistics:
 def read_statistics(profiles: AnnData, control: str) -> GuideStatistics:
     """Read profiles of guides, or of guides in replicates, relative to the controls of their replicate."""
     rows = _rows(profiles)
-    rows["is_control"] = rows["target_gene"] == control
+    rows["is_control"] = rows["target_gene"].astype(str) == str(control)
     values = np.vstack([matrix[rows.loc[rows["modality"] == name, "row"]] for name, matrix in _matrices(profiles)])
     origins = _origins(rows, values, control)
     origin = _mean_controls(rows, values)

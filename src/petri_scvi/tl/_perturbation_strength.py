@@ -133,14 +133,14 @@ class _Tests:
         cells = slot.cells
         is_here = ((cells["modality"] == modality) & cells[perturbation_key].notna()).to_numpy()
         self.slot, self.modality = slot, modality
-        labels = cells[perturbation_key].where(is_here)
-        self.controls = np.flatnonzero((labels == control).to_numpy())
+        labels = cells[perturbation_key].astype(str).where(is_here)
+        self.controls = np.flatnonzero((labels == str(control)).to_numpy(dtype=bool))
         if len(self.controls) == 0:
             raise ValueError(
                 f"no cell of modality {modality!r} has obs[{perturbation_key!r}] {control!r}; name the value that "
                 "marks the controls with control=..."
             )
-        treated = labels[labels.notna() & (labels != control)]
+        treated = labels[labels.notna() & (labels != str(control))]
         self.rows_of = {
             str(name): treated.index[places].to_numpy(dtype=np.intp)
             for name, places in treated.groupby(treated).indices.items()

@@ -148,7 +148,7 @@ def _replicate_profiles(
     cells = slot.cells
     names = cells[perturbation_key].astype(str) + SEPARATOR + cells[replicate_key].astype(str)
     is_used = (cells["modality"] == modality) & cells[[perturbation_key, replicate_key]].notna().all(axis=1)
-    is_used &= cells[perturbation_key] != control
+    is_used &= cells[perturbation_key].astype(str) != str(control)
     labelled = cells.assign(profile=names.where(is_used), modality=cells["modality"].where(is_used))
     fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), "profile", perturbation_key)
     if fold.n_not_finite:

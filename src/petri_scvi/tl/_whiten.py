@@ -110,7 +110,7 @@ def whiten(
     for slot in slots:
         is_used = slot.cells["modality"].notna().to_numpy()
         if fit_on == "controls":
-            is_used = is_used & (slot.cells[target_key] == control).to_numpy()
+            is_used = is_used & (slot.cells[target_key].astype(str) == str(control)).to_numpy(dtype=bool)
         whitener = fit_whitener(slot, is_used)
         slot.write(key_added, whitener, folder)
         name = slot.cells["modality"].dropna().iloc[0]
