@@ -72,6 +72,21 @@ def test_cells_are_embedded_as_they_are_now_and_no_copy_is_kept(screen):
     assert len(scvi.model.MULTIVI._per_instance_manager_store[model.scvi_.id]) == 1
 
 
+def test_module_device_and_split_are_those_of_scvi_tools(screen):
+    MULTIVI.setup_mudata(screen)
+    model = MULTIVI(screen, **TINY)
+    for use in (lambda: model.device, lambda: model.to_device("cpu")):
+        with pytest.raises(ValueError, match="this MULTIVI is not trained"):
+            use()
+    model.train(**QUICK)
+    assert model.module is model.scvi_.module
+    model.to_device("cpu")
+    assert model.device == model.scvi_.device
+    for name, adata in screen.mod.items():
+        split = np.concatenate([model.train_indices[name], model.validation_indices[name], model.test_indices[name]])
+        np.testing.assert_array_equal(np.sort(split), np.arange(adata.n_obs))
+
+
 def test_training_leaves_the_data_as_it_was_and_records_losses(screen, unchanged):
     MULTIVI.setup_mudata(screen)
     with unchanged(screen):

@@ -98,6 +98,15 @@ def test_cells_without_a_batch_are_counted(screen):
         SCVI(screen, batch_key="plate")
 
 
+def test_module_device_and_split_are_those_of_scvi_tools(screen):
+    model = fit(screen)
+    assert model.module is model.scvi_.module
+    model.to_device("cpu")
+    assert model.device == model.scvi_.device
+    split = np.concatenate([model.train_indices, model.validation_indices])
+    np.testing.assert_array_equal(np.sort(split), np.arange(screen["rna"].n_obs))
+
+
 def test_an_untrained_model_says_what_to_call(screen):
     SCVI.setup_mudata(screen)
     with pytest.raises(ValueError, match="this SCVI is not trained"):

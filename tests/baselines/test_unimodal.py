@@ -117,6 +117,13 @@ def test_a_model_names_its_modality(trained, system, modality):
     assert system.__name__ in trained(system)._model_summary_string
 
 
+@pytest.mark.parametrize(("system", "modality"), SYSTEMS)
+def test_a_model_says_where_it_computes_and_how_to_change_it(trained, system, modality):
+    assert str(trained(system).device) == "cpu"
+    with pytest.raises(NotImplementedError, match=rf"{system.__name__} stays on 'cpu'\. .*compute on the CPU"):
+        trained(system).to_device("cpu")
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_batch_has_at_least_one_cell(trained, size):
     with pytest.raises(ValueError, match=f"batch_size={size}; it must be at least 1"):

@@ -102,7 +102,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         self._model_summary_string = f"MULTIVI of {n_components} components of pixels in {n_bins} bins and of counts"
 
     def train(self, max_epochs: int | None = None, **kwargs: Any) -> None:
-        """Find the principal components of pixels, and train MULTIVI.
+        """Find the principal components of pixels, and train MULTIVI; a second call starts anew.
 
         Parameters
         ----------
@@ -126,15 +126,30 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # its encoder of no proteins
             self.scvi_ = ScviModel(tables, n_latent=self.n_latent, n_hidden=self.n_hidden)
         """The model of scvi-tools, with all that it can do beyond embedding; made by :meth:`train`."""
+        self.module = self.scvi_.module
         chosen = {} if max_epochs is None else {"max_epochs": max_epochs}
         # Losses are logged per epoch; a larger value only warns about short epochs.
         self.scvi_.train(**{"log_every_n_steps": 1, **chosen, **kwargs})
+        self.train_indices = self._rows_by_modality(self.scvi_.train_indices)
+        self.validation_indices = self._rows_by_modality(self.scvi_.validation_indices)
+        self.test_indices = self._rows_by_modality(self.scvi_.test_indices)
         self.is_trained_ = True
 
     @property
     def history(self) -> dict[str, Any] | None:
         """Losses of MULTIVI by epoch; ``None`` before training."""
         return self.scvi_.history if self.is_trained_ else None
+
+    @property
+    def device(self) -> Any:
+        """Device of the model of scvi-tools, which :meth:`train` makes."""
+        self._require_trained()
+        return self.scvi_.device
+
+    def to_device(self, device: Any) -> None:
+        """Move the model of scvi-tools, which :meth:`train` makes, to a device."""
+        self._require_trained()
+        self.scvi_.to_device(device)
 
     def get_latent_representation(
         self,
@@ -166,8 +181,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         ValueError
             The model is not trained; and as in :meth:`petri_scvi.PETRI.get_latent_representation`.
         """
-        if not self.is_trained_:
-            raise ValueError("this MULTIVI is not trained; call model.train() first.")
+        self._require_trained()
         if batch_size is not None:
             check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
@@ -197,6 +211,15 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     def load(cls, *args: Any, **kwargs: Any) -> None:
         """Not available: see :meth:`save`."""
         raise NotImplementedError("MULTIVI cannot be loaded, since it cannot be saved; train it anew.")
+
+    def _require_trained(self) -> None:
+        if not self.is_trained_:
+            raise ValueError("this MULTIVI is not trained; call model.train() first.")
+
+    def _rows_by_modality(self, rows: NDArray[np.integer]) -> dict[str, NDArray[np.integer]]:
+        """Rows of each modality, from rows of the tables that scvi-tools was trained on."""
+        of_modality = self.scvi_.adata[GENES].obs["modality"].astype(str).to_numpy()[rows]
+        return {name: rows[of_modality == name] - first for name, first in _first_rows(self.scvi_.adata).items()}
 
     def _project(self, manager: AnnDataManager) -> NDArray[np.float32]:
         """Components of all images, shape ``(n_cells, n_components)``."""

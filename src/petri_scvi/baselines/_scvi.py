@@ -77,6 +77,7 @@ class SCVI(UnimodalModel):
             counts, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, gene_likelihood=gene_likelihood
         )
         """The model of scvi-tools, with all that it can do beyond embedding."""
+        self.module = self.scvi_.module
 
     def train(self, max_epochs: int | None = None, **kwargs: Any) -> None:
         """Train scVI.
@@ -90,12 +91,23 @@ class SCVI(UnimodalModel):
         """
         # Losses are logged per epoch; a larger value only warns about short epochs.
         self.scvi_.train(max_epochs=max_epochs, **{"log_every_n_steps": 1, **kwargs})
+        self.train_indices, self.validation_indices = self.scvi_.train_indices, self.scvi_.validation_indices
+        self.test_indices = self.scvi_.test_indices
         self.is_trained_ = True
 
     @property
     def history(self) -> dict[str, Any] | None:
         """Losses of scVI by epoch; ``None`` before training."""
         return self.scvi_.history
+
+    @property
+    def device(self) -> Any:
+        """Device of the model of scvi-tools."""
+        return self.scvi_.device
+
+    def to_device(self, device: Any) -> None:
+        """Move the model of scvi-tools to a device."""
+        self.scvi_.to_device(device)
 
     def _counts(self, manager: AnnDataManager) -> AnnData:
         """A copy of the counts as scVI wants them."""

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from petri_scvi._checks import check_sizes
@@ -43,6 +44,7 @@ class UnimodalModel(SetupMixin):
     """What is asked of the expression; ``"nb"``: counts."""
     _batch_size = 1024
     """Cells embedded at a time unless the user says otherwise."""
+    _device = torch.device("cpu")
 
     def __init__(self, mdata: MuData) -> None:
         super().__init__(mdata)
@@ -64,6 +66,19 @@ class UnimodalModel(SetupMixin):
     def _state(self) -> dict[str, Any]:
         """What the field recorded when the data was set up: genes, or channels and size."""
         return dict(self.registry_[FIELD_REGISTRIES_KEY][self._field][STATE_REGISTRY_KEY])
+
+    @property
+    def device(self) -> Any:
+        """Where the model computes: the CPU, or what the argument ``accelerator`` chose."""
+        return self._device
+
+    def to_device(self, device: Any) -> None:
+        """Not available: a model stays where it was made."""
+        name = type(self).__name__
+        raise NotImplementedError(
+            f"{name} stays on {str(self.device)!r}. Make a new one with {name}(..., accelerator='cuda') if it has that "
+            "argument; models without it compute on the CPU."
+        )
 
     @abstractmethod
     def train(self) -> None:
