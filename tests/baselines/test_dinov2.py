@@ -159,6 +159,7 @@ def test_weights_that_are_missing_are_named_unless_only_pretraining_needs_them(
             "image_size=30 is not a multiple of the model's patch of 14 pixels; pass, for example, 28",
         ),
         ({"image_size": 0}, "image_size=0; it must be at least 1"),
+        ({"seed": -1}, "seed=-1; it must be a whole number of at least 0"),
         ({"channel_triples": [[0, 1]]}, r"channel_triples has \[0, 1\]; every entry names three"),
         ({"channel_triples": []}, "channel_triples is empty"),
         ({"channel_triples": [[0, 1, 9]]}, "channel 9 is not registered"),

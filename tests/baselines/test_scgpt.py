@@ -256,6 +256,14 @@ def test_few_matches_are_told(screen, make_checkpoint):
         ScGPT(screen, checkpoint, accelerator="cpu")
 
 
+def test_the_seed_and_the_device_are_checked(screen, model, make_checkpoint):
+    with pytest.raises(ValueError, match="seed=-1; it must be a whole number of at least 0"):
+        ScGPT(screen, make_checkpoint(name="another"), seed=-1)
+    assert str(model.device) == "cpu"
+    with pytest.raises(NotImplementedError, match=r"ScGPT stays on 'cpu'.*accelerator='cuda'"):
+        model.to_device("cpu")
+
+
 def test_cells_without_a_known_gene_are_counted(screen, make_checkpoint):
     counts = screen["rna"].X.toarray()
     counts[[2, 6], 5:] = 0

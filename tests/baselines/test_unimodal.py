@@ -7,7 +7,7 @@ import pytest
 
 import petri_scvi
 from petri_scvi import PETRI, baselines
-from petri_scvi.baselines import PCAExpression, PCAPixels
+from petri_scvi.baselines import MULTIVI, PCAExpression, PCAPixels
 
 SYSTEMS = [pytest.param(PCAExpression, "rna", id="PCAExpression"), pytest.param(PCAPixels, "image", id="PCAPixels")]
 SETUP = {"context_key": ["perturbation"], "modalities": {"images_key": "image", "rna_layer": "rna"}}
@@ -122,6 +122,14 @@ def test_a_model_says_where_it_computes_and_how_to_change_it(trained, system, mo
     assert str(trained(system).device) == "cpu"
     with pytest.raises(NotImplementedError, match=rf"{system.__name__} stays on 'cpu'\. .*compute on the CPU"):
         trained(system).to_device("cpu")
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+@pytest.mark.parametrize("system", [PCAExpression, PCAPixels, MULTIVI])
+def test_a_seed_that_numpy_would_refuse_is_named(screen, system, seed):
+    system.setup_mudata(screen, **SETUP)
+    with pytest.raises(ValueError, match=f"seed={seed}; it must be a whole number of at least 0"):
+        system(screen, seed=seed)
 
 
 @pytest.mark.parametrize("size", [0, -3])

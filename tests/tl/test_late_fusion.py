@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 from sklearn.metrics.pairwise import cosine_similarity
 
-from petri_scvi.tl import edge_recall, guide_consistency, late_fusion, profile_similarity
+from petri_scvi.tl import aggregate_guides, edge_recall, guide_consistency, late_fusion, profile_similarity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,8 @@ def test_fused_profiles_can_be_scored() -> None:
     fused = late_fusion([FIRST, SECOND], "max_cosine")
     with pytest.raises(ValueError, match=r"profiles.X is empty; pass similarity_key, one of \['similarity'\]"):
         guide_consistency(fused, n_null=500)
+    with pytest.raises(ValueError, match=r"profiles.X is empty: .*aggregate_guides each of them first"):
+        aggregate_guides(fused)
     guide_consistency(fused, similarity_key="similarity", n_null=500)
     assert len(fused.uns["petri_scvi"]["guide_consistency"]["table"]) == 10
     genes = late_fusion([FIRST[::2].copy(), SECOND[::2].copy()], "max_cosine")

@@ -84,6 +84,7 @@ class DINOv2(UnimodalModel):
         seed: int = 0,
     ) -> None:
         super().__init__(mdata)
+        check_seed(seed)
         self.seed = seed
         self._device = choose_device(accelerator)
         self._groups = _choose_groups(channel_triples, list(self._state["channels"]))

@@ -83,6 +83,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     ) -> None:
         super().__init__(mdata)
         check_sizes(n_components=n_components, n_bins=n_bins, n_latent=n_latent, n_hidden=n_hidden)
+        check_seed(seed)
         if n_bins < 2:
             raise ValueError("n_bins=1; one bin says nothing of a cell. Pass 2 or more.")
         modality_of = {field: modality for modality, (field, _) in self._modality_states().items()}

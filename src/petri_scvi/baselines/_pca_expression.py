@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class PCAExpression(UnimodalModel):
         seed: int = 0,
     ) -> None:
         super().__init__(mdata)
+        check_seed(seed)
         self.n_top_genes, self.scale, self.is_normalized, self.seed = n_top_genes, scale, is_normalized, seed
         n_cells, n_genes = self._state["n_obs"], self._state["n_vars"]
         if n_top_genes is not None:

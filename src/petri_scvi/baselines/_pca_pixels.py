@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.decomposition import IncrementalPCA
 from sklearn.utils import gen_batches
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.imaging import channel_moments
 
@@ -97,6 +97,7 @@ class PCAPixels(UnimodalModel):
         if n_components is None:
             n_components = min(DEFAULT_COMPONENTS, most)
         check_sizes(n_components=n_components, fit_batch_size=fit_batch_size)
+        check_seed(seed)
         if n_components > most:
             raise ValueError(
                 f"n_components={n_components}; {n_cells} cells of {n_pixels} pixels allow at most {most}. "

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi.baselines._scgpt_network import read_checkpoint
 from petri_scvi.baselines._scgpt_tokens import make_tokens, match_genes
 from petri_scvi.baselines._unimodal import UnimodalModel
@@ -81,6 +81,7 @@ class ScGPT(UnimodalModel):
     ) -> None:
         super().__init__(mdata)
         check_sizes(max_length=max_length - 1)
+        check_seed(seed)
         self.max_length, self.seed = max_length, seed
         self._device = choose_device(accelerator)
         encoder, vocabulary, self._settings = read_checkpoint(checkpoint)

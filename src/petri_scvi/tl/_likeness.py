@@ -116,6 +116,10 @@ def read_likeness(
         is_usable[is_usable] = np.isfinite(matrix[np.ix_(is_usable, is_usable)]).all(axis=1)
         _warn_left_out(~is_usable, profiles.obs_names[rows])
         return Likeness(None, matrix[np.ix_(is_usable, is_usable)]), rows[is_usable]
+    if layer is None and profiles.X is None:
+        raise ValueError(
+            f"profiles.X is empty; pass similarity_key, one of {sorted(profiles.obsp)}, to use similarities instead"
+        )
     vectors = read_vectors(profiles, layer)[rows]
     is_usable = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
     _warn_left_out(~is_usable, profiles.obs_names[rows])
@@ -129,7 +133,8 @@ def read_vectors(profiles: AnnData, layer: str | None = None) -> NDArray[np.floa
     matrix = profiles.X if layer is None else profiles.layers[layer]
     if matrix is None:
         raise ValueError(
-            f"profiles.X is empty; pass similarity_key, one of {sorted(profiles.obsp)}, to use similarities instead"
+            "profiles.X is empty: late_fusion(..., method='max_cosine') leaves similarities only. Pass profiles with "
+            "vectors, those before fusion; for genes, petri_scvi.tl.aggregate_guides each of them first, then fuse."
         )
     return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
 
