@@ -17,7 +17,7 @@ import scvi
 import torch
 
 import petri_scvi
-from petri_scvi import PETRI, datasets, pl
+from petri_scvi import PETRI, datasets, pl, pp
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import CONTROL, EMBEDDING_KEY, IMAGES_KEY
 
@@ -151,10 +151,9 @@ def draw_expression(model: PETRI, mdata: MuData, path: Path) -> None:
 
 def draw_umap(mdata: MuData, path: Path) -> None:
     """UMAP of the embedding of both modalities, coloured by modality, perturbation and batch."""
-    cells = sc.AnnData(mdata.obsm[EMBEDDING_KEY], obs=pd.DataFrame(index=mdata.obs_names))
-    for column in ("perturbation", "batch"):
-        cells.obs[column] = pd.concat([mdata[name].obs[column].astype(str) for name in mdata.mod])[cells.obs_names]
-    cells.obs["modality"] = pd.concat([pd.Series(name, index=mdata[name].obs_names) for name in mdata.mod])
+    columns = ["modality", "perturbation", "batch"]
+    pp.join_obs(mdata, columns[1:])
+    cells = sc.AnnData(mdata.obsm[EMBEDDING_KEY], obs=mdata.obs[columns].astype(str))
     with warnings.catch_warnings():
         # umap-learn warns that a fixed seed makes it run on one core: wanted, so that the figure is the same each time.
         warnings.simplefilter("ignore", UserWarning)
@@ -169,9 +168,7 @@ def draw_umap(mdata: MuData, path: Path) -> None:
     order = np.r_[
         np.flatnonzero(cells.obs["perturbation"] == "other"), np.flatnonzero(cells.obs["perturbation"] != "other")
     ]
-    for column, palette, ax in zip(
-        ["modality", "perturbation", "batch"], [["#0072b2", "#e69f00"], colours, None], axes, strict=True
-    ):
+    for column, palette, ax in zip(columns, [["#0072b2", "#e69f00"], colours, None], axes, strict=True):
         drawn = cells[order] if column == "perturbation" else cells[np.random.default_rng(0).permutation(cells.n_obs)]
         sc.pl.umap(
             drawn.copy(), color=column, palette=palette, ax=ax, show=False, frameon=False, sort_order=False, size=8

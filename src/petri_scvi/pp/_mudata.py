@@ -27,7 +27,7 @@ def build_mudata(**modalities: AnnData) -> MuData:
 
     Returns
     -------
-    The MuData, one row per cell.
+    The MuData, one row per cell. Its own ``obs`` has no columns; :func:`join_obs` writes them where a plot needs some.
 
     Raises
     ------

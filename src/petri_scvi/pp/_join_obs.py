@@ -1,0 +1,143 @@
+"""Columns of all cells, where each modality has its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
+
+from petri_scvi._checks import check_is_mudata
+from petri_scvi._constants import CONTEXT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+SEPARATOR = "+"
+
+
+def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, modality_key: str = "modality") -> None:
+    """Write columns that modalities of different cells have as columns of all cells.
+
+    The columns of :func:`build_mudata` stay in their modalities, and plots of all cells look for them in ``mdata.obs``.
+    PETRI and :mod:`petri_scvi.tl` do not need them there, and later changes of a modality's column do not reach it:
+    call this function again.
+
+    Parameters
+    ----------
+    mdata
+        Cells of one or more modalities.
+    columns
+        ``obs`` columns of the modalities to join; none for ``modality_key`` alone.
+    modality_key
+        Column to write the modality of each cell to.
+
+    Returns
+    -------
+    Nothing. Written to ``mdata.obs``, where a column of that name is replaced:
+
+    - each of ``columns``. Text and categories become categories, numbers and dates stay what they are, and so do True
+      and False unless some cells have neither. Cells whose modalities lack the column have a missing value.
+    - ``modality_key``, categories: the modality of each cell, or its modalities joined with ``"+"``.
+
+    Raises
+    ------
+    KeyError
+        No modality has a column.
+    TypeError
+        ``mdata`` is no MuData.
+    ValueError
+        A cell of several modalities has different values in them, ``modality_key`` is one of ``columns``, ``mdata`` is
+        a view, or a modality was changed without ``mdata.update()``.
+
+    Examples
+    --------
+    >>> petri_scvi.pp.join_obs(mdata, ["perturbation", "batch"])
+    >>> scanpy.pl.umap(mdata, color=["modality", "perturbation", "batch"])
+    """
+    check_is_mudata(mdata)
+    if mdata.is_view:  # the first column written would turn it into a copy, whose rows have another order
+        raise ValueError("mdata is a view. Copy it first: mdata = mdata.copy().")
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    if modality_key in columns:
+        raise ValueError(f"modality_key={modality_key!r} is one of columns={columns}; name another column for it.")
+    for column in columns:
+        if not any(column in adata.obs for adata in mdata.mod.values()):
+            found = {name: list(adata.obs.columns) for name, adata in mdata.mod.items()}
+            raise KeyError(f"no modality has the obs column {column!r}; they have {found}. Name columns of these.")
+    places = {name: _places(mdata, name) for name in mdata.mod}
+    # All of them before the first is written: an error leaves obs as it was.
+    joined = {column: _joined(mdata, column, places) for column in columns}
+    joined[modality_key] = _modalities(places, mdata.n_obs)
+    for column, values in joined.items():
+        mdata.obs[column] = values.array
+
+
+def _places(mdata: MuData, name: str) -> NDArray[np.intp]:
+    """Row of the modality that each cell is; -1 for cells that it does not have."""
+    place = np.asarray(mdata.obsmap[name]).ravel().astype(np.intp) - 1  # obsmap holds 1-based rows, 0 where absent
+    names, rows = mdata.mod[name].obs_names, place[place >= 0]
+    if len(rows) != len(names) or not names[rows].equals(mdata.obs_names[place >= 0]):
+        raise ValueError(
+            f"mdata[{name!r}] has other cells than mdata knows of. Call mdata.update() first, or, if this does not "
+            "help, build it anew: mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
+        )
+    return place
+
+
+def _joined(mdata: MuData, column: str, places: dict[str, NDArray[np.intp]]) -> pd.Series:
+    """Values of a column by position of the cell."""
+    parts = []
+    for name, place in places.items():
+        obs = mdata.mod[name].obs
+        if column in obs:
+            rows = np.flatnonzero(place >= 0)
+            parts.append(obs[column].infer_objects().iloc[place[rows]].set_axis(rows).dropna())
+    # Parts without values would have a say in what kind of column it is.
+    parts = [part for part in parts if len(part)] or parts[:1]
+    values = pd.concat(parts)
+    # Categories that are numbers would become numbers where modalities have different ones.
+    is_category = any(isinstance(part.dtype, pd.CategoricalDtype) for part in parts)
+    if not (isinstance(values.dtype, pd.CategoricalDtype) or (_is_number_or_date(values) and not is_category)):
+        values = values.astype(object)
+        if infer_dtype(values).startswith("mixed"):
+            values = values.astype(str)
+    is_repeated = values.index.duplicated(keep=False)
+    if is_repeated.any():
+        _check_agreement(values[is_repeated], column, mdata.obs_names)
+        values = values[~values.index.duplicated()]
+    # True and False have no room for missing values, and scanpy does not draw pandas' kind that has.
+    if values.dtype == object or (is_bool_dtype(values.dtype) and len(values) < mdata.n_obs):
+        values = values.astype("category")
+    return values.reindex(range(mdata.n_obs))
+
+
+def _is_number_or_date(values: pd.Series) -> bool:
+    return is_numeric_dtype(values.dtype) or is_datetime64_any_dtype(values.dtype)
+
+
+def _check_agreement(values: pd.Series, column: str, names: pd.Index) -> None:
+    """Require one value per cell; cells repeat."""
+    n_values = values.groupby(level=0, observed=True).nunique()
+    different = n_values.index[n_values > 1]
+    if len(different):
+        example: list[Any] = values.loc[different[0]].tolist()
+        raise ValueError(
+            f"{len(different)} cells have different values of {column!r} in their modalities, for example "
+            f"{names[different[0]]!r}: {example}. Correct them, or rename the column in one of the modalities."
+        )
+
+
+def _modalities(places: dict[str, NDArray[np.intp]], n_cells: int) -> pd.Series:
+    """Modality of each cell, or several in one name."""
+    names = np.full(n_cells, "", dtype=object)
+    for name, place in places.items():
+        is_here = place >= 0
+        names[is_here] = [f"{before}{SEPARATOR}{name}" if before else name for before in names[is_here]]
+    found = set(names)
+    several = sorted(found - set(places) - {""})
+    return pd.Series(pd.Categorical(names, categories=[name for name in places if name in found] + several))
