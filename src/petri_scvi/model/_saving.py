@@ -134,7 +134,18 @@ class SavingMixin(RegisteredData):
         return model
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, NDArray[Any]] | NDArray[Any]:
-        """Genes of the expression modality and channels of the imaging modality, as the model uses them."""
+        """Genes of the expression modality and channels of the imaging modality, as the model uses them.
+
+        Parameters
+        ----------
+        legacy_mudata_format
+            Return one array of all names, modality after modality, as scvi-tools' older file format has them; scvi-tools
+            passes it when it saves a model.
+
+        Returns
+        -------
+        Modality to its names, or one array.
+        """
         names = {
             modality: np.asarray(state["channels"] if field == "images" else state["column_names"]).astype(str)
             for modality, (field, state) in self._modality_states().items()

@@ -6,7 +6,23 @@ import torch
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """Device by the name that torch or Lightning gives it; a GPU for ``"auto"`` if there is one."""
+    """Device by the name that torch or Lightning gives it.
+
+    Parameters
+    ----------
+    accelerator
+        ``"cpu"``, ``"gpu"``, a name of torch such as ``"cuda:0"`` or ``"mps"``, or ``"auto"`` for a CUDA GPU if there is
+        one, else the CPU.
+
+    Returns
+    -------
+    The device; a tensor was put on it to try it.
+
+    Raises
+    ------
+    ValueError
+        This machine has no such device.
+    """
     name = accelerator
     if accelerator == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -160,7 +160,22 @@ class SparseAutoencoder:
 
     @torch.inference_mode()
     def encode_rows(self, values: NDArray[np.float32]) -> sparse.csr_matrix:
-        """Activations of cells that are in memory."""
+        """Activations of cells that are in memory.
+
+        Parameters
+        ----------
+        values
+            Embedding of the cells, ``(n_cells, n_inputs)``, of the kind that was fitted.
+
+        Returns
+        -------
+        Sparse activations, ``(n_cells, n_dimensions)``, none of them negative.
+
+        Raises
+        ------
+        ValueError
+            A cell has NaN or infinite values.
+        """
         n_bad = int((~finite_rows(values)).sum())
         if n_bad:
             raise ValueError(

@@ -77,8 +77,9 @@ def score_screen(
     One row per key, modality and metric: ``key``, ``modality`` (``"image+rna"`` for joined ones), ``fusion``
     (``"none"`` for a single modality), ``metric``, ``value``, ``ci_low`` and ``ci_high`` (95 % percentile interval over
     genes, NaN without resamples), ``n`` (genes tested for guide consistency, or positive edges). Metrics are
-    ``guide_consistency``, ``edge_tpr_at_1_fpr``, ``edge_tpr_at_5_fpr``, ``edge_tpr_at_10_fpr`` (percent), ``edge_auc``
-    and ``edge_average_precision``. Also written to ``uns["petri_scvi"]["score_screen"]``: ``table`` and ``parameters``.
+    ``guide_consistency``, ``edge_tpr_at_1_fpr``, ``edge_tpr_at_5_fpr``, ``edge_tpr_at_10_fpr`` (fractions; the 1, 5 and
+    10 are false-positive rates in percent), ``edge_auc`` and ``edge_average_precision``. Also written to
+    ``uns["petri_scvi"]["score_screen"]``: ``table`` and ``parameters``.
 
     Raises
     ------
