@@ -4,8 +4,19 @@ from importlib.metadata import version
 
 from petri_scvi import baselines, datasets, pl, pp, tl
 from petri_scvi._model import PETRI
+from petri_scvi._training_plan import PETRITrainingPlan
 from petri_scvi.model import Reconstruction
 from petri_scvi.tl._sae import SparseAutoencoder
 
-__all__ = ["PETRI", "Reconstruction", "SparseAutoencoder", "baselines", "datasets", "pl", "pp", "tl"]
+__all__ = [
+    "PETRI",
+    "PETRITrainingPlan",
+    "Reconstruction",
+    "SparseAutoencoder",
+    "baselines",
+    "datasets",
+    "pl",
+    "pp",
+    "tl",
+]
 __version__ = version("petri-scvi")

@@ -57,6 +57,10 @@ class TrainingMixin(RegisteredData):
     ) -> None:
         """Train the model.
 
+        ``model.history`` then has a table per loss, with one row per epoch: ``train_loss``, ``train_loss_image`` and
+        ``train_loss_rna``, or whatever the modalities are called, and, if cells are held out, the same with
+        ``validation_`` in front instead of ``train_``.
+
         Parameters
         ----------
         max_epochs
@@ -84,7 +88,7 @@ class TrainingMixin(RegisteredData):
         datasplitter_kwargs
             More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
         plan_kwargs
-            Arguments of the training plan: ``lr``, ``weight_decay``, ``n_warmup_steps``, ``lr_schedule``,
+            Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``, ``lr_schedule``,
             ``loss_weights``, ``seed``, ``compile`` and so on.
         datamodule
             Data to train on instead of the registered MuData. Its minibatches are like those of
