@@ -12,7 +12,7 @@ from petri_scvi.nn._position import sincos_position
 
 
 class ImageEncoder(nn.Module):
-    """Vision Transformer :cite:p:`Dosovitskiy2021` with L learned latent tokens appended to the patches.
+    """Vision Transformer :cite:p:`Dosovitskiy2021` with L learned latent tokens prepended to the patches.
 
     Parameters
     ----------
