@@ -139,8 +139,8 @@ class SavingMixin(RegisteredData):
         Parameters
         ----------
         legacy_mudata_format
-            Return one array of all names, modality after modality, as scvi-tools' older file format has them; scvi-tools
-            passes it when it saves a model.
+            Return one array of all names, modality after modality, as scvi-tools' older file format has them;
+            scvi-tools passes it when it saves a model.
 
         Returns
         -------

@@ -88,8 +88,8 @@ class TrainingMixin(RegisteredData):
         datasplitter_kwargs
             More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
         plan_kwargs
-            Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``, ``lr_schedule``,
-            ``loss_weights``, ``seed``, ``compile`` and so on.
+            Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``,
+            ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
         datamodule
             Data to train on instead of the registered MuData. Its minibatches are like those of
             :class:`petri_scvi.dataloaders.DocumentDataset`.

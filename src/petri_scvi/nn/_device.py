@@ -11,8 +11,8 @@ def choose_device(accelerator: str) -> torch.device:
     Parameters
     ----------
     accelerator
-        ``"cpu"``, ``"gpu"``, a name of torch such as ``"cuda:0"`` or ``"mps"``, or ``"auto"`` for a CUDA GPU if there is
-        one, else the CPU.
+        ``"cpu"``, ``"gpu"``, a name of torch such as ``"cuda:0"`` or ``"mps"``, or ``"auto"`` for a CUDA GPU if there
+        is one, else the CPU.
 
     Returns
     -------
