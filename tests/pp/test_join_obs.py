@@ -174,7 +174,7 @@ def test_joined_columns_survive_updates_copies_and_files(screen: MuData, tmp_pat
         pd.testing.assert_frame_equal(mdata.obs[list(before)], before)
 
 
-@pytest.mark.filterwarnings("default")  # scanpy's plots use names that newer packages call old
+@pytest.mark.filterwarnings("ignore:The method obs_vector is deprecated:FutureWarning")  # scanpy on newer anndata
 def test_scanpy_colours_all_cells_by_joined_columns(screen: MuData, rng: np.random.Generator) -> None:
     import matplotlib.pyplot as plt
 
