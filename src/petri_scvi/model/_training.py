@@ -119,7 +119,7 @@ class TrainingMixin(RegisteredData):
                 "n_contexts_per_minibatch": n_contexts_per_minibatch,
                 "n_cells_per_context": n_cells_per_context,
             }
-            datamodule = self._datamodule({**settings, **(datasplitter_kwargs or {})})
+            datamodule = self._make_datamodule({**settings, **(datasplitter_kwargs or {})})
             if max_epochs is None:
                 max_epochs = get_max_epochs_heuristic(max(map(len, datamodule.readers.values())))
         if max_epochs is None:
@@ -149,7 +149,7 @@ class TrainingMixin(RegisteredData):
         with lost_processes_are_named(runner.trainer, checkpoint):
             runner()
 
-    def _datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
+    def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
         """The registered data."""
         # Not self.adata_manager: the MuData may have been set up anew, for another model, in the meantime.
         manager = self._manager_of(None)

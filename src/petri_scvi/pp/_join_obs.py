@@ -111,7 +111,8 @@ def _joined(mdata: MuData, column: str, places: dict[str, NDArray[np.intp]]) -> 
         _check_agreement(values[is_repeated], column, mdata.obs_names)
         values = values[~values.index.duplicated()]
     # True and False have no room for missing values, and scanpy does not draw pandas' kind that has.
-    if values.dtype == object or (is_bool_dtype(values.dtype) and len(values) < mdata.n_obs):
+    is_plain = isinstance(values.dtype, pd.CategoricalDtype) or _is_number_or_date(values)
+    if not is_plain or (is_bool_dtype(values.dtype) and len(values) < mdata.n_obs):
         values = values.astype("category")
     return values.reindex(range(mdata.n_obs))
 
