@@ -66,9 +66,8 @@ def with_obs(adata: AnnData, obs: pd.DataFrame) -> AnnData:
         obs=obs,
         var=adata.var,
         uns=dict(adata.uns),
-        layers={
-            key: layer for key, layer in adata.layers.items() if key is not None
-        },  # from anndata 0.13 on, None is X
+        # From anndata 0.13 on, None is X, which a backed AnnData without expression cannot read.
+        layers={key: adata.layers[key] for key in adata.layers if key is not None},
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
         varp=dict(adata.varp),

@@ -163,7 +163,7 @@ def _slots(tables: Sequence[AnnData], left_out: list[str]) -> list[tuple[str, li
     for table in tables:
         expression = _expression(table)
         slots = {} if expression is None else {"X": expression}
-        slots |= {f"layers/{key}": value for key, value in table.layers.items() if key is not None}
+        slots |= {f"layers/{key}": table.layers[key] for key in table.layers if key is not None}
         found.append(slots | {f"obsm/{key}": value for key, value in table.obsm.items()})
     shared = [slot for slot in found[0] if all(slot in slots for slots in found)]
     left_out += [slot for slots in found for slot in slots if slot not in shared]
