@@ -62,13 +62,13 @@ def test_the_list_of_callbacks_of_the_user_stays_as_it_was():
 
 
 def test_kinds_of_documents_are_counted(screen, make_screen, combine, build):
-    assert build(screen)._datamodule({}).n_kinds_of_documents == 1
+    assert build(screen)._make_datamodule({}).n_kinds_of_documents == 1
     image, rna = (make_screen()[name] for name in ("image", "rna"))
     image = image[image.obs["perturbation"] != "TARGET03"].copy()
     rna = rna[rna.obs["perturbation"] != "TARGET01"].copy()
     with pytest.warns(UserWarning, match="2 contexts were measured in one modality only"):
         model = build(combine(image=image, rna=rna))
-    assert model._datamodule({}).n_kinds_of_documents == 3
+    assert model._make_datamodule({}).n_kinds_of_documents == 3
 
 
 def test_a_process_that_does_not_answer_is_named_and_other_errors_stay_as_they_are():
