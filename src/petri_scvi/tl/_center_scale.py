@@ -11,7 +11,7 @@ from scipy.stats import median_abs_deviation
 
 from petri_scvi._constants import CONTROL
 
-from ._embedding import check_files, find_slots, finite_rows
+from ._embedding import check_files, control_mask, find_slots, finite_rows
 from ._results import warn, write_result
 
 if TYPE_CHECKING:
@@ -132,10 +132,9 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
     """Median and deviation of the controls of each modality and replicate."""
     is_cell = slot.cells["modality"].notna().to_numpy()
     codes, groups = _replicate_codes(slot.cells, is_cell, list(replicate_keys))
-    # As text, which profiles have: a control that counts here must be one when guides are scored.
-    is_control = is_cell & (slot.cells[target_key].astype(str) == str(control)).to_numpy(dtype=bool)
-    n_controls = np.bincount(codes[is_control], minlength=len(groups))
-    if not is_control.any():
+    controls = is_cell & control_mask(slot.cells[target_key], control)
+    n_controls = np.bincount(codes[controls], minlength=len(groups))
+    if not controls.any():
         found = pd.unique(slot.cells.loc[is_cell, target_key]).tolist()
         raise ValueError(
             f"no cell has {target_key} {control!r}, so there are no controls to scale on; it has {found[:10]}. "
@@ -148,7 +147,7 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
             "or choose a coarser replicate_key, for example 'batch'."
         )
     order = np.argsort(codes, kind="stable")
-    order = order[is_control[order]]
+    order = order[controls[order]]
     center, scale, n_floored, n_finite = _statistics(slot, np.split(order, np.cumsum(n_controls)[:-1]))
     without = groups[n_finite == 0]
     if len(without):
@@ -159,7 +158,7 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
         )
     n_bad = int(n_controls.sum() - n_finite.sum())
     if n_bad:
-        warn(f"{n_bad} of {int(is_control.sum())} controls are NaN or infinite; they are left out of the statistics")
+        warn(f"{n_bad} of {int(controls.sum())} controls are NaN or infinite; they are left out of the statistics")
     _warn_flat(n_floored, slot.shape[1], groups)
     n_cells = np.bincount(codes[is_cell], minlength=len(groups))
     table = groups.assign(n_cells=n_cells, n_controls=n_finite, n_floored=n_floored)

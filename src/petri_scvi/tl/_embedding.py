@@ -239,6 +239,11 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
     return Slot(data, key, array, pd.DataFrame(filled))
 
 
+def control_mask(labels: pd.Series, control: str) -> NDArray[np.bool_]:
+    """Which labels mark controls: compared as text, which profiles have, so that all tools take the same cells."""
+    return (labels.astype(str) == str(control)).to_numpy(dtype=bool)
+
+
 def rows_of_modality(mdata: MuData, name: str) -> NDArray[np.intp]:
     """Rows of a slot of the MuData that are of a modality, in the order of its cells."""
     place = np.asarray(mdata.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from petri_scvi._constants import UNS_KEY
 
-from ._embedding import ALL, finite_rows
+from ._embedding import ALL, control_mask, finite_rows
 from ._likeness import read_vectors
 from ._results import warn
 
@@ -64,7 +64,7 @@ class GuideStatistics:
 def read_statistics(profiles: AnnData, control: str) -> GuideStatistics:
     """Read profiles of guides, or of guides in replicates, relative to the controls of their replicate."""
     rows = _rows(profiles)
-    rows["is_control"] = rows["target_gene"].astype(str) == str(control)
+    rows["is_control"] = control_mask(rows["target_gene"], control)
     values = np.vstack([matrix[rows.loc[rows["modality"] == name, "row"]] for name, matrix in _matrices(profiles)])
     origins = _origins(rows, values, control)
     origin = _mean_controls(rows, values)

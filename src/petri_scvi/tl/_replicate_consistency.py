@@ -10,7 +10,7 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 
-from ._embedding import find_slots, finite_rows
+from ._embedding import control_mask, find_slots, finite_rows
 from ._guide_consistency import consistent_share, draw_distinct
 from ._likeness import Likeness, unit_rows
 from ._profiles import fold_guides
@@ -148,7 +148,7 @@ def _replicate_profiles(
     cells = slot.cells
     names = cells[perturbation_key].astype(str) + SEPARATOR + cells[replicate_key].astype(str)
     is_used = (cells["modality"] == modality) & cells[[perturbation_key, replicate_key]].notna().all(axis=1)
-    is_used &= cells[perturbation_key].astype(str) != str(control)
+    is_used &= ~control_mask(cells[perturbation_key], control)
     labelled = cells.assign(profile=names.where(is_used), modality=cells["modality"].where(is_used))
     fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), "profile", perturbation_key)
     if fold.n_not_finite:

@@ -10,7 +10,7 @@ from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
 
-from ._embedding import check_files, find_slots, finite_rows
+from ._embedding import check_files, control_mask, find_slots, finite_rows
 from ._results import warn, write_result
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def whiten(
     for slot in slots:
         is_used = slot.cells["modality"].notna().to_numpy()
         if fit_on == "controls":
-            is_used = is_used & (slot.cells[target_key].astype(str) == str(control)).to_numpy(dtype=bool)
+            is_used = is_used & control_mask(slot.cells[target_key], control)
         whitener = fit_whitener(slot, is_used)
         slot.write(key_added, whitener, folder)
         name = slot.cells["modality"].dropna().iloc[0]
