@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from petri_scvi import datasets, pp
-from petri_scvi.datasets._fetch import CACHE_VARIABLE
-from petri_scvi.datasets._perturb_multi import plan_perturb_multi
-from petri_scvi.datasets._verify import check_space
+from petri_scvi.datasets.cache._fetch import CACHE_VARIABLE
+from petri_scvi.datasets.cache._verify import check_space
+from petri_scvi.datasets.public._perturb_multi import plan_perturb_multi
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -34,7 +34,7 @@ from petri_scvi.demo import MODEL
 if TYPE_CHECKING:
     from mudata import MuData
 
-    from petri_scvi.tl._late_fusion import Fusion
+    from petri_scvi.tl.profiles._late_fusion import Fusion
 
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
 FUSIONS: tuple[Fusion, ...] = ("mean_embedding", "concatenate", "mean_cosine", "max_cosine")

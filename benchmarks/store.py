@@ -25,7 +25,7 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import ObsmField
 
 from benchmarks._timing import GIB, MIB, in_fresh_process, interleave, status_bytes
-from petri_scvi import PETRI, pp
+from petri_scvi import PETRI, io, pp
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.dataloaders import DocumentSampler, open_rows, rows_by_context
 from petri_scvi.dataloaders._file_rows import FileRows, place_in_file
@@ -59,7 +59,7 @@ def write_stores(folder: Path, n_cells: int) -> dict[str, float]:
     rates = {}
     for name in ["store.h5ad", *(["store.zarr"] if HAS_ZARR else [])]:
         start = time.perf_counter()
-        pp.write_training_store(source, folder / name, progress=False)
+        io.write_training_store(source, folder / name, progress=False)
         rates[name] = round(images.nbytes / MIB / (time.perf_counter() - start))
     with h5py.File(folder / "store.h5ad") as file:
         stored = file[f"obsm/{IMAGES}"][:]
@@ -139,7 +139,7 @@ def anntorch(images: np.memmap) -> Callable[[NDArray[np.integer]], Any]:
 
 def warm(folder: Path) -> dict[str, list[float]]:
     """Cells per second of each way, in turns, when the files are in memory."""
-    store = pp.open_screen(folder / "store.h5ad")
+    store = io.open_screen(folder / "store.h5ad")
     dataset, contexts = store.obsm[IMAGES], store.obs["perturbation"].cat.codes.to_numpy()
     in_memory, ours = open_rows(dataset[:]), open_rows(dataset)
     assert isinstance(ours.array, np.memmap)
@@ -155,7 +155,7 @@ def warm(folder: Path) -> dict[str, list[float]]:
         "AnnTorchDataset, mapped": anntorch(ours.array),
     }
     if HAS_ZARR:
-        array = pp.open_screen(folder / "store.zarr").obsm[IMAGES]
+        array = io.open_screen(folder / "store.zarr").obsm[IMAGES]
         ways["ours, zarr through tensorstore"] = open_rows(array).read
         ways["zarr-python, the same store"] = _Zarr(array).read
     rng = np.random.default_rng(1)
@@ -174,7 +174,7 @@ def warm(folder: Path) -> dict[str, list[float]]:
 
 def mapped_and_memory(folder: Path) -> dict[str, list[float]]:
     """Cells per second of the two fastest, in many short turns: they are so close that one round says little."""
-    store = pp.open_screen(folder / "store.h5ad")
+    store = io.open_screen(folder / "store.h5ad")
     dataset, contexts = store.obsm[IMAGES], store.obs["perturbation"].cat.codes.to_numpy()
     rng = np.random.default_rng(3)
     minibatches = [draw(contexts, rng) for _ in range(N_MINIBATCHES)]
@@ -200,7 +200,7 @@ def cold(folder: Path) -> tuple[dict[str, list[float]], dict[str, float]]:
                 rows = rng.choice(len(dataset), size=N_COLD_ROWS, replace=False)
                 forget(ways[name])
                 if name == "tensorstore":
-                    reader = open_rows(pp.open_screen(ways[name]).obsm[IMAGES])
+                    reader = open_rows(io.open_screen(ways[name]).obsm[IMAGES])
                 else:
                     reader = open_rows(dataset) if name == "mapped" else FileRows(dataset, *place)  # type: ignore[misc]
                 before, start = psutil.Process().io_counters().read_bytes, time.perf_counter()
@@ -216,7 +216,7 @@ def cold(folder: Path) -> tuple[dict[str, list[float]], dict[str, float]]:
 def draws(folder: Path, *, is_cold: bool) -> dict[str, list[float]]:
     """Cells per second of training documents, cells drawn one by one and runs of neighbours, by both readers."""
     path = folder / "store.h5ad"
-    dataset = pp.open_screen(path).obsm[IMAGES]
+    dataset = io.open_screen(path).obsm[IMAGES]
     place = place_in_file(dataset)
     # Contexts of a large screen: where one has fewer cells than a document, both ways read all of it.
     codes = np.arange(len(dataset)) // N_PER_CONTEXT
@@ -284,7 +284,7 @@ def train_limited(path: str, limit: int, n_steps: int) -> dict[str, Any]:
     """Train with a limit on the address space; to be run in a fresh process."""
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    mdata = pp.open_screen(path)
+    mdata = io.open_screen(path)
     before = status_bytes("RssAnon")
     PETRI.setup_mudata(mdata)
     model = PETRI(mdata, **SMALL_MODEL, patch_size=16)

@@ -18,7 +18,7 @@ def train(config: dict[str, Any]) -> None:
     import petri_scvi as ps
 
     if config["store"]:
-        mdata = ps.pp.open_screen(config["store"])
+        mdata = ps.io.open_screen(config["store"])
     else:
         mdata = ps.datasets.synthetic_screen(n_cells=240, n_pathways=2, n_control_guides=2, n_genes=40, image_size=16)
     ps.PETRI.setup_mudata(mdata)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anndata
+import mudata
 import numpy as np
 import pytest
 import scvi
@@ -12,11 +14,14 @@ from mudata import MuData
 from scipy import sparse
 
 import petri_scvi
-from petri_scvi import PETRI
+from petri_scvi import PETRI, tl
 from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from anndata import AnnData
 
 TINY: dict[str, Any] = {
     "embed_dim": 16,
@@ -141,3 +146,29 @@ def planted(_planted: MuData) -> MuData:
     mdata.obsm["X_sae"] = _planted.obsm["X_sae"]
     mdata.uns.update(_planted.uns)
     return mdata
+
+
+@pytest.fixture
+def described(planted: MuData) -> MuData:
+    """All tools called."""
+    loadings = planted.uns["synthetic_screen"]["gene_loadings"]
+    sets = {f"PROGRAM_{i}": list(loadings.index[loadings.iloc[:, i] != 0]) for i in (0, 1, 2, 3, 5)}
+    tl.dimension_image_features(planted)
+    tl.dimension_genes(planted, rankby_abs=True, progress=False)
+    tl.dimension_gene_sets(planted, sets)
+    tl.dimension_activity(planted, n_examples=4)
+    return planted
+
+
+@pytest.fixture
+def reread(tmp_path: Path) -> Callable[[Any], Any]:
+    """The same data, from a file."""
+
+    def read(data: AnnData | MuData) -> AnnData | MuData:
+        if isinstance(data, MuData):
+            data.write(tmp_path / "data.h5mu")
+            return mudata.read(tmp_path / "data.h5mu")
+        data.write_h5ad(tmp_path / "data.h5ad")
+        return anndata.read_h5ad(tmp_path / "data.h5ad")
+
+    return read

@@ -15,7 +15,8 @@ from benchmarks import paper_table
 from benchmarks._paper_summary import write_summary
 from benchmarks._screens import prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
-from petri_scvi.datasets import _stringdb, _verify
+from petri_scvi.datasets.cache import _verify
+from petri_scvi.datasets.public import _stringdb
 from petri_scvi.demo import MODEL
 from tests.tiny_perturb_multi import write_cache
 

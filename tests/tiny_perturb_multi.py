@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from petri_scvi.datasets import _perturb_multi
-from petri_scvi.datasets._registry_public import (
+from petri_scvi.datasets.cache._registry_public import (
     PERTURB_MULTI_CHANNELS,
     PERTURB_MULTI_IMAGES,
     PERTURB_MULTI_PROTEIN,
     PERTURB_MULTI_RNA,
 )
+from petri_scvi.datasets.public import _perturb_multi
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pooch
 import pytest
 
-from petri_scvi.datasets import _download, synthetic_screen
+from petri_scvi.datasets import synthetic_screen
+from petri_scvi.datasets.cache import _download
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

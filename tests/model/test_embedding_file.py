@@ -11,7 +11,7 @@ import mudata
 import numpy as np
 import pytest
 
-from petri_scvi import PETRI, pp, tl
+from petri_scvi import PETRI, io, tl
 from petri_scvi.model import _embedding_file
 from petri_scvi.tl import _embedding
 
@@ -52,7 +52,7 @@ def test_the_file_has_all_cells_and_their_embedding(
     assert found.obs_names.tolist() == trained_model.adata.obs_names.tolist()
     for name in found.mod:
         assert found[name].obs["guide"].tolist() == trained_model.adata[name].obs["guide"].tolist()
-    opened = pp.open_screen(path)
+    opened = io.open_screen(path)
     assert not isinstance(opened.obsm["X_cells"], np.ndarray)
     np.testing.assert_array_equal(opened.obsm["X_cells"][:], expected)
     assert [left.name for left in path.parent.iterdir()] == [path.name]
@@ -62,7 +62,7 @@ def test_the_file_has_all_cells_and_their_embedding(
 def test_one_modality_is_a_table(trained_model: PETRI, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"rna.{suffix}"
     trained_model.write_latent_representation(path, modality="rna")
-    opened = pp.open_screen(path)
+    opened = io.open_screen(path)
     np.testing.assert_array_equal(opened.obsm["X_petri"][:], trained_model.get_latent_representation(modality="rna"))
     assert opened.obs_names.tolist() == trained_model.adata["rna"].obs_names.tolist()
     assert read(path).shape == (228, 0)
@@ -73,7 +73,7 @@ def test_rows_belong_to_their_cells_when_the_mudata_mixes_its_modalities(
 ) -> None:
     shuffled = screen[rng.permutation(468)].copy()
     trained_model.write_latent_representation(tmp_path / "e.h5mu", shuffled)
-    opened = pp.open_screen(tmp_path / "e.h5mu")
+    opened = io.open_screen(tmp_path / "e.h5mu")
     places = trained_model.adata.obs_names.get_indexer(opened.obs_names)
     np.testing.assert_allclose(
         opened.obsm["X_petri"][:], trained_model.get_latent_representation()[places], rtol=1e-4, atol=1e-5
@@ -102,7 +102,7 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
     in_memory = make_screen()
     in_memory.obsm["X_petri"] = trained_model.get_latent_representation()
     trained_model.write_latent_representation(path)
-    opened = pp.open_screen(path)
+    opened = io.open_screen(path)
     (path.parent / "scaled").mkdir()
     folder = path.parent / "scaled" if in_folder else None
     profiles = []
@@ -192,7 +192,7 @@ def test_a_joint_obsm_in_another_order_is_not_opened(
     shuffled.obsm["X_petri"] = trained_model.get_latent_representation(shuffled)
     shuffled.write_h5mu(tmp_path / "s.h5mu")
     with pytest.warns(UserWarning, match="joint obsm, .* is not opened: its rows are in another order"):
-        opened = pp.open_screen(tmp_path / "s.h5mu")
+        opened = io.open_screen(tmp_path / "s.h5mu")
     assert "X_petri" not in opened.obsm
     with h5py.File(tmp_path / "s.h5mu") as file:
         assert "X_petri" in file["obsm"]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import anndata
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,13 +15,12 @@ from mudata import MuData
 
 from petri_scvi import tl
 from petri_scvi._compat import columns_stay_in_modalities
-from petri_scvi.tl._guide_likelihood import Posterior
+from petri_scvi.tl.guides._guide_likelihood import Posterior
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from petri_scvi.tl._guide_statistics import GuideStatistics
+    from petri_scvi.tl.guides._guide_statistics import GuideStatistics
 
 N_GENES, N_GUIDES = 14, 3
 SETTINGS = ("_vector_friendly", "_frameon", "_autosave", "_figdir", "_file_format_figs", "_plot_suffix")
@@ -129,22 +126,8 @@ def _posterior(statistics: GuideStatistics, *, n_draws: int, seed: int, **_: Any
 def modelled(_cells: MuData) -> AnnData:
     """Genes of a guide model; shared, so tests must not change them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("petri_scvi.tl._guide_model._sampler", lambda: _posterior)
+        patch.setattr("petri_scvi.tl.guides._guide_model._sampler", lambda: _posterior)
         with columns_stay_in_modalities():
             cells = MuData(dict(_cells.mod))
         cells.obsm["X_joined"] = np.vstack([modality.obsm["X_emb"] for modality in _cells.mod.values()])
         return tl.guide_model(tl.replicate_profiles(cells, "X_joined"), n_draws=100, progress=False)
-
-
-@pytest.fixture
-def reread(tmp_path: Path) -> Callable[[Any], Any]:
-    """The same data, from a file."""
-
-    def read(data: AnnData | MuData) -> AnnData | MuData:
-        if isinstance(data, MuData):
-            data.write(tmp_path / "data.h5mu")
-            return mudata.read(tmp_path / "data.h5mu")
-        data.write_h5ad(tmp_path / "data.h5ad")
-        return anndata.read_h5ad(tmp_path / "data.h5ad")
-
-    return read

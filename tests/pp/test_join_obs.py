@@ -15,7 +15,8 @@ from mudata import MuData, read_h5mu
 
 import petri_scvi
 from petri_scvi._compat import columns_stay_in_modalities
-from petri_scvi.pp import build_mudata, join_obs, open_screen
+from petri_scvi.io import open_screen
+from petri_scvi.pp import build_mudata, join_obs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

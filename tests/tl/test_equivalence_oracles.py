@@ -13,10 +13,10 @@ import pytest
 from anndata import AnnData
 
 from petri_scvi.tl import center_scale, edge_recall, efaar_recall, guide_consistency, mean_average_precision, whiten
-from petri_scvi.tl._average_precision import guide_average_precision
-from petri_scvi.tl._likeness import Likeness, unit_rows
-from petri_scvi.tl._perturbation_strength import energy_test
 from petri_scvi.tl._results import null_p_values
+from petri_scvi.tl._similarity import Similarities, unit_rows
+from petri_scvi.tl.scores._average_precision import guide_average_precision
+from petri_scvi.tl.scores._perturbation_strength import energy_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def test_average_precision_equals_copairs(make_profiles: MakeProfiles, against_c
     )
     expected = expected[~expected["is_control"]]
     unit, is_control = unit_rows(np.asarray(profiles.X)), meta["is_control"].to_numpy()
-    found = guide_average_precision(Likeness(unit), meta["target_gene"].to_numpy(), is_control, against_controls)
+    found = guide_average_precision(Similarities(unit), meta["target_gene"].to_numpy(), is_control, against_controls)
     np.testing.assert_allclose(found["average_precision"], expected["average_precision"], atol=1e-6)
     np.testing.assert_array_equal(found["n_ranked"], expected["n_total_pairs"])
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from petri_scvi.pp import open_screen
+from petri_scvi.io import open_screen
 from petri_scvi.tl import _embedding, aggregate_profiles, center_scale, whiten
 
 if TYPE_CHECKING:

@@ -1,17 +1,13 @@
-"""What PETRI is compared with, each behind PETRI's ``setup_mudata``, ``train`` and ``get_latent_representation``."""
+"""What PETRI is compared with, each behind PETRI's ``setup_mudata``, ``train`` and ``get_latent_representation``.
 
-from petri_scvi.baselines._cell_clip import CellCLIP
-from petri_scvi.baselines._clip import CLIP
-from petri_scvi.baselines._cross_modal_autoencoder import CrossModalAutoencoder
-from petri_scvi.baselines._dinov2 import DINOv2
-from petri_scvi.baselines._group_clip import GroupCLIP
-from petri_scvi.baselines._image_features import ImageFeatures
-from petri_scvi.baselines._mae import MAE
-from petri_scvi.baselines._multivi import MULTIVI
-from petri_scvi.baselines._pca_expression import PCAExpression
-from petri_scvi.baselines._pca_pixels import PCAPixels
-from petri_scvi.baselines._scgpt import ScGPT
-from petri_scvi.baselines._scvi import SCVI
+A sub-room per kind; ``_unimodal.py`` has what all systems of one modality have in common.
+Open first: ``classical/``, then ``contrastive/``.
+"""
+
+from petri_scvi.baselines.autoencoders import MAE, MULTIVI, SCVI, CrossModalAutoencoder
+from petri_scvi.baselines.classical import ImageFeatures, PCAExpression, PCAPixels
+from petri_scvi.baselines.contrastive import CLIP, CellCLIP, GroupCLIP
+from petri_scvi.baselines.published import DINOv2, ScGPT
 
 __all__ = [
     "CLIP",

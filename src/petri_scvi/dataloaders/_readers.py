@@ -61,8 +61,8 @@ class _HDF5(_OnDisk):
         if array.chunks is not None:
             self.advice = (
                 "is stored in chunks, which HDF5 reads many times slower than a contiguous array. Convert it once: "
-                "petri_scvi.pp.write_training_store(mdata, 'screen.h5mu'); then "
-                "mdata = petri_scvi.pp.open_screen('screen.h5mu')."
+                "petri_scvi.io.write_training_store(mdata, 'screen.h5mu'); then "
+                "mdata = petri_scvi.io.open_screen('screen.h5mu')."
             )
 
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:

@@ -1,12 +1,11 @@
-"""Screens to try PETRI on."""
+"""Screens to try PETRI on.
 
-from ._hepg2_screen import hepg2_screen
-from ._periscope import periscope
-from ._perturb_multi import perturb_multi
-from ._perturb_seq import hepg2_perturbseq, replogle
-from ._semisynthetic import semisynthetic_screen
-from ._stringdb import stringdb
-from ._synthetic import synthetic_screen
+``synthetic/`` makes them, ``public/`` reads published ones, and ``cache/`` downloads and verifies files.
+Open first: ``synthetic/``.
+"""
+
+from petri_scvi.datasets.public import hepg2_perturbseq, hepg2_screen, periscope, perturb_multi, replogle, stringdb
+from petri_scvi.datasets.synthetic import semisynthetic_screen, synthetic_screen
 
 __all__ = [
     "hepg2_perturbseq",

@@ -1,4 +1,8 @@
-"""From image crops to numbers: common intensities, where the cell is, and what can be measured in it."""
+"""From image crops to numbers: common intensities, where the cell is, and what can be measured in it.
+
+Used by baselines and by :mod:`petri_scvi.tl`.
+Open first: ``_measurements.py``.
+"""
 
 from petri_scvi.imaging._intensities import channel_moments, channel_position, channel_range, to_unit_range
 from petri_scvi.imaging._mask import cell_mask

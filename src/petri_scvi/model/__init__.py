@@ -1,14 +1,15 @@
-"""The parts of :class:`petri_scvi.PETRI`, one file per thing that a model does."""
+"""The parts of :class:`petri_scvi.PETRI`, a file or a sub-room per thing that a model does.
 
-from petri_scvi.model._context_field import ContextField
-from petri_scvi.model._fields import ModalityField
+``_networks.py`` builds the module, and ``_documents.py`` runs it on cells and their companions.
+Open first: ``setup/``, then ``training/``.
+"""
+
 from petri_scvi.model._networks import build_modalities, build_module, check_hides_tokens, check_mask_ratio
-from petri_scvi.model._reconstruction import Reconstruction, ReconstructionMixin
-from petri_scvi.model._registered import RegisteredData
 from petri_scvi.model._representation import EmbeddingMixin, RepresentationMixin
 from petri_scvi.model._saving import SavingMixin
-from petri_scvi.model._setup import SetupMixin, check_contexts
-from petri_scvi.model._training import TrainingMixin
+from petri_scvi.model.reconstruction import Reconstruction, ReconstructionMixin
+from petri_scvi.model.setup import ContextField, ModalityField, RegisteredData, SetupMixin, check_contexts
+from petri_scvi.model.training import TrainingMixin
 
 __all__ = [
     "ContextField",

@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import EMBEDDING_KEY
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._embedding_file import array_in_file, check_target, tables_of
-from petri_scvi.model._registered import RegisteredData, rows_from_indices
+from petri_scvi.model.setup._registered import RegisteredData, rows_from_indices
 
 if TYPE_CHECKING:
     import os
@@ -131,7 +131,7 @@ class RepresentationMixin(EmbeddingMixin):
     ) -> None:
         """Embed cells into a new file, for embeddings that do not fit into memory.
 
-        Memory holds a minibatch and the tables of the cells, not their embedding. :func:`petri_scvi.pp.open_screen`
+        Memory holds a minibatch and the tables of the cells, not their embedding. :func:`petri_scvi.io.open_screen`
         opens the file, and ``petri_scvi.tl`` works on it from there. It is a new one, beside that of the images: an
         HDF5 file that is open cannot be changed, and an interrupted change would cost the images.
 
@@ -162,7 +162,7 @@ class RepresentationMixin(EmbeddingMixin):
         Examples
         --------
         >>> model.write_latent_representation("embedding.h5mu")
-        >>> cells = petri_scvi.pp.open_screen("embedding.h5mu")
+        >>> cells = petri_scvi.io.open_screen("embedding.h5mu")
         >>> petri_scvi.tl.center_scale(cells, folder=".")
         >>> petri_scvi.tl.whiten(cells, folder=".")
         >>> profiles = petri_scvi.tl.aggregate_profiles(cells)

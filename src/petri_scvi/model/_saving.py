@@ -12,8 +12,8 @@ import mudata
 import numpy as np
 
 from petri_scvi._compat import MODEL_NAME_KEY, SAVE_KEYS, SCVI_UUID_KEY, columns_stay_in_modalities
-from petri_scvi.model._devices import is_first_process
-from petri_scvi.model._registered import RegisteredData
+from petri_scvi.model.setup._registered import RegisteredData
+from petri_scvi.model.training._devices import is_first_process
 
 if TYPE_CHECKING:
     from typing import Self

@@ -1,4 +1,8 @@
-"""Networks of PETRI. Plain torch: tensors in, tensors out."""
+"""Networks of PETRI. Plain torch: tensors in, tensors out.
+
+An encoder, a decoder and a loss are a ``Modality``; the set transformer joins the latent tokens of modalities.
+Open first: ``_modality.py``, then ``_image_encoder.py``.
+"""
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock
 from petri_scvi.nn._decoders import ExpressionDecoder, ImageDecoder
@@ -8,8 +12,7 @@ from petri_scvi.nn._image_encoder import ImageEncoder
 from petri_scvi.nn._losses import masked_mean, negative_binomial_nll
 from petri_scvi.nn._masking import random_masking, take_tokens
 from petri_scvi.nn._modality import ExpressionModality, ImageModality, Modality
-from petri_scvi.nn._patches import patchify, unpatchify
-from petri_scvi.nn._position import sincos_position
+from petri_scvi.nn._patches import patchify, sincos_position, unpatchify
 from petri_scvi.nn._set_transformer import SetTransformer
 
 __all__ = [

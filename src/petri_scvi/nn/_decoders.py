@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
 from petri_scvi.nn._masking import other_positions, take_tokens
-from petri_scvi.nn._position import sincos_position
+from petri_scvi.nn._patches import sincos_position
 
 
 class ImageDecoder(nn.Module):

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
 from petri_scvi.nn._masking import take_tokens
-from petri_scvi.nn._patches import patchify
-from petri_scvi.nn._position import sincos_position
+from petri_scvi.nn._patches import patchify, sincos_position
 
 
 class ImageEncoder(nn.Module):

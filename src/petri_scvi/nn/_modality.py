@@ -31,7 +31,7 @@ class Modality(nn.Module, ABC):
     """Encoder, decoder and loss of one kind of measurement; the whole of what PETRI knows about it.
 
     A new modality is a subclass. Nothing else in the module, the plan or the minibatches changes. To be used through
-    ``PETRI``, it also has to be registered (``model/_setup.py``), read (``model/_registered.py``) and built
+    ``PETRI``, it also has to be registered (``model/setup/_setup.py``), read (``model/setup/_registered.py``) and built
     (``model/_networks.py``).
     """
 

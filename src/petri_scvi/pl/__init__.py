@@ -1,31 +1,29 @@
-"""Draw what a model or a ``tl`` function returned. One function, one Axes."""
+"""Draw what a model or a ``tl`` function returned. One function, one Axes.
 
-from petri_scvi.pl._average_precision import mean_average_precision
-from petri_scvi.pl._consistency import guide_consistency, replicate_consistency
-from petri_scvi.pl._crops import crops
-from petri_scvi.pl._dimension import dimension
-from petri_scvi.pl._dimension_report import dimension_report
-from petri_scvi.pl._edge_recall import edge_recall, efaar_recall
-from petri_scvi.pl._expression import reconstructed_expression
-from petri_scvi.pl._gene_scores import image_to_expression_r2, impute_expression
-from petri_scvi.pl._gene_similarity import gene_similarity
-from petri_scvi.pl._guide_efficacy import guide_efficacy
-from petri_scvi.pl._history import training_history
-from petri_scvi.pl._mixing import mixing
-from petri_scvi.pl._multimodal_dimensions import multimodal_dimensions
-from petri_scvi.pl._perturbation_strength import perturbation_strength
-from petri_scvi.pl._probe import probe
-from petri_scvi.pl._profile_similarity import profile_similarity
-from petri_scvi.pl._reconstructed_crops import reconstructed_crops
-from petri_scvi.pl._score_screen import score_screen
-from petri_scvi.pl._shared_variance import shared_variance
-from petri_scvi.pl._targeted_reconstruction import targeted_reconstruction
-from petri_scvi.pl._umap_crops import umap_crops
+Sub-rooms are named after what they draw; ``_axes.py``, ``_labels.py``, ``_colours.py`` and ``_results.py`` serve all.
+Open first: ``_axes.py``, then ``scores/``.
+"""
+
+from petri_scvi.pl.concepts import dimension, multimodal_dimensions
+from petri_scvi.pl.cross_modal import image_to_expression_r2, impute_expression, targeted_reconstruction
+from petri_scvi.pl.guides import gene_similarity, guide_efficacy, profile_similarity, shared_variance
+from petri_scvi.pl.images import crops, umap_crops
+from petri_scvi.pl.model import reconstructed_crops, reconstructed_expression, training_history
+from petri_scvi.pl.scores import (
+    edge_recall,
+    efaar_recall,
+    guide_consistency,
+    mean_average_precision,
+    mixing,
+    perturbation_strength,
+    probe,
+    replicate_consistency,
+    score_screen,
+)
 
 __all__ = [
     "crops",
     "dimension",
-    "dimension_report",
     "edge_recall",
     "efaar_recall",
     "gene_similarity",

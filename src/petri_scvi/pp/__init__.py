@@ -1,12 +1,13 @@
-"""Before training: build the MuData, and write it so that it trains fast."""
+"""Before training: build the MuData, match the contexts of two screens, and cut image crops.
 
-from petri_scvi.pp._crops_fields import crops_from_fields
-from petri_scvi.pp._crops_spatialdata import crops_from_spatialdata
+``crops/`` cuts crops around cells; :mod:`petri_scvi.io` opens and writes screens.
+Open first: ``_mudata.py``.
+"""
+
 from petri_scvi.pp._join_obs import join_obs
 from petri_scvi.pp._match_contexts import match_contexts
 from petri_scvi.pp._mudata import build_mudata
-from petri_scvi.pp._open import open_screen
-from petri_scvi.pp._store import verify_training_store, write_training_store
+from petri_scvi.pp.crops import crops_from_fields, crops_from_spatialdata
 
 __all__ = [
     "build_mudata",
@@ -14,7 +15,4 @@ __all__ = [
     "crops_from_spatialdata",
     "join_obs",
     "match_contexts",
-    "open_screen",
-    "verify_training_store",
-    "write_training_store",
 ]

@@ -132,7 +132,7 @@ def match_contexts(
 def _check_is_anndata(name: str, adata: object) -> None:
     if not isinstance(adata, AnnData):
         raise TypeError(
-            f"{name} is a {type(adata).__name__}; expected an AnnData: petri_scvi.pp.open_screen(path) opens a file of "
+            f"{name} is a {type(adata).__name__}; expected an AnnData: petri_scvi.io.open_screen(path) opens a file of "
             f"one modality, and mdata[{name!r}] is that of a MuData."
         )
 

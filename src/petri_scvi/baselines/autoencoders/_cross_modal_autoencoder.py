@@ -1,0 +1,281 @@
+"""Late fusion of unimodal embeddings in a learned shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+
+from petri_scvi._checks import (
+    check_is_mudata,
+    check_modality,
+    check_sizes,
+    check_unique_names,
+    check_unshared_names,
+    context_columns,
+)
+from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi._constants import CONTEXT_KEY
+from petri_scvi.baselines.autoencoders._cross_modal_module import CrossModalModule
+from petri_scvi.baselines.autoencoders._embedding_field import EmbeddingField
+from petri_scvi.baselines.autoencoders._embedding_modality import EmbeddingModality
+from petri_scvi.dataloaders import open_rows
+from petri_scvi.model import ContextField, EmbeddingMixin, SavingMixin, TrainingMixin, check_contexts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from petri_scvi.dataloaders import RowReader
+
+PREFIX = "embedding_"
+"""Of the names of the fields with the embeddings."""
+
+
+class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
+    """Cross-modal autoencoder of precomputed embeddings, weakly paired by context, after :cite:t:`Yang2021`.
+
+    Each modality has an MLP encoder into a shared space and an MLP decoder out of it. The loss is the squared error of
+    each standardised embedding and, weighted, the squared distance between the means of the two modalities in each
+    context of the minibatch, relative to the distance between contexts.
+
+    What differs from the publication: inputs are embeddings that unimodal models made, not images and counts; the two
+    latent distributions are drawn together by the means of contexts only, which are all that a weakly paired screen
+    has, and not as whole distributions; nothing is translated from one modality to the other.
+
+    Parameters
+    ----------
+    mdata
+        MuData registered with :meth:`setup_mudata`.
+    registry
+        Saved registry, to build the model without data; :meth:`load` passes it.
+    embed_dim
+        Width of the shared space (D); ours.
+    hidden_dim, n_hidden_layers
+        Width and number of the hidden layers of each encoder and decoder; ours.
+    alignment_weight
+        Weight of the distance between means; 0 trains two autoencoders that know nothing of each other. Ours.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range.
+
+    Examples
+    --------
+    >>> for modality in ("image", "rna"):
+    ...     mdata[modality].obsm["X_mae"] = mae.get_latent_representation(modality=modality)
+    >>> keys = {"image": "X_mae", "rna": "X_mae"}
+    >>> petri_scvi.baselines.CrossModalAutoencoder.setup_mudata(mdata, embedding_keys=keys)
+    >>> model = petri_scvi.baselines.CrossModalAutoencoder(mdata)
+    >>> model.train()
+    >>> mdata.obsm["X_cross_modal"] = model.get_latent_representation()
+    """
+
+    module: CrossModalModule
+
+    def __init__(
+        self,
+        mdata: MuData | None = None,
+        registry: dict | None = None,
+        *,
+        embed_dim: int = 64,
+        hidden_dim: int = 256,
+        n_hidden_layers: int = 1,
+        alignment_weight: float = 1.0,
+    ) -> None:
+        super().__init__(mdata, registry)
+        check_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers)
+        if not alignment_weight >= 0:
+            raise ValueError(f"alignment_weight={alignment_weight}; a weight is not negative.")
+        widths = {name: state["n_dimensions"] for name, (_, state) in self._modality_states().items()}
+        modalities = {
+            name: EmbeddingModality(width, embed_dim, hidden_dim, n_hidden_layers) for name, width in widths.items()
+        }
+        self.module = CrossModalModule(modalities, alignment_weight)
+        self.n_cells_per_context_ = 16
+        self._likelihood = "normal"
+        self._model_summary_string = (
+            f"CrossModalAutoencoder of embeddings of width {widths}, embed_dim: {embed_dim}, alignment_weight: "
+            f"{alignment_weight}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
+        """Not available: several modalities are read; see :meth:`setup_mudata`."""
+        raise NotImplementedError(
+            "CrossModalAutoencoder reads a MuData. Put the modalities together and register them: "
+            "CrossModalAutoencoder.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...), embedding_keys=...)."
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        embedding_keys: Mapping[str, str],
+        context_key: str | Sequence[str] = CONTEXT_KEY,
+        is_paired: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Tell the model where the embeddings and contexts are.
+
+        Parameters
+        ----------
+        mdata
+            MuData with two modalities.
+        embedding_keys
+            Modality to the ``obsm`` slot of its embedding, shape ``(n_cells, n_dimensions)``, for example
+            ``{"image": "X_mae", "rna": "X_mae"}``.
+        context_key
+            ``obs`` column of each modality, or several that together define a context.
+        is_paired
+            Whether cells of one name in both modalities are the same cell.
+        kwargs
+            For scvi-tools: ``source_registry``, when a saved setup is transferred.
+
+        Raises
+        ------
+        KeyError
+            A modality, slot or column is missing.
+        ValueError
+            There are not two modalities, or something cannot be used; the message says what and how to mend it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_is_mudata(mdata)
+        if not isinstance(embedding_keys, Mapping):
+            raise TypeError(
+                f"embedding_keys={embedding_keys!r}; pass a dictionary of modality to obsm slot, for example "
+                "embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
+            )
+        if len(embedding_keys) != 2:
+            raise ValueError(
+                f"embedding_keys names {list(embedding_keys)}; a shared space is learned of two modalities. Pass, for "
+                "example, embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
+            )
+        embeddings = [EmbeddingField(modality, key) for modality, key in embedding_keys.items()]
+        columns = context_columns(context_key)
+        contexts = [ContextField(modality, columns, list(embedding_keys)) for modality in embedding_keys]
+        present = [modality for modality in embedding_keys if modality in mdata.mod]
+        check_unique_names(mdata, present)
+        if not is_paired:
+            check_unshared_names(mdata, present)
+        if kwargs.get("source_registry") is None:
+            for modality in embedding_keys:
+                check_modality(mdata, modality, "embedding_keys")
+            check_contexts(
+                mdata, contexts, "Their cells are reconstructed, and not aligned with anything.", stacklevel=3
+            )
+        manager = AnnDataManager(
+            fields=[*embeddings, *contexts],
+            setup_method_args=setup_method_args,
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        n_contexts_per_minibatch: int = 16,
+        n_cells_per_context: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            As in :meth:`petri_scvi.PETRI.train`.
+        n_contexts_per_minibatch
+            Contexts per minibatch (G), at least 2: means of contexts are compared with each other.
+        n_cells_per_context
+            Cells per context and modality (S) whose mean is taken.
+        kwargs
+            All other arguments of :meth:`petri_scvi.PETRI.train`. ``history`` has ``train_loss``, that of each
+            modality's reconstruction, such as ``train_loss_image``, and ``train_loss_alignment``.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two contexts in a minibatch or in both modalities, unless ``alignment_weight`` is 0; and as in
+            PETRI.
+        """
+        codes = self._codes(self._manager_of(None)).values()
+        n_shared = len(set.intersection(*(set(of_modality.tolist()) for of_modality in codes)))
+        if n_shared < 2 and self.module.alignment_weight > 0:
+            raise ValueError(
+                f"the modalities share {n_shared} context; means are aligned relative to each other, which needs at "
+                "least 2. Name a column with more values: setup_mudata(mdata, context_key='perturbation', ...), or "
+                "pass alignment_weight=0 to train two autoencoders that are not aligned."
+            )
+        super().train(
+            max_epochs,
+            n_contexts_per_minibatch=n_contexts_per_minibatch,
+            n_cells_per_context=n_cells_per_context,
+            **kwargs,
+        )
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed cells in the shared space.
+
+        Parameters
+        ----------
+        mdata
+            Data to embed; that of the model if ``None``. It may have one of the modalities only, and new contexts.
+        modality
+            Embed the cells of this modality; by default those of all, aligned with ``mdata.obs``.
+        indices
+            Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
+        batch_size
+            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``.
+
+        Returns
+        -------
+        Embedding, shape ``(n, embed_dim)``.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`petri_scvi.PETRI.get_latent_representation`.
+        """
+        self._check_if_trained(warn=True)
+        manager = self._manager_of(mdata)
+
+        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+            for positions, latents in self._encode(manager, name, rows, batch_size):
+                yield positions, latents.mean(dim=1)
+
+        return self._embed(manager, modality, indices, self.module.latent_shape[1:], vectors_of)
+
+    def _modality_states(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Modality to its field and what that recorded."""
+        return {
+            registry["data_registry"]["mod_key"]: (field, registry[STATE_REGISTRY_KEY])
+            for field, registry in self.registry_[FIELD_REGISTRIES_KEY].items()
+            if field.startswith(PREFIX)
+        }
+
+    def _readers(self, manager: AnnDataManager) -> dict[str, RowReader]:
+        """Readers of the modalities that the data has cells of."""
+        return {
+            modality: open_rows(manager.get_from_registry(field))
+            for modality, (field, _) in self._modality_states().items()
+            if modality in manager.adata.mod and manager.adata.mod[modality].n_obs > 0
+        }

@@ -1,0 +1,129 @@
+"""Two autoencoders whose latents of one context agree on average."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from scvi.module.base import LossOutput, auto_move_data
+
+from petri_scvi._module import PETRIModule
+from petri_scvi.baselines.contrastive._losses import mean_misalignment
+from petri_scvi.nn import SetTransformer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from petri_scvi.nn import Modality
+
+
+class CrossModalModule(PETRIModule):
+    """Encode and decode each cell, and draw together what two modalities say of a context.
+
+    Parameters
+    ----------
+    modalities
+        Name to encoder, decoder and loss; two of them.
+    alignment_weight
+        Weight of the misalignment of the means, beside the reconstruction of each modality.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], alignment_weight: float) -> None:
+        embed_dim = next(iter(modalities.values())).latent_shape[1]
+        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, depth=0, n_heads=1), mask_ratio=0.0)
+        self.alignment_weight = alignment_weight
+
+    @auto_move_data
+    def inference(
+        self,
+        cells: dict[str, Tensor],
+        n_documents: int,
+        *,
+        is_augmented: bool = False,
+        generator: Generator | Sequence[Generator] | None = None,
+    ) -> dict[str, dict[str, Tensor]]:
+        """Encode every cell.
+
+        Parameters
+        ----------
+        cells
+            Raw cells per modality, document by document, shape ``(G * S, ...)``.
+        n_documents
+            Number of documents (G).
+        is_augmented
+            Whether to augment the cells first.
+        generator
+            Source of the augmentation; torch's global one if ``None``, or one per document.
+
+        Returns
+        -------
+        Per modality: ``inputs`` as prepared, ``latents`` of shape ``(G * S, L, D)``, and ``means`` of the documents,
+        ``(G, D)``.
+        """
+        inputs, latents, means = {}, {}, {}
+        for name, raw in cells.items():
+            modality = self.modality(name)
+            inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
+            latents[name] = modality.encode(inputs[name])
+            means[name] = latents[name].float().mean(dim=1).unflatten(0, (n_documents, -1)).mean(dim=1)
+        return {"inputs": inputs, "latents": latents, "means": means}
+
+    def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
+        return {name: inference_outputs[name] for name in ("latents", "inputs")}
+
+    @auto_move_data
+    def generative(self, latents: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Decode each modality from its own latents."""
+        return {name: self.modality(name).decode(latents[name], inputs[name]) for name in latents}
+
+    def loss(
+        self,
+        tensors: dict,
+        inference_outputs: dict[str, dict[str, Tensor]],
+        generative_outputs: dict[str, Tensor],
+        loss_weights: Mapping[str, float] | None = None,
+    ) -> LossOutput:
+        """Weighted sum of the reconstruction of each modality, and of the misalignment of the means.
+
+        Contexts that were measured in one modality only are reconstructed; there is nothing to align them with.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch.
+        inference_outputs, generative_outputs
+            What :meth:`inference` and :meth:`generative` returned.
+        loss_weights
+            Weight of the reconstruction of each modality; 1 where not given.
+
+        Returns
+        -------
+        ``loss``, and ``reconstruction_loss`` with that of each modality and ``alignment``; all scalars.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two contexts, whose means lie no distance apart.
+        """
+        n_contexts = len(tensors["context"])
+        if n_contexts < 2:
+            raise ValueError(
+                f"a minibatch has {n_contexts} context; how far two modalities disagree is measured by how far "
+                "contexts lie apart, so at least 2 are needed. Pass a larger n_contexts_per_minibatch."
+            )
+        losses = {}
+        for name, prediction in generative_outputs.items():
+            inputs = inference_outputs["inputs"][name]
+            losses[name] = (
+                self.modality(name).loss(prediction, inputs, torch.ones_like(inputs, dtype=torch.bool)).mean()
+            )
+        weights = loss_weights or {}
+        loss = torch.stack([weights.get(name, 1.0) * mean for name, mean in losses.items()]).sum()
+        means = list(inference_outputs["means"].values())
+        # Where all documents happen to be of one context, there is no distance to measure disagreement by.
+        if len(means) == 2 and len(tensors["context"].unique()) > 1:
+            losses["alignment"] = mean_misalignment(*means)
+            loss = loss + self.alignment_weight * losses["alignment"]
+        return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=n_contexts)

@@ -1,0 +1,62 @@
+"""One cell of each modality per context, and InfoNCE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from petri_scvi.baselines.contrastive._contrastive import ContrastiveModel
+from petri_scvi.baselines.contrastive._contrastive_module import CLIPModule
+
+if TYPE_CHECKING:
+    from petri_scvi.nn import Modality
+
+
+class CLIP(ContrastiveModel):
+    """CLIP over pairs of cells that share a context :cite:p:`Radford2021`.
+
+    A minibatch holds G contexts. Of each, S cells per modality are encoded with PETRI's encoders, the mean over their
+    latent tokens and over the S cells is projected linearly to a unit vector, and symmetric InfoNCE asks which of the G
+    vectors of the other modality has the same context. With S = 1, the default, pairs are two cells of one
+    perturbation; with more, two means.
+
+    What differs from the publication: image and text encoders are PETRI's image and expression encoders; pairs are
+    drawn anew by context, since no cell was measured in both modalities; a context that comes twice in a minibatch is
+    not its own negative; minibatches are far smaller. The linear projection to unit vectors, the loss, and the learned
+    temperature with its start and limit are those of CLIP.
+
+    Parameters
+    ----------
+    mdata
+        MuData registered with :meth:`setup_mudata`, with both modalities.
+    registry
+        Saved registry, to build the model without data; :meth:`load` passes it.
+    n_latent_tokens, embed_dim, n_heads, patch_size, image_encoder_depth, image_flip, image_intensity_jitter
+        Of the encoders, as in :class:`petri_scvi.PETRI`.
+    expression_encoder_depth, gene_reads, share_gene_tokens
+        Of the encoders, as in :class:`petri_scvi.PETRI`.
+    expression_likelihood
+        Whether expression is counts, ``"nb"``, which are read as log(1 + count), or log-normalised, ``"normal"``. It is
+        never scored.
+    mask_ratio
+        Fraction of patches or genes hidden in training, as augmentation; 0 hides nothing.
+    projection_dim
+        Width of the shared space; ours.
+    temperature
+        Temperature to start from; it is learned, and stays above 0.01. 0.07 in CLIP.
+
+    Raises
+    ------
+    ValueError
+        One modality only, an argument out of range, or one that does not fit the data.
+
+    Examples
+    --------
+    >>> mdata = petri_scvi.datasets.synthetic_screen()
+    >>> petri_scvi.baselines.CLIP.setup_mudata(mdata)
+    >>> model = petri_scvi.baselines.CLIP(mdata)
+    >>> model.train()
+    >>> mdata.obsm["X_clip"] = model.get_latent_representation()
+    """
+
+    def _make_module(self, modalities: dict[str, Modality], **contrastive_kwargs: Any) -> CLIPModule:
+        return CLIPModule(modalities, **contrastive_kwargs)

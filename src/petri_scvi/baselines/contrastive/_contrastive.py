@@ -1,0 +1,207 @@
+"""What the contrastive baselines have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from petri_scvi._checks import check_sizes
+from petri_scvi.baselines.contrastive._contrastive_module import MAX_SCALE
+from petri_scvi.baselines.contrastive._shared_contexts import SharedContextDataModule
+from petri_scvi.model import (
+    EmbeddingMixin,
+    SavingMixin,
+    SetupMixin,
+    TrainingMixin,
+    build_modalities,
+    check_hides_tokens,
+    check_mask_ratio,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from petri_scvi.baselines.contrastive._contrastive_module import ContrastiveModule
+    from petri_scvi.nn import Modality
+
+
+class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
+    """Setup, training and embedding of contrastive models with PETRI's encoders; a base, not a model.
+
+    The arguments are those of :class:`petri_scvi.baselines.CLIP`.
+    """
+
+    module: ContrastiveModule
+    _datamodule_cls = SharedContextDataModule
+    _lonely_contexts = "Contrastive learning has nothing to compare their cells with: they do not train."
+    _n_contexts_per_minibatch = 64
+    _n_cells_per_context = 1
+
+    def __init__(
+        self,
+        mdata: MuData | None = None,
+        registry: dict | None = None,
+        *,
+        n_latent_tokens: int = 8,
+        embed_dim: int = 256,
+        n_heads: int = 8,
+        patch_size: int = 8,
+        mask_ratio: float = 0.0,
+        image_encoder_depth: int = 6,
+        image_flip: bool = False,
+        image_intensity_jitter: float = 0.0,
+        expression_encoder_depth: int = 4,
+        expression_likelihood: Literal["nb", "normal"] = "nb",
+        gene_reads: Literal["deviations", "tokens"] = "deviations",
+        share_gene_tokens: bool = True,
+        projection_dim: int = 128,
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__(mdata, registry)
+        self._check_arguments(projection_dim, mask_ratio, temperature)
+        modalities = build_modalities(
+            self._modality_states(),
+            n_latent_tokens=n_latent_tokens,
+            embed_dim=embed_dim,
+            n_heads=n_heads,
+            patch_size=patch_size,
+            image_encoder_depth=image_encoder_depth,
+            # Decoders as small as can be: nothing uses them.
+            image_decoder_depth=1,
+            image_decoder_dim=math.lcm(4, max(1, n_heads)),
+            is_flipped=image_flip,
+            intensity_jitter=image_intensity_jitter,
+            expression_encoder_depth=expression_encoder_depth,
+            expression_decoder_dim=1,
+            expression_likelihood=expression_likelihood,
+            gene_reads=gene_reads,
+            share_gene_tokens=share_gene_tokens,
+        )
+        if mask_ratio:
+            check_hides_tokens(modalities, mask_ratio)
+        self.module = self._make_module(
+            modalities, projection_dim=projection_dim, mask_ratio=mask_ratio, temperature=temperature
+        )
+        self.n_cells_per_context_ = self._n_cells_per_context
+        self._likelihood = expression_likelihood
+        self._model_summary_string = (
+            f"{type(self).__name__} with modalities {list(modalities)}, n_latent_tokens: {n_latent_tokens}, "
+            f"embed_dim: {embed_dim}, projection_dim: {projection_dim}, mask_ratio: {mask_ratio}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+        if mdata is not None:
+            self._check_likelihood(mdata)
+
+    @abstractmethod
+    def _make_module(self, modalities: dict[str, Modality], **contrastive_kwargs: Any) -> ContrastiveModule:
+        """The module that makes the model what it is."""
+
+    def _check_arguments(self, projection_dim: int, mask_ratio: float, temperature: float) -> None:
+        name, registered = type(self).__name__, list(self._modality_states())
+        if len(registered) < 2:
+            raise ValueError(
+                f"{name} compares two modalities, but only {registered} is registered. Register both: "
+                f"{name}.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...)). For one modality there is "
+                "petri_scvi.baselines.MAE."
+            )
+        check_sizes(projection_dim=projection_dim)
+        check_mask_ratio(mask_ratio)
+        if not 1 / MAX_SCALE <= temperature < float("inf"):
+            raise ValueError(
+                f"temperature={temperature}; it must be finite and at least {1 / MAX_SCALE}, for example 0.07."
+            )
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        n_contexts_per_minibatch: int | None = None,
+        n_cells_per_context: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            As in :meth:`petri_scvi.PETRI.train`.
+        n_contexts_per_minibatch
+            Contexts that are told apart (G); by default 64 for CLIP, 16 for the models of sets and groups. With
+            several processes, each tells apart its own.
+        n_cells_per_context
+            Cells per context and modality (S), drawn with replacement; by default 1 for CLIP, 8 for the others.
+        kwargs
+            All other arguments of :meth:`petri_scvi.PETRI.train`. ``history`` has ``train_loss`` and, of each
+            modality, the loss of finding the other from it, such as ``train_loss_image``.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two contexts in a minibatch or shared by the modalities; and as in PETRI.
+        """
+        if n_contexts_per_minibatch is None:
+            n_contexts_per_minibatch = self._n_contexts_per_minibatch
+        if n_cells_per_context is None:
+            n_cells_per_context = self._n_cells_per_context
+        super().train(
+            max_epochs,
+            n_contexts_per_minibatch=n_contexts_per_minibatch,
+            n_cells_per_context=n_cells_per_context,
+            **kwargs,
+        )
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        position: Literal["projection", "encoder"] = "projection",
+    ) -> NDArray[np.float32]:
+        """Embed cells, each by itself and with nothing masked.
+
+        Parameters
+        ----------
+        mdata
+            Data to embed; that of the model if ``None``. It may have one of the modalities only, and new contexts.
+        modality
+            Embed the cells of this modality; by default those of all, aligned with ``mdata.obs``.
+        indices
+            Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
+        batch_size
+            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``.
+        position
+            ``"projection"``: the unit vectors of the shared space that training compares. ``"encoder"``: the mean of
+            the latent tokens before it, as in PETRI; modalities are then not comparable.
+
+        Returns
+        -------
+        Embedding, shape ``(n, projection_dim)``, or ``(n, embed_dim)`` for ``"encoder"``.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`petri_scvi.PETRI.get_latent_representation`.
+        """
+        self._check_if_trained(warn=True)
+        if position not in ("projection", "encoder"):
+            raise ValueError(f"position={position!r}; expected 'projection' or 'encoder'.")
+        manager = self._manager_of(mdata)
+        width = self.module.latent_shape[1] if position == "encoder" else self.module.projection_dim
+
+        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+            for positions, latents in self._encode(manager, name, rows, batch_size):
+                vectors = latents.mean(dim=1)  # (B, D)
+                yield positions, vectors if position == "encoder" else self.module.project(name, vectors)
+
+        return self._embed(manager, modality, indices, (width,), vectors_of)

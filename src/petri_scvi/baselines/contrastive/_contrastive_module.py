@@ -1,0 +1,242 @@
+"""Encoders of PETRI, trained to recognise each other's contexts instead of rebuilding cells."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, cast
+
+import torch
+from scvi.module.base import LossOutput, auto_move_data
+from torch import nn
+from torch.nn.functional import normalize
+
+from petri_scvi._module import PETRIModule
+from petri_scvi.baselines.contrastive._losses import group_nce, info_nce
+from petri_scvi.baselines.contrastive._pooling import AttentionPool, MeanPool
+from petri_scvi.nn import SetTransformer, random_masking
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from torch import Generator, Tensor
+
+    from petri_scvi.nn import Modality
+
+MAX_SCALE = 100.0
+"""Largest inverse temperature, as in CLIP."""
+
+
+class ContrastiveModule(PETRIModule):
+    """Encode each cell, pool its latent tokens, project linearly to unit vectors of a shared space.
+
+    Parameters
+    ----------
+    modalities
+        Name to the modality; two of them. Their decoders are not used and not trained.
+    projection_dim
+        Width of the shared space.
+    mask_ratio
+        Fraction of each cell's tokens that is hidden in training, as augmentation.
+    temperature
+        Temperature to start from; it is learned.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        *,
+        projection_dim: int,
+        mask_ratio: float,
+        temperature: float,
+    ) -> None:
+        embed_dim = next(iter(modalities.values())).latent_shape[1]
+        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, depth=0, n_heads=1), mask_ratio)
+        self.projection_dim = projection_dim
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(embed_dim, projection_dim, bias=False) for name in modalities}
+        )
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        for modality in modalities.values():  # no gradient reaches what serves reconstruction
+            for name, parameter in modality.named_parameters():
+                parameter.requires_grad_(name.startswith("encoder."))
+
+    @auto_move_data
+    def inference(
+        self,
+        cells: dict[str, Tensor],
+        n_documents: int,
+        *,
+        is_augmented: bool = False,
+        generator: Generator | Sequence[Generator] | None = None,
+    ) -> dict[str, dict[str, Tensor]]:
+        """Encode every cell, seen in part if ``mask_ratio`` is not 0.
+
+        Parameters
+        ----------
+        cells
+            Raw cells per modality, document by document, shape ``(G * S, ...)``.
+        n_documents
+            Number of contexts (G).
+        is_augmented
+            Whether to augment the cells first.
+        generator
+            Source of the masks; torch's global one if ``None``, or one per document.
+
+        Returns
+        -------
+        Per modality the ``vectors`` of the cells before projection, shape ``(G, S, D)``.
+        """
+        vectors = {}
+        for name, raw in cells.items():
+            modality = self.modality(name)
+            inputs = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
+            visible = None
+            if self.mask_ratio:
+                visible, _ = random_masking(
+                    len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
+                )
+            vectors[name] = modality.encode(inputs, visible).mean(dim=1).unflatten(0, (n_documents, -1))
+        return {"vectors": vectors}
+
+    def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
+        return {"vectors": inference_outputs["vectors"]}
+
+    @auto_move_data
+    def generative(self, vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Unit vectors that are compared, per modality."""
+        return {name: self.project(name, self.pool(name, cells)) for name, cells in vectors.items()}
+
+    def project(self, modality: str, vectors: Tensor) -> Tensor:
+        """Unit vectors in the shared space; shape ``(B, D)`` -> ``(B, projection_dim)``."""
+        return normalize(self.projections[modality](vectors).float(), dim=-1)
+
+    @abstractmethod
+    def pool(self, modality: str, cells: Tensor) -> Tensor:
+        """What of a document is compared: shape ``(G, S, D)`` -> one row per unit of comparison, ``(B, D)``."""
+
+    @abstractmethod
+    def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
+        """Loss of finding, from one modality, what belongs to it in the other."""
+
+    def loss(
+        self,
+        tensors: dict,
+        inference_outputs: dict,
+        generative_outputs: dict[str, Tensor],
+        loss_weights: Mapping[str, float] | None = None,
+    ) -> LossOutput:
+        """Weighted mean over modalities of the loss of that modality's queries.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch.
+        inference_outputs, generative_outputs
+            What :meth:`inference` and :meth:`generative` returned.
+        loss_weights
+            Weight of the queries of each modality; 1 where not given.
+
+        Returns
+        -------
+        ``loss``, and ``reconstruction_loss``, scvi-tools' name for the parts of a loss, with that of the queries of
+        each modality; all scalars.
+
+        Raises
+        ------
+        ValueError
+            The minibatch has one modality or fewer than two contexts.
+        """
+        context = tensors["context"]
+        if len(generative_outputs) < 2 or len(context) < 2:
+            raise ValueError(
+                f"a minibatch has {len(context)} contexts of {list(generative_outputs)}; contrastive learning compares "
+                "at least two contexts that were measured in both modalities. Pass a larger n_contexts_per_minibatch, "
+                "or leave other minibatches out of datamodule."
+            )
+        with torch.no_grad():  # not clamped in the graph, where a scale that is too large would get no gradient
+            self.log_scale.clamp_(max=math.log(MAX_SCALE))
+        (first, of_first), (second, of_second) = generative_outputs.items()
+        scale = self.log_scale.exp()
+        losses = {
+            first: self.direction_loss(of_first, of_second, context, scale),
+            second: self.direction_loss(of_second, of_first, context, scale),
+        }
+        weights = loss_weights or {}
+        loss = torch.stack([weights.get(name, 1.0) * mean for name, mean in losses.items()]).mean()
+        return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=len(context))
+
+
+class CLIPModule(ContrastiveModule):
+    """One vector per context and modality, and symmetric InfoNCE.
+
+    Parameters
+    ----------
+    modalities, projection_dim, mask_ratio, temperature
+        As in :class:`ContrastiveModule`.
+    attention_modalities
+        Modalities whose cells are pooled by attention; those of others are averaged.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        *,
+        projection_dim: int,
+        mask_ratio: float,
+        temperature: float,
+        attention_modalities: Collection[str] = (),
+    ) -> None:
+        super().__init__(modalities, projection_dim=projection_dim, mask_ratio=mask_ratio, temperature=temperature)
+        embed_dim = self.latent_shape[1]
+        self.pools = nn.ModuleDict(
+            {
+                name: AttentionPool(embed_dim, embed_dim) if name in attention_modalities else MeanPool()
+                for name in modalities
+            }
+        )
+
+    def pool(self, modality: str, cells: Tensor) -> Tensor:
+        """One vector per context; shape ``(G, S, D)`` -> ``(G, D)``."""
+        return cast("Tensor", self.pools[modality](cells))
+
+    def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
+        """Loss of :func:`info_nce`; shapes ``(G, D)``, ``(G, D)`` and ``(G,)``."""
+        return info_nce(queries, keys, context, scale)
+
+
+class GroupCLIPModule(ContrastiveModule):
+    """One vector per cell, and all cells of its context in the other modality are its positives.
+
+    Parameters
+    ----------
+    modalities, projection_dim, mask_ratio, temperature
+        As in :class:`ContrastiveModule`.
+    within_modality_weight
+        Weight of the same loss with the other cells of the query's own modality as keys.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        *,
+        projection_dim: int,
+        mask_ratio: float,
+        temperature: float,
+        within_modality_weight: float = 0.0,
+    ) -> None:
+        super().__init__(modalities, projection_dim=projection_dim, mask_ratio=mask_ratio, temperature=temperature)
+        self.within_modality_weight = within_modality_weight
+
+    def pool(self, modality: str, cells: Tensor) -> Tensor:
+        """Every cell stays; shape ``(G, S, D)`` -> ``(G * S, D)``."""
+        return cells.flatten(0, 1)
+
+    def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
+        """Loss of :func:`group_nce`; shapes ``(G * S, D)``, ``(G * S, D)`` and ``(G,)``."""
+        query_context = context.repeat_interleave(len(queries) // len(context))
+        loss = group_nce(queries, keys, query_context, context.repeat_interleave(len(keys) // len(context)), scale)
+        if self.within_modality_weight:
+            within = group_nce(queries, queries, query_context, query_context, scale, is_self_excluded=True)
+            loss = loss + self.within_modality_weight * within
+        return loss

@@ -1,0 +1,10 @@
+"""Networks with published weights, which are used as they are: DINOv2 and scGPT.
+
+The weights are files that the user passes; nothing is downloaded.
+Open first: ``_dinov2.py``.
+"""
+
+from petri_scvi.baselines.published._dinov2 import DINOv2
+from petri_scvi.baselines.published._scgpt import ScGPT
+
+__all__ = ["DINOv2", "ScGPT"]

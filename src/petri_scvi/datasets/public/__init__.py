@@ -1,0 +1,13 @@
+"""Public screens, one file per source, read to the columns in ``_standard_obs.py``.
+
+``_example_sbs.py`` and ``_papalexi.py`` have the cells of the semisynthetic screen; ``_stringdb.py`` has gene pairs.
+Open first: ``_perturb_seq.py``.
+"""
+
+from petri_scvi.datasets.public._hepg2_screen import hepg2_screen
+from petri_scvi.datasets.public._periscope import periscope
+from petri_scvi.datasets.public._perturb_multi import perturb_multi
+from petri_scvi.datasets.public._perturb_seq import hepg2_perturbseq, replogle
+from petri_scvi.datasets.public._stringdb import stringdb
+
+__all__ = ["hepg2_perturbseq", "hepg2_screen", "periscope", "perturb_multi", "replogle", "stringdb"]

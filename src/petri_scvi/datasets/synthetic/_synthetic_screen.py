@@ -1,0 +1,205 @@
+"""A small screen whose true effects are recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY, RNA
+from petri_scvi.datasets._assemble import assemble_screen
+
+from ._synthetic_design import IMAGE_ONLY, MORPHOLOGY, PHENOTYPES, RNA_ONLY, SHARED, draw_cells, make_design
+from ._synthetic_expression import draw_counts
+from ._synthetic_images import CHANNEL_NAMES, draw_images
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from ._synthetic_design import ScreenDesign
+
+TRUTH_KEY = "synthetic_screen"
+MAX_PATHWAYS = len(PHENOTYPES) + 15
+
+
+def synthetic_screen(
+    seed: int = 0,
+    *,
+    n_cells: int = 8000,
+    n_pathways: int = 12,
+    n_control_guides: int = 8,
+    n_genes: int = 300,
+    image_size: int = 32,
+    image_dtype: Literal["uint8", "uint16"] = "uint16",
+    image_strength: float = 1.0,
+    rna_strength: float = 1.0,
+    penetrance: float = 0.8,
+    shared_fraction: float = 2 / 3,
+) -> MuData:
+    """Simulate an unpaired imaging and transcriptomics screen whose answer is known.
+
+    Parameters
+    ----------
+    seed
+        Seed of every random draw; the same arguments give the same screen.
+    n_cells
+        Image cells. The transcriptome has 5 % fewer, and no cell is in both.
+    n_pathways
+        Pathways, 1 to 27. Each has three or four target genes, each of these three or four guides.
+    n_control_guides
+        Non-targeting guides.
+    n_genes
+        Genes measured in the transcriptome, the target genes among them.
+    image_size
+        Height and width of a crop, in pixels. The field of view stays the same.
+    image_dtype
+        Integer type of the images.
+    image_strength, rna_strength
+        Multiplier of every perturbation effect in that modality; 0 removes all of them.
+    penetrance
+        Chance that a cell with a working guide shows any effect.
+    shared_fraction
+        Fraction of programs seen in both modalities; the others alternate between image-only and RNA-only.
+
+    Returns
+    -------
+    A screen with modalities ``"image"`` and ``"rna"``, one row per cell.
+
+    - ``mod["image"].obsm["single_cell_images"]``: ``(n_cells, 5, image_size, image_size)``; the channels are listed in
+      ``mod["image"].uns["channel_names"]``. ``mod["image"].X`` is ``None``.
+    - ``mod["rna"].X``: CSR matrix of UMI counts, integer-valued ``float32``.
+    - ``obs`` of each modality: ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well``,
+      ``batch``, and the simulated truth in columns that start with ``true_``.
+    - ``obsm["true_morphology"]`` of the image modality: the properties each cell was drawn with.
+    - ``uns["synthetic_screen"]``: every truth. ``programs`` (pathway, visibility, phenotype), ``perturbations``
+      (pathway, visibility, strength, stress), ``guides`` (efficacy, dead guides), ``edges`` (pairs of target genes of
+      one pathway), ``shared_programs``, ``image_only_programs``, ``rna_only_programs``, ``gene_loadings`` (genes x
+      pathways, log fold change), ``morphology_loadings`` (properties x pathways), ``perturbation_gene_effects`` and
+      ``perturbation_morphology_effects`` (the same per target gene, of a fully effective guide), ``genes`` (base level
+      and cell-cycle loading) and ``parameters`` (the arguments of this call).
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range, or there are too few cells or genes for the number of pathways.
+
+    Notes
+    -----
+    A target gene inherits the effect of its pathway's program times its own ``strength``, plus a stress response common
+    to all perturbations times its own ``stress``, plus an effect of its own. A cell shows this effect times the
+    efficacy of its guide and a factor of its own if it responds, and nothing if it does not. Every knockdown also
+    lowers the transcript of the target gene itself, whatever the program's visibility. Cell cycle moves nuclear size
+    and intensity and a twelfth of the genes. Position, rotation and shape of the cell, staining per well and batch,
+    library size, and a batch effect per gene vary independently of the perturbation.
+
+    Examples
+    --------
+    >>> mdata = petri_scvi.datasets.synthetic_screen(n_cells=600, n_pathways=3)
+    >>> mdata.uns["synthetic_screen"]["edges"].columns.tolist()
+    ['entity1', 'entity2', 'pathway', 'visibility']
+    """
+    parameters: dict[str, Any] = {
+        "seed": seed,
+        "n_cells": n_cells,
+        "n_pathways": n_pathways,
+        "n_control_guides": n_control_guides,
+        "n_genes": n_genes,
+        "image_size": image_size,
+        "image_dtype": image_dtype,
+        "image_strength": image_strength,
+        "rna_strength": rna_strength,
+        "penetrance": penetrance,
+        "shared_fraction": shared_fraction,
+    }
+    _check_parameters(parameters)
+    # One stream per part: changing the images leaves every count as it was, and the reverse.
+    of_design, of_image, of_rna = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
+    design = make_design(
+        n_pathways=n_pathways,
+        n_control_guides=n_control_guides,
+        n_genes=n_genes,
+        shared_fraction=shared_fraction,
+        image_strength=image_strength,
+        rna_strength=rna_strength,
+        rng=of_design,
+    )
+    n_rna = round(0.95 * n_cells)
+    if n_rna < 4 * len(design.guides):
+        raise ValueError(
+            f"n_cells={n_cells} is too small for {len(design.guides)} guides; pass n_cells of at least "
+            f"{int(np.ceil(4 * len(design.guides) / 0.95)) + 1} or fewer pathways"
+        )
+    image = _image_modality(design, draw_cells(design, IMAGE, n_cells, penetrance, of_image), parameters, of_image)
+    rna = _rna_modality(design, draw_cells(design, RNA, n_rna, penetrance, of_rna), of_rna)
+    return assemble_screen(image, rna, uns={TRUTH_KEY: _truth(design, parameters)})
+
+
+def _check_parameters(parameters: dict[str, Any]) -> None:
+    """Raise a ``ValueError`` that names the argument, its value and what is accepted."""
+    smallest = {"seed": 0, "n_cells": 1, "n_pathways": 1, "n_control_guides": 1, "n_genes": 2, "image_size": 8}
+    for name, low in smallest.items():
+        value = parameters[name]
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+            raise ValueError(f"{name}={value!r} is not accepted; pass an integer of at least {low}")
+    if parameters["n_pathways"] > MAX_PATHWAYS:
+        raise ValueError(f"n_pathways={parameters['n_pathways']} is not accepted; pass 1 to {MAX_PATHWAYS}")
+    if parameters["image_dtype"] not in ("uint8", "uint16"):
+        raise ValueError(f"image_dtype={parameters['image_dtype']!r} is not accepted; pass 'uint8' or 'uint16'")
+    for name in ("image_strength", "rna_strength"):
+        if not 0 <= parameters[name] <= 10:
+            raise ValueError(
+                f"{name}={parameters[name]!r} is not accepted; pass a number from 0 to 10 (1 is the default)"
+            )
+    for name in ("penetrance", "shared_fraction"):
+        if not 0 <= parameters[name] <= 1:
+            raise ValueError(f"{name}={parameters[name]!r} is not accepted; pass a fraction from 0 to 1")
+
+
+def _image_modality(
+    design: ScreenDesign, obs: pd.DataFrame, parameters: dict[str, Any], rng: np.random.Generator
+) -> AnnData:
+    images, properties = draw_images(design, obs, parameters["image_size"], np.dtype(parameters["image_dtype"]), rng)
+    return AnnData(
+        obs=obs,
+        obsm={
+            IMAGES_KEY: images,
+            "true_morphology": pd.DataFrame(properties, index=obs.index, columns=list(MORPHOLOGY)),
+        },
+        uns={CHANNEL_NAMES_KEY: list(CHANNEL_NAMES)},
+    )
+
+
+def _rna_modality(design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generator) -> AnnData:
+    is_target = np.isin(design.gene_names, design.targets["perturbation"])
+    var = pd.DataFrame({"is_target": is_target}, index=pd.Index(design.gene_names))
+    return AnnData(X=draw_counts(design, obs, rng), obs=obs, var=var)
+
+
+def _truth(design: ScreenDesign, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Tables that survive a round trip through ``.h5mu``."""
+    pathways = pd.Index(design.programs["pathway"])
+    targets = pd.Index(design.targets["perturbation"])
+    by_visibility = dict(design.programs.groupby("visibility")["pathway"].apply(lambda p: p.to_numpy(dtype=str)))
+    none = np.array([], dtype=str)
+    return {
+        "programs": design.programs,
+        "perturbations": design.targets,
+        "guides": design.guides,
+        "edges": design.edges(),
+        "shared_programs": by_visibility.get(SHARED, none),
+        "image_only_programs": by_visibility.get(IMAGE_ONLY, none),
+        "rna_only_programs": by_visibility.get(RNA_ONLY, none),
+        "gene_loadings": pd.DataFrame(design.program_loadings.T, index=design.gene_names, columns=pathways),
+        "morphology_loadings": pd.DataFrame(design.program_morphology.T, index=list(MORPHOLOGY), columns=pathways),
+        "perturbation_gene_effects": pd.DataFrame(design.target_loadings.T, index=design.gene_names, columns=targets),
+        "perturbation_morphology_effects": pd.DataFrame(
+            design.target_morphology.T, index=list(MORPHOLOGY), columns=targets
+        ),
+        "genes": pd.DataFrame(
+            {"base_log_mean": design.base_log_mean, "cell_cycle_loading": design.cell_cycle_loadings},
+            index=design.gene_names,
+        ),
+        "parameters": parameters,
+    }

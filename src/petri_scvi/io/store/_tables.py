@@ -1,0 +1,198 @@
+"""Join the tables of one modality, choose the order of its cells, and list the arrays to be stored."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+from petri_scvi._checks import check_context_columns
+from petri_scvi._constants import CHANNEL_NAMES_KEY, STORE_KEY, UNS_KEY
+from petri_scvi.io.store._arrays import DenseArray, Images, SparseMatrix, StoredArray
+from petri_scvi.io.store._channels import channel_names, choose_channels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+ROW_KEY, ORIGIN_KEY = "source_row", "source"
+
+
+@dataclass
+class Modality:
+    """One modality of the store."""
+
+    name: str | None
+    frame: AnnData
+    """Tables of the store, its rows in the order of the store; without large arrays."""
+    arrays: list[StoredArray]
+    order: NDArray[np.integer]
+    """Row of the joined sources that each row of the store comes from."""
+    source_starts: NDArray[np.integer]
+    """First row of each source among the joined ones."""
+
+    def describe(self) -> list[Any]:
+        """What has to be equal for an interrupted call to go on."""
+        names = zlib.crc32("\n".join(self.frame.obs_names).encode())
+        return [
+            self.name,
+            names,
+            zlib.crc32(self.order.astype(np.int64).tobytes()),
+            [array.describe() for array in self.arrays],
+        ]
+
+
+def join_tables(
+    name: str | None,
+    tables: Sequence[AnnData],
+    origins: Sequence[str],
+    *,
+    context_key: Sequence[str],
+    images_key: str,
+    image_channels: Sequence[str | int] | None,
+    seed: list[int],
+) -> Modality:
+    """Join the tables of one modality.
+
+    Raises
+    ------
+    KeyError
+        A context column is missing.
+    ValueError
+        A context is missing, or the tables do not fit together.
+    """
+    where = "source" if name is None else f"source[{name!r}]"
+    places = [where if len(tables) == 1 else f"{where} ({origin})" for origin in origins]
+    for table, place in zip(tables, places, strict=True):
+        check_context_columns(table.obs, place, context_key)
+        if not table.var_names.equals(tables[0].var_names) and _expression(table) is not None:
+            raise ValueError(
+                f"the var_names of {place} are not those of {places[0]}. Subset and order them first: "
+                "second = second[:, first.var_names].copy()."
+            )
+    obs = _join_obs(tables, origins, where)
+    order = _order_by_context(obs[list(context_key)], seed)
+    channels = {}
+    if all(images_key in table.obsm for table in tables):
+        channels = {images_key: choose_channels(tables, places, images_key, image_channels)}
+    arrays, frames = _list_arrays(name, tables, channels, where)
+    frame = AnnData(obs=obs.iloc[order], **_describe_columns(tables[0], images_key, channels))
+    for key, values in frames.items():
+        frame.obsm[key] = values.iloc[order].set_axis(frame.obs_names, axis=0)
+    starts = np.cumsum([0, *(table.n_obs for table in tables[:-1])])
+    return Modality(name, frame, arrays, order, starts)
+
+
+def _join_obs(tables: Sequence[AnnData], origins: Sequence[str], where: str) -> pd.DataFrame:
+    obs = pd.concat([table.obs.assign(**{ROW_KEY: np.arange(table.n_obs)}) for table in tables])
+    if len(tables) > 1:
+        labels = np.repeat(np.array(origins, dtype=object), [table.n_obs for table in tables])
+        obs[ORIGIN_KEY] = pd.Categorical(labels, categories=list(origins))
+        if not obs.index.is_unique:
+            obs.index = pd.Index(labels + ":" + obs.index.astype(str).to_numpy(dtype=object))
+    if not obs.index.is_unique:
+        raise ValueError(f"the obs_names of {where} are not unique. Call its obs_names_make_unique() first.")
+    return obs
+
+
+def _describe_columns(table: AnnData, images_key: str, channels: dict[str, list[list[int]]]) -> dict[str, Any]:
+    """``var``, ``varm`` and ``uns``, which may speak of channels that are not kept."""
+    uns, var, varm = dict(table.uns), table.var, dict(table.varm)
+    if UNS_KEY in uns:
+        uns[UNS_KEY] = {key: value for key, value in uns[UNS_KEY].items() if key != STORE_KEY}
+    if channels:
+        positions, n_channels = channels[images_key][0], table.obsm[images_key].shape[1]
+        names = channel_names(table, n_channels)
+        if names is not None:
+            uns[CHANNEL_NAMES_KEY] = [names[i] for i in positions]
+        if _expression(table) is None and not len(table.layers) and "channels" in var and len(var) == n_channels:
+            var = var.iloc[positions]  # scPortrait's var lists the channels
+            varm = {key: value[positions] for key, value in varm.items()}
+    return {"uns": uns, "var": var.copy(), "varm": varm}
+
+
+def _order_by_context(columns: pd.DataFrame, seed: list[int]) -> NDArray[np.integer]:
+    """Rows by context, in the order of its name, and at random inside."""
+    codes = columns.astype(str).groupby(list(columns), sort=True, observed=True).ngroup().to_numpy()
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    return shuffled[np.argsort(codes[shuffled], kind="stable")]
+
+
+def _list_arrays(
+    name: str | None, tables: Sequence[AnnData], channels: dict[str, list[list[int]]], where: str
+) -> tuple[list[StoredArray], dict[str, pd.DataFrame]]:
+    """Large arrays, to be copied in blocks, and tables of ``obsm``."""
+    root = "" if name is None else f"mod/{name}/"
+    arrays: list[StoredArray] = []
+    frames: dict[str, pd.DataFrame] = {}
+    left_out = [key for slot in ("obsp", "varp") for key in getattr(tables[0], slot)]
+    left_out += ["raw"] if tables[0].raw is not None else []
+    for slot, values in _slots(tables, left_out):
+        path = root + slot
+        if slot not in {f"obsm/{key}" for key in channels}:
+            _check_alike(values, slot, where)
+        if isinstance(values[0], pd.DataFrame):
+            frames[slot.partition("/")[2]] = pd.concat(values)
+        elif slot.startswith("obsm/") and slot[5:] in channels:
+            arrays.append(Images(path, values, channels[slot[5:]]))
+        elif not slot.startswith("obsm/") or _is_sparse(values[0]):
+            arrays.append(SparseMatrix(path, values))
+        else:
+            arrays.append(DenseArray(path, values))
+    if left_out:
+        warnings.warn(
+            f"{where}: {', '.join(sorted(set(left_out)))} not kept: a training store has obs, var, uns, varm, X, "
+            "layers and obsm that all sources have.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return arrays, frames
+
+
+def _slots(tables: Sequence[AnnData], left_out: list[str]) -> list[tuple[str, list[Any]]]:
+    """Arrays that all tables have."""
+    found: list[dict[str, Any]] = []
+    for table in tables:
+        expression = _expression(table)
+        slots = {} if expression is None else {"X": expression}
+        slots |= {f"layers/{key}": table.layers[key] for key in table.layers if key is not None}
+        found.append(slots | {f"obsm/{key}": value for key, value in table.obsm.items()})
+    shared = [slot for slot in found[0] if all(slot in slots for slots in found)]
+    left_out += [slot for slots in found for slot in slots if slot not in shared]
+    return [(slot, [slots[slot] for slots in found]) for slot in shared]
+
+
+def _expression(table: AnnData) -> Any:
+    """``X``, or ``None``; a backed table without one has an empty dataset there, or fails to find it."""
+    try:
+        found = table.X
+    except KeyError:
+        return None
+    return None if getattr(found, "shape", None) is None else found
+
+
+def _check_alike(values: list[Any], slot: str, where: str) -> None:
+    """Require rows of one shape and kind from all sources."""
+    found = {
+        (type(value).__name__, *value.columns)
+        if isinstance(value, pd.DataFrame)
+        else (*value.shape[1:], str(value.dtype), _is_sparse(value))
+        for value in values
+    }
+    if len(found) > 1:
+        raise ValueError(
+            f"{slot} of the tables of {where} differs in shape, dtype or kind: {sorted(map(str, found))}. Files of one "
+            "screen must hold alike arrays; convert them, or drop what differs."
+        )
+
+
+def _is_sparse(value: Any) -> bool:
+    return sparse.issparse(value) or isinstance(value, CSRDataset | CSCDataset)

@@ -1,0 +1,273 @@
+"""Rebuild masked cells, and measure what their companions contribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from petri_scvi._checks import check_sizes
+from petri_scvi.dataloaders import rows_by_context
+from petri_scvi.model._documents import random_mask
+from petri_scvi.model.reconstruction._cross_modal import gain_of_context, masked_losses, summarise_gain
+from petri_scvi.model.reconstruction._measurement import MeasurementMixin
+from petri_scvi.model.reconstruction._trivial import trivial_predictors
+from petri_scvi.model.setup._registered import rows_from_indices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
+
+
+N_CELLS_FOR_AVERAGES = 5_000
+"""Training cells from which the averages of trivial predictors are taken."""
+N_CELLS_PER_CHUNK = 512
+"""Cells that trivial predictors rebuild at once: the images to score may not fit into memory together."""
+
+
+class Reconstruction(NamedTuple):
+    """What the decoders predict for cells whose tokens were masked."""
+
+    prediction: NDArray[np.float32]
+    """Images ``(n, C, H, W)`` in intensity units, or expected expression ``(n, n_genes)``."""
+    mask: NDArray[np.bool_]
+    """True where a patch ``(n, n_patches)`` or a gene ``(n, n_genes)`` was masked."""
+
+
+class ReconstructionMixin(MeasurementMixin):
+    """What the decoders predict."""
+
+    @torch.inference_mode()
+    def get_reconstruction(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str,
+        indices: Sequence[int] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        companions: Mapping[str, str | Sequence[str] | None] | None = None,
+        n_cells_per_context: int | None = None,
+        seed: int = 0,
+    ) -> Reconstruction:
+        """Rebuild cells from what is visible of them and of companions of the same context.
+
+        Parameters
+        ----------
+        mdata
+            Data; that of the model if ``None``.
+        modality
+            Modality to rebuild.
+        indices
+            Rows of ``mdata[modality]``; all if ``None``.
+        mask
+            True where a patch ``(n, n_patches)`` or gene ``(n, n_genes)`` is hidden; random, with the model's
+            ``mask_ratio``, if ``None``. Patches count row by row.
+        companions
+            Modality to the context, or contexts, whose cells join each target, ``None`` for the target's own; for
+            example ``{"rna": "non-targeting"}``. Modalities that are not named have no cell but the target, so that
+            ``{}`` leaves it alone. By default all modalities have cells of the target's context, as in training.
+        n_cells_per_context
+            Cells of each modality in a document (S); as in training if ``None``.
+        seed
+            Seed of random masks and companions.
+
+        Returns
+        -------
+        ``prediction`` for all patches or genes, visible ones included, and the ``mask`` used.
+
+        Raises
+        ------
+        ValueError
+            The mask does not fit, or hides every token of a cell. A context of ``companions`` has no cells, or the
+            model has no set transformer that could use them.
+        """
+        self._check_if_trained(warn=True)
+        manager = self._manager_of(mdata)
+        reader = self._require_modality(manager, modality)
+        rows = rows_from_indices(indices, len(reader))
+        network = self.module.modality(modality)
+        if mask is None:
+            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
+        else:
+            mask = _check_mask(mask, (len(rows), network.n_tokens))
+        prediction = np.empty((len(rows), *reader.shape[1:]), dtype=np.float32)
+        fused = self._fuse(
+            manager, modality, rows, mask=mask, n_cells=n_cells_per_context, seed=seed, companions=companions
+        )
+        for placed, latents in fused:
+            inputs = network.prepare(torch.from_numpy(reader.read(rows[placed])).to(self.module.device))
+            prediction[placed] = network.to_measurement(network.decode(latents, inputs)).cpu().numpy()
+        return Reconstruction(prediction, mask)
+
+    @torch.inference_mode()
+    def get_reconstruction_error(
+        self,
+        mdata: MuData | None = None,
+        *,
+        indices: Mapping[str, Sequence[int]] | None = None,
+        n_cells_per_context: int | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Loss of masked patches and genes, beside predictors that know nothing but averages.
+
+        Parameters
+        ----------
+        mdata
+            Data; that of the model if ``None``.
+        indices
+            Rows to rebuild, per modality. By default the validation cells of the model's own data, all cells of other
+            data.
+        n_cells_per_context
+            Cells of each modality in a document (S); as in training if ``None``.
+        seed
+            Seed of masks and companions.
+
+        Returns
+        -------
+        One row per ``modality`` and ``predictor``: ``n_cells``, mean ``loss`` (squared error of normalised pixels, or
+        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it. Averages are taken
+        of the model's training cells, or of the data itself if it is other data.
+
+        Raises
+        ------
+        ValueError
+            There are no cells to rebuild.
+        """
+        self._check_if_trained(warn=True)
+        manager = self._manager_of(mdata)
+        readers = self._readers(manager)
+        tables = []
+        for name, rows in self._targets(manager, indices).items():
+            network, reader = self.module.modality(name), readers[name]
+            documents = self._documents_of(manager, name, rows, n_cells_per_context, seed)
+            losses = {"PETRI": masked_losses(self.module, readers, name, rows, documents, seed=seed)}
+            is_split = self._is_own(manager) and self.train_indices is not None
+            known = self.train_indices[name] if is_split else np.arange(len(reader))
+            known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
+            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
+            training = torch.from_numpy(reader.read(known)).to(self.module.device)
+            for predictor, score in trivial_predictors(network, training).items():
+                losses[predictor] = np.concatenate(
+                    [
+                        score(torch.from_numpy(reader.read(rows[part])), torch.from_numpy(mask[part])).cpu().numpy()
+                        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // N_CELLS_PER_CHUNK))
+                    ]
+                )
+            means = {predictor: float(loss.mean()) for predictor, loss in losses.items()}
+            tables += [
+                {
+                    "modality": name,
+                    "predictor": predictor,
+                    "n_cells": len(rows),
+                    "loss": mean,
+                    "margin": 1 - means["PETRI"] / mean,
+                }
+                for predictor, mean in means.items()
+            ]
+        return pd.DataFrame(tables)
+
+    def cross_modal_gain(
+        self,
+        mdata: MuData | None = None,
+        *,
+        indices: Mapping[str, Sequence[int]] | None = None,
+        n_cells_per_context: int | None = None,
+        n_documents: int = 2,
+        seed: int = 0,
+        is_summarised: bool = True,
+    ) -> pd.DataFrame:
+        """How much companions of a cell's own context help to rebuild it, against companions of another context.
+
+        Each target cell is masked as in training and rebuilt twice, with the same mask: next to S cells of its own
+        context, and next to S cells of another. With ``source`` the other modality the target has no companion of its
+        own modality, so that only information that crosses modalities can tell the two apart. A model that learned
+        nothing shared, such as one trained on permuted contexts, shows no gain.
+
+        Parameters
+        ----------
+        mdata
+            Data; that of the model if ``None``.
+        indices
+            Rows to rebuild, per modality. By default the validation cells of the model's own data, all cells of other
+            data.
+        n_cells_per_context
+            Companions of each modality (S); as in training if ``None``.
+        n_documents
+            Documents of each kind that a cell is rebuilt in; its losses are averaged.
+        seed
+            Seed of masks, companions and other contexts.
+        is_summarised
+            Whether to return one row per pair of modalities, or the losses of every cell.
+
+        Returns
+        -------
+        One row per ``modality`` of the target and ``source`` of the companions (a modality, or ``"all"``): ``n_cells``,
+        ``loss_own``, ``loss_other``, ``gain`` (their difference) with its 95 % interval ``gain_low`` and ``gain_high``,
+        ``relative_gain``, ``effect_size`` (Cohen's d of the paired differences), ``share_of_cells`` that gain, and
+        ``p_value`` (two-sided Wilcoxon signed-rank test). Not summarised: ``modality``, ``source``, ``row``,
+        ``loss_own`` and ``loss_other`` of each cell.
+
+        Raises
+        ------
+        ValueError
+            There are no validation cells, or fewer than two contexts to compare.
+        """
+        self._check_if_trained(warn=True)
+        check_sizes(n_documents=n_documents)
+        manager = self._manager_of(mdata)
+        readers, codes = self._readers(manager), self._codes(manager)
+        targets = self._targets(manager, indices)
+        self.module.eval()
+        per_cell = gain_of_context(
+            self.module,
+            readers,
+            codes,
+            targets,
+            {name: rows_by_context(codes[name]) for name in readers},
+            n_cells_per_context=self._document_size(n_cells_per_context),
+            n_documents=n_documents,
+            seed=seed,
+        )
+        return summarise_gain(per_cell) if is_summarised else per_cell
+
+    def _targets(
+        self, manager: AnnDataManager, indices: Mapping[str, Sequence[int]] | None
+    ) -> dict[str, NDArray[np.integer]]:
+        """Rows to rebuild, per modality: those given, else validation cells, else all."""
+        readers = self._readers(manager)
+        if indices is None:
+            held_out = self.validation_indices if self._is_own(manager) else None
+            indices = held_out or {name: np.arange(len(reader)) for name, reader in readers.items()}
+        elif not isinstance(indices, Mapping) or set(indices) - set(readers):
+            given = list(indices) if isinstance(indices, Mapping) else f"a {type(indices).__name__}"
+            raise ValueError(
+                f"indices has {given}; expected rows for some of {list(readers)}, for example "
+                f"indices={{{next(iter(readers))!r}: [0, 1]}}."
+            )
+        rows = {name: rows_from_indices(indices[name], len(readers[name])) for name in readers if name in indices}
+        targets = {name: found for name, found in rows.items() if len(found)}
+        if not targets:
+            raise ValueError(
+                "there are no cells to rebuild: no validation cells, or no indices. Pass "
+                "indices={'image': ..., 'rna': ...}, or train with train_size=0.9."
+            )
+        return targets
+
+
+def _check_mask(mask: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != shape:
+        raise ValueError(
+            f"mask has dtype {mask.dtype} and shape {mask.shape}; expected bool and {shape}: one row per cell, one "
+            "column per patch or gene, True where hidden."
+        )
+    n_blind = int(mask.all(axis=1).sum())
+    if n_blind:
+        raise ValueError(f"mask hides every token of {n_blind} cells; leave at least one visible.")
+    return mask

@@ -1,0 +1,78 @@
+"""How PETRI registers the contexts of an unpaired MuData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from petri_scvi._checks import check_context
+from petri_scvi.model.setup._fields import ModalityField
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+CODES_COLUMN = "_scvi_petri_context"
+"""``obs`` column with the context code of each cell; scvi-tools prefixes such columns with ``_scvi``."""
+
+
+class ContextField(ModalityField):
+    """Context of each cell, as codes of one code book that all modalities share.
+
+    Per-modality code books would give one code to different perturbations.
+
+    Parameters
+    ----------
+    modality
+        Key of ``mdata.mod``.
+    context_key
+        ``obs`` columns that together define the context.
+    modalities
+        All modalities that share the code book.
+    """
+
+    def __init__(self, modality: str, context_key: Sequence[str], modalities: Sequence[str]) -> None:
+        super().__init__(f"context_{modality}", modality, "obs", CODES_COLUMN)
+        self.context_key = tuple(context_key)
+        self.modalities = tuple(modalities)
+
+    def validate_field(self, adata: MuData) -> None:
+        """Check that every cell has a context."""
+        check_context(adata, self.modality, self.context_key)
+
+    def register_field(self, adata: MuData) -> dict:
+        """Number the union of the contexts of all modalities, alphabetically."""
+        super().register_field(adata)
+        return self._encode(adata, [])
+
+    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
+        """Keep the known codes and append new contexts: a new screen has new perturbations."""
+        self.validate_field(mdata)
+        return self._encode(mdata, list(state_registry["categories"]))
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of contexts this modality was measured in."""
+        return {f"n_{self.modality}_contexts": state_registry["n_contexts"]}
+
+    def labels(self, mdata: MuData, modality: str) -> pd.Series:
+        """Context of each cell of a modality, as text."""
+        columns = [mdata.mod[modality].obs[key].astype(str) for key in self.context_key]
+        if len(columns) == 1:
+            return columns[0]
+        # Doubled, a "|" inside a value cannot be taken for the one between values, which would merge contexts.
+        columns = [column.str.replace("|", "||", regex=False) for column in columns]
+        return columns[0].str.cat(columns[1:], sep=" | ")
+
+    def _encode(self, mdata: MuData, known: list[str]) -> dict:
+        present = [m for m in self.modalities if m in mdata.mod and mdata.mod[m].n_obs > 0]
+        for modality in present:
+            check_context(mdata, modality, self.context_key)
+        found = set().union(*(self.labels(mdata, modality).unique() for modality in present))
+        categories = known + sorted(found - set(known))
+        labels = self.labels(mdata, self.modality)
+        codes = pd.Categorical(labels, categories=categories).codes.astype(np.int64)
+        mdata.mod[self.modality].obs[CODES_COLUMN] = codes
+        return {"categories": categories, "n_contexts": len(np.unique(codes)), "context_key": list(self.context_key)}

@@ -1,0 +1,230 @@
+"""Register a MuData."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+
+from petri_scvi._checks import (
+    check_is_mudata,
+    check_modality,
+    check_unique_names,
+    check_unshared_names,
+    context_columns,
+)
+from petri_scvi._compat import FIELD_REGISTRIES_KEY
+from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
+from petri_scvi.model.setup._context_field import ContextField
+from petri_scvi.model.setup._fields import ExpressionField, ImagesField
+from petri_scvi.model.setup._registered import RegisteredData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+
+class SetupMixin(RegisteredData):
+    """Where images, expression and contexts are."""
+
+    _lonely_contexts = "Their cells train in documents of that modality alone."
+    """What becomes of contexts that were measured in one modality only."""
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
+        """Not available: several modalities are read; see :meth:`setup_mudata`."""
+        raise NotImplementedError(
+            f"{cls.__name__} reads a MuData. Put the modalities together and register them: "
+            f"mdata = petri_scvi.pp.build_mudata(image=..., rna=...); {cls.__name__}.setup_mudata(mdata)."
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        context_key: str | Sequence[str] = CONTEXT_KEY,
+        images_key: str = IMAGES_KEY,
+        image_channels: Sequence[str | int] | None = None,
+        rna_layer: str | None = None,
+        modalities: Mapping[str, str | None] | None = None,
+        is_paired: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Tell PETRI where images, expression and contexts are.
+
+        Every value is checked once, in chunks. Nothing is copied; the code of each cell's context is written to
+        ``obs["_scvi_petri_context"]`` of each modality.
+
+        Parameters
+        ----------
+        mdata
+            MuData with one or both modalities.
+        context_key
+            ``obs`` column of each modality, or several that together define a context.
+        images_key
+            ``obsm`` slot of the crops, shape ``(n, C, H, W)``: numpy, ``numpy.memmap``, h5py, zarr or dask.
+        image_channels
+            Names or positions of the channels to use, in this order; all if ``None``. scPortrait's arrays hold mask
+            channels first: leave these out.
+        rna_layer
+            Layer with the expression; if ``None``, ``"counts"`` if there is such a layer, else ``X``.
+        modalities
+            Which modality ``images_key`` and ``rna_layer`` refer to; ``"image"`` and ``"rna"`` by default. ``None``
+            goes without: ``{"rna_layer": None}`` trains on images alone.
+        is_paired
+            Whether cells of one name in both modalities are the same cell.
+        kwargs
+            For scvi-tools: ``source_registry``, when a saved setup is transferred.
+
+        Raises
+        ------
+        KeyError
+            A modality, slot, layer or column is missing.
+        ValueError
+            Something is there but cannot be used; the message says what and how to mend it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_is_mudata(mdata)
+        source_registry = kwargs.get("source_registry")
+        if source_registry is None:
+            chosen = _choose_modalities(mdata, modalities)
+            layer = _choose_layer(mdata, chosen.get("rna_layer"), rna_layer)
+        else:
+            chosen, layer = _read_choices(source_registry)
+        columns = context_columns(context_key)
+        present = [modality for modality in chosen.values() if modality in mdata.mod]
+        check_unique_names(mdata, present)
+        if not is_paired:
+            check_unshared_names(mdata, present)
+        fields: list[Any] = []
+        if "images_key" in chosen:
+            fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
+        if "rna_layer" in chosen:
+            fields.append(ExpressionField(chosen["rna_layer"], layer))
+        contexts = [ContextField(modality, columns, list(chosen.values())) for modality in chosen.values()]
+        if source_registry is None:
+            # Before any field is registered: a setup that fails leaves the MuData as it was.
+            present_contexts = [field for field in contexts if field.is_present(mdata)]
+            check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=3)
+        manager = AnnDataManager(
+            fields=fields + contexts,
+            setup_method_args=setup_method_args,
+            # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+
+def _choose_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Setup argument to the modality it refers to, without those to go without."""
+    defaults = {"images_key": IMAGE, "rna_layer": RNA}
+    unknown = set(modalities or {}) - set(defaults)
+    if unknown:
+        raise ValueError(
+            f"modalities has {sorted(unknown)}; expected the setup arguments {sorted(defaults)}, for example "
+            "modalities={'images_key': 'image', 'rna_layer': 'rna'}."
+        )
+    wanted = {**defaults, **(modalities or {})}
+    chosen = {}
+    unused = [name for name in mdata.mod if name not in wanted.values()]
+    for argument, name in wanted.items():
+        if name is None:
+            continue
+        # A MuData of one modality is meant to be that. One with other modalities more likely calls them by other names.
+        if name in mdata.mod or argument in (modalities or {}) or unused or not set(wanted.values()) & set(mdata.mod):
+            check_modality(mdata, name, argument)
+            chosen[argument] = name
+    if not chosen:
+        raise ValueError("no modality is left; name at least one in modalities={'images_key': ..., 'rna_layer': ...}.")
+    return chosen
+
+
+def _read_choices(registry: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
+    """Modalities and layer of a saved setup; new data may lack a modality or have a layer more."""
+    fields = registry[FIELD_REGISTRIES_KEY]
+    places = {
+        argument: fields[field]["data_registry"]
+        for argument, field in [("images_key", "images"), ("rna_layer", "X")]
+        if field in fields
+    }
+    layer = places["rna_layer"]["attr_key"] if "rna_layer" in places else None
+    return {argument: place["mod_key"] for argument, place in places.items()}, layer
+
+
+def _choose_layer(mdata: MuData, modality: str | None, layer: str | None) -> str | None:
+    """The layer asked for, else ``"counts"`` if there is one."""
+    if layer is None and modality in mdata.mod and COUNTS_LAYER in mdata.mod[modality].layers:
+        return COUNTS_LAYER
+    return layer
+
+
+def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_contexts: str, *, stacklevel: int) -> None:
+    """Require contexts that gather cells, and that modalities share some.
+
+    Parameters
+    ----------
+    mdata
+        Data that has the modalities of all fields.
+    fields
+        Contexts of each modality.
+    lonely_contexts
+        What becomes of contexts measured in one modality only, for the warning.
+    stacklevel
+        Whom the warning points to: 2 is the caller.
+
+    Raises
+    ------
+    ValueError
+        Every cell has a context of its own, no context is shared, or a cell has another context in each modality.
+    """
+    contexts: dict[str, set[str]] = {}
+    for field in fields:
+        field.validate_field(mdata)
+        context_key = list(field.context_key)
+        labels = field.labels(mdata, field.modality)
+        contexts[field.modality] = set(labels)
+        n_contexts = len(contexts[field.modality])
+        if n_contexts == len(labels) > 1:
+            raise ValueError(
+                f"every cell of mdata[{field.modality!r}] has a context of its own: obs[{context_key}] takes "
+                f"{n_contexts} values in {n_contexts} cells. Name a column that cells share, such as the perturbation."
+            )
+    if len(contexts) < 2:
+        return
+    _check_paired_cells(fields, mdata)
+    shared = set.intersection(*contexts.values())
+    counts = ", ".join(f"{len(found)} in mdata[{modality!r}]" for modality, found in contexts.items())
+    if not shared:
+        raise ValueError(
+            f"the modalities share no context: obs[{context_key}] takes {counts}, none in common; "
+            f"for example {' and '.join(repr(min(found)) for found in contexts.values())}. "
+            "Spell the perturbations alike in all modalities, or train PETRI on one modality with "
+            "modalities={'rna_layer': None}."
+        )
+    n_single = len(set.union(*contexts.values())) - len(shared)
+    if n_single:
+        warnings.warn(
+            f"{n_single} contexts were measured in one modality only ({counts}, {len(shared)} in common). "
+            f"{lonely_contexts}",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _check_paired_cells(fields: Sequence[ContextField], mdata: MuData) -> None:
+    """Require that a cell in two modalities has the same context in both."""
+    first, *others = [field.labels(mdata, field.modality) for field in fields]
+    for field, labels in zip(fields[1:], others, strict=True):
+        names = first.index.intersection(labels.index)
+        n_different = int((first[names].to_numpy() != labels[names].to_numpy()).sum())
+        if n_different:
+            raise ValueError(
+                f"{n_different} of {len(names)} cells that are in mdata[{fields[0].modality!r}] and in "
+                f"mdata[{field.modality!r}] have another obs[{list(field.context_key)}] in each. Give a cell one "
+                "context, or rename the cells if they are different ones: "
+                "mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
+            )

@@ -1,0 +1,251 @@
+"""Train the module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scvi
+import torch
+from scvi.train import SaveCheckpoint, TrainRunner
+
+from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
+from petri_scvi._training_plan import PETRITrainingPlan
+from petri_scvi.dataloaders import DocumentDataModule
+from petri_scvi.model.setup._registered import RegisteredData
+from petri_scvi.model.training._checkpoint import TrainingCheckpoint, check_checkpoint, describe_training
+from petri_scvi.model.training._devices import (
+    allow_unused_parameters,
+    check_strategy,
+    early_stopping_callback,
+    early_stopping_is_ours,
+    is_data_parallel,
+    lost_processes_are_named,
+    sharded_strategy,
+)
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+N_CELLS_FOR_STATISTICS = 10_000
+"""Training cells of each modality from which normalisation statistics are estimated."""
+
+
+class TrainingMixin(RegisteredData):
+    """Training on documents."""
+
+    _datamodule_cls: type[DocumentDataModule] = DocumentDataModule
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        n_contexts_per_minibatch: int = 8,
+        n_cells_per_context: int = 8,
+        early_stopping: bool = False,
+        checkpoint: str | Path | None = None,
+        checkpoint_every_n_steps: int | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        datamodule: LightningDataModule | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        ``model.history`` then has a table per loss, with one row per epoch: ``train_loss``, ``train_loss_image`` and
+        ``train_loss_rna``, or whatever the modalities are called, and, if cells are held out, the same with
+        ``validation_`` in front instead of ``train_``.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the cells: an epoch draws as many cells as the larger modality has. By default scvi-tools'
+            heuristic, ``min(400, 400 * 20000 / n_cells)``.
+        accelerator, devices
+            Where to train, as in Lightning. With ``strategy="ddp"``, and ``num_nodes`` where there are several, each
+            device takes ``n_contexts_per_minibatch`` documents of its own in every step: two devices do what one with
+            twice as many does.
+        train_size, validation_size
+            Fractions of the cells of each context; all that do not train validate if ``validation_size`` is ``None``.
+        n_contexts_per_minibatch
+            Documents per minibatch (G).
+        n_cells_per_context
+            Cells per document and modality (S), drawn with replacement.
+        early_stopping
+            Whether to stop when ``validation_loss`` no longer improves. All devices agree on when.
+        checkpoint
+            File that keeps the state of training, written after every epoch. If it exists, training goes on from it: an
+            interrupted call is repeated as it was, and ends as if nothing had happened. ``max_epochs`` may be larger,
+            and the documents of a step may be shared by another number of devices. With several nodes, a file that all
+            of them see.
+        checkpoint_every_n_steps
+            Write ``checkpoint`` after so many steps, too.
+        datasplitter_kwargs
+            More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
+        plan_kwargs
+            Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``,
+            ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
+        datamodule
+            Data to train on instead of the registered MuData. Its minibatches are like those of
+            :class:`petri_scvi.dataloaders.DocumentDataset`.
+        trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`, such as ``strategy``, ``precision``, ``logger``, ``callbacks``,
+            ``enable_checkpointing`` or ``ckpt_path``. ``gradient_clip_val`` is 1 unless given.
+
+        Raises
+        ------
+        ValueError
+            Early stopping without validation cells, a model without data, a ``checkpoint`` of another call, or a
+            ``strategy`` that does not work.
+        TypeError
+            An argument that neither this method nor the trainer knows.
+        RuntimeError
+            Another process of the same run was killed.
+        """
+        if "batch_size" in trainer_kwargs:
+            raise TypeError(
+                f"batch_size is not an argument of {type(self).__name__}.train: a minibatch is "
+                "n_contexts_per_minibatch documents of n_cells_per_context cells per modality. Pass these two."
+            )
+        if datamodule is None:
+            settings = {
+                "train_size": train_size,
+                "validation_size": validation_size,
+                "n_contexts_per_minibatch": n_contexts_per_minibatch,
+                "n_cells_per_context": n_cells_per_context,
+            }
+            datamodule = self._make_datamodule({**settings, **(datasplitter_kwargs or {})})
+            if max_epochs is None:
+                max_epochs = get_max_epochs_heuristic(max(map(len, datamodule.readers.values())))
+        if max_epochs is None:
+            raise ValueError("max_epochs is needed with datamodule=..., whose number of cells is not known.")
+        _check_validation(datamodule, early_stopping, (plan_kwargs or {}).get("lr_schedule"))
+        checkpoint = self._check_checkpoint_arguments(checkpoint, checkpoint_every_n_steps, trainer_kwargs)
+        self.n_cells_per_context_ = getattr(datamodule, "n_cells_per_context", n_cells_per_context)
+        with early_stopping_is_ours():
+            runner = TrainRunner(
+                self,
+                training_plan=PETRITrainingPlan(self.module, **(plan_kwargs or {})),
+                data_splitter=datamodule,
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                **_trainer_arguments(datamodule, devices, early_stopping, trainer_kwargs),
+            )
+        if checkpoint:
+            described = describe_training(datamodule, runner.training_plan, runner.trainer.world_size)
+            runner.trainer.callbacks.append(TrainingCheckpoint(checkpoint, checkpoint_every_n_steps, described))
+            if checkpoint.exists():
+                check_checkpoint(checkpoint, described, self.module.state_dict())
+                runner.ckpt_path = checkpoint
+        if not self.is_trained_ and not runner.ckpt_path:
+            self._fit_statistics(datamodule)
+        self.module.train()  # a module that was used before is in evaluation mode
+        with lost_processes_are_named(runner.trainer, checkpoint):
+            runner()
+
+    def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
+        """The registered data."""
+        # Not self.adata_manager: the MuData may have been set up anew, for another model, in the meantime.
+        manager = self._manager_of(None)
+        seed = scvi.settings.seed if scvi.settings.seed is not None else 0
+        return self._datamodule_cls(self._readers(manager), self._codes(manager), **{"seed": seed, **settings})
+
+    def _check_checkpoint_arguments(
+        self, checkpoint: str | Path | None, every_n_steps: int | None, trainer_kwargs: dict[str, Any]
+    ) -> Path | None:
+        if checkpoint is None:
+            if every_n_steps is not None:
+                raise ValueError(
+                    f"checkpoint_every_n_steps={every_n_steps} writes nothing without a file; pass "
+                    "checkpoint='training.ckpt' as well."
+                )
+            return None
+        if trainer_kwargs.get("ckpt_path") is not None:
+            raise ValueError(
+                f"checkpoint={str(checkpoint)!r} and ckpt_path={str(trainer_kwargs['ckpt_path'])!r} both say where to "
+                "go on from; pass one of them."
+            )
+        if self.is_trained_:
+            raise ValueError(
+                f"checkpoint={str(checkpoint)!r}, but the model is trained already, and a file cannot say what came "
+                f"before it. Make a new {type(self).__name__}, or train without checkpoint."
+            )
+        path = Path(checkpoint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _fit_statistics(self, datamodule: LightningDataModule) -> None:
+        """Estimate normalisation statistics from training cells, before the first step."""
+        if isinstance(datamodule, DocumentDataModule):
+            rng = np.random.default_rng([datamodule.seed, 2])
+            for name, rows in datamodule.train_idx.items():
+                some = np.sort(rng.permutation(rows)[:N_CELLS_FOR_STATISTICS])
+                chunks = datamodule.readers[name].chunks(some)
+                self.module.modality(name).fit_statistics(torch.from_numpy(chunk) for chunk in chunks)
+            return
+        minibatches = [minibatch for _, minibatch in zip(range(32), datamodule.train_dataloader(), strict=False)]
+        for name in self.module.modalities:
+            cells = [minibatch["cells"][name] for minibatch in minibatches if name in minibatch["cells"]]
+            if cells:
+                self.module.modality(name).fit_statistics(cells)
+
+
+def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_schedule: str | None) -> None:
+    """Require validation cells if something watches their loss."""
+    needs_validation = {"early_stopping=True": early_stopping, "lr_schedule='plateau'": lr_schedule == "plateau"}
+    for argument, is_needed in needs_validation.items():
+        if is_needed and getattr(datamodule, "n_val", None) == 0:
+            raise ValueError(
+                f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
+                "or go without."
+            )
+
+
+def _trainer_arguments(
+    datamodule: LightningDataModule, devices: Any, early_stopping: bool, trainer_kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of scvi-tools' trainer: ours, unless the user gave others."""
+    arguments = {
+        "early_stopping": early_stopping,
+        "early_stopping_monitor": "validation_loss",
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 1.0,
+        "log_every_n_steps": 1,  # losses are logged per epoch; a larger value only warns about short epochs
+        # Our sampler knows its rank; Lightning's would deal every rank a part of rank 0's rows.
+        "use_distributed_sampler": False,
+        # Lightning warns about the empty validation loader otherwise.
+        "limit_val_batches": 0 if getattr(datamodule, "n_val", None) == 0 else None,
+        **trainer_kwargs,
+    }
+    # scvi-tools appends its own to this list.
+    arguments["callbacks"] = list(arguments.get("callbacks") or [])
+    strategy = arguments.get("strategy")
+    check_strategy(strategy)
+    if strategy == "fsdp":
+        arguments["strategy"] = sharded_strategy(devices, arguments.get("num_nodes", 1))
+        if arguments.get("enable_checkpointing") or any(isinstance(c, SaveCheckpoint) for c in arguments["callbacks"]):
+            raise ValueError(
+                "enable_checkpointing saves whole models while their weights are sharded, which does not work with "
+                "strategy='fsdp'. Pass checkpoint='training.ckpt' instead."
+            )
+    if is_data_parallel(strategy):
+        if getattr(datamodule, "n_kinds_of_documents", 1) > 1:
+            arguments["strategy"] = allow_unused_parameters(strategy)
+        if early_stopping:
+            arguments["callbacks"].append(early_stopping_callback(arguments))
+            arguments["early_stopping"] = False
+        if arguments.get("logger") is None and not _is_forked(strategy):
+            # By default, scvi-tools would leave a file in the working directory to hand on the history.
+            arguments["logger"] = SimpleLogger(save_dir=arguments.get("log_save_dir"))
+    return arguments
+
+
+def _is_forked(strategy: Any) -> bool:
+    """Whether training runs in children of this process only, whose memory is lost with them."""
+    return isinstance(strategy, str) and any(word in strategy for word in ("fork", "notebook"))

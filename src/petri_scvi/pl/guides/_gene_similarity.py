@@ -1,0 +1,117 @@
+"""Cosines of genes as a heat map that shows what is uncertain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from scipy import sparse
+
+from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._colours import DIVERGING, REFERENCE
+
+from ._guide_model import CALL, read_guide_model
+from ._profile_similarity import name_profiles, order_by_group
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+SLOTS = ("cosine", "cosine_low", "cosine_high", "p_similar")
+WIDEST = 40
+"""More genes than this leave no room for squares of different size."""
+
+
+def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Heat map of the posterior cosines of genes; the surer a cosine, the larger its square.
+
+    Parameters
+    ----------
+    genes
+        What :func:`petri_scvi.tl.guide_model` returned.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes. Genes are ordered by hierarchical clustering (average linkage). Colours are posterior mean cosines. The
+    side of a square falls from 1 to 0.2 as the 90 % interval of the cosine widens from 0 to 1; of more than 40 genes,
+    cells are full and paler instead. A dot marks pairs of which it is more than 95 % sure that they are similar.
+
+    Raises
+    ------
+    KeyError
+        :func:`petri_scvi.tl.guide_model` has not been called.
+    ValueError
+        There are fewer than two genes.
+    """
+    result = read_guide_model(genes)
+    mean, low, high, p_similar = (_dense(genes, name) for name in SLOTS)
+    n = len(mean)
+    if n < 2:
+        raise ValueError(f"{n} gene in the model; two needed")
+    order = order_by_group(mean, np.zeros(n, dtype=int))
+    mean, width, p_similar = (m[np.ix_(order, order)] for m in (mean, high - low, p_similar))
+    sureness = np.clip(1 - width, 0.2, 1)
+    side = min(max(3.5, 0.13 * n), 5.0)
+    with open_axes(ax, "gene_similarity", side + 0.8, side + 1.0) as ax:
+        image = ax.imshow(mean, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
+        if n <= WIDEST:
+            image.set_alpha(0.0)
+            _draw_squares(ax, mean, sureness)
+        else:
+            image.set_alpha(sureness)
+        _mark_similar(ax, p_similar)
+        ax.set(xticks=[], xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+        ax.grid(False)
+        name_profiles(ax, np.asarray(genes.obs_names, dtype=str)[order])
+        _draw_bar(ax)
+        above, n_sure = float(result["parameters"]["similar_above"]), _count_similar(p_similar)
+        how = "smaller" if n <= WIDEST else "paler"
+        ax.set_title(f"{how} = less sure; {n_sure} pairs (dots)\nsurely above {above:g}", fontsize="small")
+    return ax
+
+
+def _dense(genes: AnnData, name: str) -> NDArray[np.float64]:
+    if name not in genes.obsp:
+        raise KeyError(f"genes.obsp has no {name!r}; it has {sorted(genes.obsp)}. Call petri_scvi.tl.{CALL} first.")
+    matrix: Any = genes.obsp[name]
+    return np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
+
+
+def _draw_squares(ax: Axes, mean: NDArray[np.float64], sureness: NDArray[np.float64]) -> None:
+    """One square per pair: a mesh of its own would draw all alike."""
+    y, x = np.divmod(np.arange(mean.size), len(mean))
+    half = sureness.ravel() / 2
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+    squares = np.stack([x, y], axis=1)[:, None] + half[:, None, None] * corners  # (n_pairs, 4, 2)
+    drawn = PolyCollection(list(squares), array=mean.ravel(), cmap=DIVERGING, edgecolors="none")
+    drawn.set_clim(-1, 1)
+    ax.add_collection(drawn)
+
+
+def _similar(p_similar: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (p_similar > 0.95) & ~np.eye(len(p_similar), dtype=bool)
+
+
+def _count_similar(p_similar: NDArray[np.float64]) -> int:
+    return int(_similar(p_similar).sum()) // 2
+
+
+def _mark_similar(ax: Axes, p_similar: NDArray[np.float64]) -> None:
+    y, x = np.nonzero(_similar(p_similar))
+    size = float(np.clip((72 * ax.get_window_extent().width / ax.figure.dpi / len(p_similar) / 5) ** 2, 0.2, 6))
+    ax.scatter(x, y, s=size, color="white", edgecolors=REFERENCE, linewidths=0.2)
+
+
+def _draw_bar(ax: Axes) -> None:
+    bar = ax.inset_axes((0.25, -0.07, 0.5, 0.025))
+    shades = ScalarMappable(Normalize(-1, 1), cmap=DIVERGING)
+    colorbar = ax.figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
+    colorbar.set_label("Cosine, posterior mean", fontsize="small")
+    colorbar.ax.tick_params(labelsize="small")
+    colorbar.ax.grid(False)

@@ -1,0 +1,78 @@
+"""Crops as they were measured, masked and rebuilt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl.images._crop_pictures import (
+    CHANNEL_COLOURS,
+    channel_legend,
+    colour_channels,
+    draw_montage,
+    intensity_range,
+    pixel_mask,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+
+def reconstructed_crops(
+    images: NDArray[np.number],
+    prediction: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    *,
+    channel_names: Sequence[str] | None = None,
+    colours: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Crops as measured, as the encoder saw them, and as rebuilt; one column per cell.
+
+    The third row shows the prediction where patches were masked and the measurement elsewhere.
+
+    Parameters
+    ----------
+    images
+        Crops as measured, shape ``(n, C, H, W)``.
+    prediction, mask
+        What :meth:`petri_scvi.PETRI.get_reconstruction` returned for these cells.
+    channel_names
+        Names for the legend.
+    colours
+        One colour per channel; by default blue, grey, orange, magenta and green in turn.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes, with one image of three rows.
+
+    Raises
+    ------
+    ValueError
+        Images, prediction and mask do not belong together.
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 4 or images.shape != prediction.shape or len(mask) != len(images):
+        raise ValueError(
+            f"images {images.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; pass "
+            "the crops of the cells that were rebuilt, for example images[indices] with the same indices."
+        )
+    n_cells, n_channels, height, width = images.shape
+    hidden = pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
+    if colours is None:
+        colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
+    scale = intensity_range(images)
+    rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
+    pictures = [colour_channels(row, scale, colours) for row in rows]
+    names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
+    with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
+        draw_montage(ax, pictures, ["original", "masked", "rebuilt"])
+        channel_legend(ax, names, colours)
+    return ax

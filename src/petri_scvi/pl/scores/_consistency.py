@@ -1,0 +1,95 @@
+"""Consistency of guides and of replicates against the null."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._results import key_argument, read_result
+
+from ._ranking import HEIGHT, WIDTH, choose_modality, draw_ranking, ranking_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+NULL = ("null_mean", "null_95")
+
+
+def guide_consistency(
+    profiles: AnnData, *, key: str = "guide_consistency", n_labels: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Similarity of the guides of each gene, in order, against guides of different genes.
+
+    Parameters
+    ----------
+    profiles
+        Profiles that :func:`petri_scvi.tl.guide_consistency` scored.
+    key
+        Name of the result, its ``key_added``.
+    n_labels
+        Consistent genes to name, the most similar first, as many as fit.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes: one point per gene, filled if consistent; mean and 95 % quantile of the null of each gene; the score and
+    its 95 % interval in the title.
+
+    Raises
+    ------
+    KeyError
+        :func:`petri_scvi.tl.guide_consistency` has not been called.
+    """
+    call = f"guide_consistency(profiles{key_argument(key, 'guide_consistency')})"
+    result = read_result(profiles, key, field="null_quantiles", written_by=call)
+    table = ranking_table(result["table"], name="target_gene", value="similarity", is_hit="is_consistent", null=NULL)
+    with open_axes(ax, "guide_consistency", WIDTH, HEIGHT) as ax:
+        draw_ranking(ax, table, hit="consistent", alpha=float(result["parameters"]["alpha"]), n_labels=n_labels)
+        ax.set(xlabel="Genes, in order", ylabel="Cosine of guides", title=score_title("Guide consistency", result))
+    return ax
+
+
+def replicate_consistency(
+    data: AnnData | MuData, *, modality: str | None = None, n_labels: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Similarity of the replicates of each perturbation, in order, against different perturbations.
+
+    Parameters
+    ----------
+    data
+        Cells that :func:`petri_scvi.tl.replicate_consistency` scored.
+    modality
+        Draw this modality; by default all, in colours.
+    n_labels
+        Consistent perturbations to name, per modality, the most similar first, as many as fit.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes, as those of :func:`petri_scvi.pl.guide_consistency`. The score in the title is that of all modalities.
+
+    Raises
+    ------
+    KeyError
+        :func:`petri_scvi.tl.replicate_consistency` has not been called.
+    ValueError
+        The modality has not been scored.
+    """
+    result = read_result(data, "replicate_consistency", field="n_not_scored", written_by="replicate_consistency(data)")
+    scored = choose_modality(result["table"], modality)
+    table = ranking_table(scored, name="perturbation", value="similarity", is_hit="is_consistent", null=NULL)
+    with open_axes(ax, "replicate_consistency", WIDTH, HEIGHT) as ax:
+        draw_ranking(ax, table, hit="consistent", alpha=float(result["parameters"]["alpha"]), n_labels=n_labels)
+        title = score_title("Replicate consistency", result)
+        ax.set(xlabel="Perturbations, in order", ylabel="Cosine of replicates", title=title)
+    return ax
+
+
+def score_title(name: str, result: dict[str, Any]) -> str:
+    """Score with its interval."""
+    score, low, high = (float(result[part]) for part in ("score", "score_low", "score_high"))
+    return f"{name} {score:.2f}\n95 % CI {low:.2f} to {high:.2f}"

@@ -1,0 +1,59 @@
+"""How well groups of cells mix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._colours import PALETTE, REFERENCE
+from petri_scvi.pl._results import read_result
+
+from ._ranking import ALL
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+METRICS = {"entropy": ("o", PALETTE[0], "entropy (1: mixed)"), "silhouette": ("s", PALETTE[1], "silhouette (0: mixed)")}
+
+
+def mixing(data: AnnData | MuData, *, obs_key: str = "modality", ax: Axes | None = None) -> Axes:
+    """Entropy and silhouette of groups of cells, such as batches or modalities.
+
+    Parameters
+    ----------
+    data
+        Cells that :func:`petri_scvi.tl.mixing` scored.
+    obs_key
+        As in that call.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes: one row per modality, with both scores.
+
+    Raises
+    ------
+    KeyError
+        :func:`petri_scvi.tl.mixing` has not been called for this column.
+    """
+    call = f"mixing(data, obs_key={obs_key!r})"
+    table = read_result(data, f"mixing_{obs_key}", field="table", written_by=call)["table"]
+    names = ["" if name == ALL else name for name in table["modality"].astype(str)]
+    rows = np.arange(len(table))
+    with open_axes(ax, "mixing", 4.0, 1.5 + 0.4 * len(table)) as ax:
+        for at in (0, 1):
+            ax.axvline(at, color=REFERENCE, linewidth=1, linestyle=":", label="_ends")
+        for column, (marker, colour, label) in METRICS.items():
+            scores = table[column].to_numpy(dtype=np.float64)
+            ax.plot(scores, rows, linestyle="", marker=marker, color=colour, label=label)
+        low = min(-0.05, 1.2 * float(table["silhouette"].min()))
+        ax.set(xlim=(low, 1.05), ylim=(len(table) - 0.5, -0.5), xlabel=f"Mixing of {obs_key}")
+        groups = table["n_groups"].astype(int)
+        ax.set_yticks(rows, [f"{name}\n{n} groups".lstrip() for name, n in zip(names, groups, strict=True)])
+        outer_legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, handlelength=1)
+    return ax

@@ -1,0 +1,56 @@
+"""Which perturbations do anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._colours import REFERENCE
+from petri_scvi.pl._results import read_result
+
+from ._ranking import HEIGHT, WIDTH, choose_modality, draw_ranking, ranking_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+
+def perturbation_strength(
+    data: AnnData | MuData, *, modality: str | None = None, n_labels: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Energy distance of each perturbation to the controls, in order.
+
+    Parameters
+    ----------
+    data
+        Cells that :func:`petri_scvi.tl.perturbation_strength` tested.
+    modality
+        Draw this modality; by default all, in colours. If each has an embedding of its own, their distances are not in
+        the same units.
+    n_labels
+        Active perturbations to name, per modality, the strongest first, as many as fit.
+    ax
+        Axes to draw on; a new figure if ``None``.
+
+    Returns
+    -------
+    The axes: one point per perturbation, filled if active, and a line at 0, the expectation for controls.
+
+    Raises
+    ------
+    KeyError
+        :func:`petri_scvi.tl.perturbation_strength` has not been called.
+    ValueError
+        The modality has not been tested.
+    """
+    result = read_result(data, "perturbation_strength", field="table", written_by="perturbation_strength(data)")
+    parameters = result["parameters"]
+    tested = choose_modality(result["table"], modality)
+    table = ranking_table(tested, name="perturbation", value="energy_distance", is_hit="is_active")
+    with open_axes(ax, "perturbation_strength", WIDTH, HEIGHT) as ax:
+        ax.axhline(0, color=REFERENCE, linewidth=1, linestyle=":", label="controls")
+        draw_ranking(ax, table, hit="active", alpha=float(parameters["alpha"]), n_labels=n_labels)
+        ylabel = f"Energy distance to {parameters['control']}"
+        ax.set(xlabel=f"{str(parameters['perturbation_key']).capitalize()}s, in order", ylabel=ylabel)
+    return ax

@@ -1,0 +1,230 @@
+"""Cut crops out of the images of a SpatialData object."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from petri_scvi._checks import check_flags, check_sizes, find_channels, require
+from petri_scvi.pp.crops._crop_table import Cut, build_crops, check_new_columns, inside_image, match_cells
+from petri_scvi.pp.crops._crop_windows import (
+    ArrayPlanes,
+    Cutter,
+    block_shape,
+    centre_pixels,
+    check_padding,
+    iterate_blocks,
+    read_size,
+    reading_jobs,
+)
+from petri_scvi.pp.crops._label_centres import check_labels, label_centres
+from petri_scvi.pp.crops._spatial_elements import (
+    LabelPlanes,
+    affine_between,
+    channel_labels,
+    check_axis_aligned,
+    find_element,
+    matrix_to,
+    raster_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from petri_scvi.pp.crops._crop_windows import Padding
+
+
+def crops_from_spatialdata(
+    sdata: SpatialData | str | os.PathLike[str],
+    *,
+    image: str,
+    labels: str | None = None,
+    shapes: str | None = None,
+    table: str | None = None,
+    size: int | tuple[int, int],
+    scale: str = "scale0",
+    labels_scale: str = "scale0",
+    coordinate_system: str = "global",
+    channels: Sequence[str | int] | None = None,
+    padding: Padding = "zero",
+    mask_by_label: bool = False,
+    mask_channel: str | int | None = None,
+    block_size: int = 2048,
+    lazy: bool = False,
+) -> AnnData:
+    """Cut one crop around each cell of a SpatialData object.
+
+    Images and labels are read block by block, so that neither has to fit into memory. Pixels are copied as they are:
+    the pixel that the centroid of a cell lies in is pixel ``(H // 2, W // 2)`` of its crop.
+
+    Parameters
+    ----------
+    sdata
+        SpatialData object, or path of its zarr store.
+    image
+        Name of the image; axes ``c``, ``y``, ``x``.
+    labels
+        Name of the labels that mark the cells; 0 is background.
+    shapes
+        Name of the polygons or circles that mark the cells, instead of labels.
+    table
+        Name of the table with the ``obs`` of the cells. Cells without a row and rows without a cell are left out, with
+        a warning that counts them. If ``None``, all cells are cut and ``obs`` has no more than their labels.
+    size
+        Pixels of a crop at ``scale``: one number, or height and width.
+    scale
+        Resolution of the image that is cut; an image of one resolution has ``"scale0"``.
+    labels_scale
+        Resolution of the labels that centroids and masks come from.
+    coordinate_system
+        Coordinate system in which image and labels lie upon each other. They may differ in scale, offset and mirroring.
+    channels
+        Names or positions of the channels to cut, in this order; all if ``None``.
+    padding
+        What lies beyond the image: zeros, or the image reflected, the pixel at its border not repeated.
+    mask_by_label
+        Set pixels that do not have the label of the cell to 0. Needs ``labels``.
+    mask_channel
+        Set pixels where this channel is 0 to 0; it is in the crops only if ``channels`` names it.
+    block_size
+        Pixels of the side of a block, rounded up to whole chunks of the stored image.
+    lazy
+        Return crops as a dask array that cuts them when they are read: for :func:`write_training_store`, which then
+        never holds all of them. Otherwise a numpy array.
+
+    Returns
+    -------
+    AnnData without ``X``, with cells ordered by block, in rows from the top of each:
+
+    - ``obsm["single_cell_images"]``: crops, shape ``(n, C, H, W)``, in the dtype of the image
+    - ``obsm["spatial"]``: centroids as x, y in ``coordinate_system``
+    - ``obs``: that of ``table``; ``label``; ``is_border``, whether the crop reaches beyond the image; ``crop_top``,
+      ``crop_left``, the first pixel of the crop in the image
+    - ``uns["channel_names"]``
+
+    Raises
+    ------
+    ImportError
+        spatialdata is missing.
+    KeyError
+        An element, scale or coordinate system is missing.
+    TypeError
+        ``sdata`` is no SpatialData object.
+    ValueError
+        An element cannot be used; image and cells are rotated or sheared against each other; no cell is found.
+
+    Notes
+    -----
+    Memory: ``block_size`` squared of all channels and labels, 64 MB of crops, and, unless ``lazy``, the crops.
+
+    Examples
+    --------
+    >>> crops = petri_scvi.pp.crops_from_spatialdata(
+    ...     "screen.zarr", image="stains", labels="cells", table="guides", size=64, lazy=True
+    ... )
+    >>> petri_scvi.io.write_training_store({"image": crops}, "screen.h5mu")
+    """
+    if (labels is None) == (shapes is None):
+        raise ValueError(
+            f"labels={labels!r} and shapes={shapes!r}; name either the labels or the shapes that mark the cells."
+        )
+    if labels is None and labels_scale != "scale0":
+        raise ValueError(
+            f"labels_scale={labels_scale!r} belongs to labels, but shapes={shapes!r} are used. Leave it out."
+        )
+    if mask_by_label and labels is None:
+        raise ValueError(
+            "mask_by_label=True needs labels, shapes have no pixels. Make labels of them with spatialdata.rasterize("
+            "..., return_regions_as_labels=True), add them to sdata and pass labels=..."
+        )
+    check_padding(padding)
+    check_sizes(block_size=block_size)
+    check_flags(mask_by_label=mask_by_label, lazy=lazy)
+    sides = read_size(size)
+    spatialdata = require("spatialdata", "spatial")
+    if isinstance(sdata, str | os.PathLike):
+        sdata = spatialdata.read_zarr(sdata)
+    if not isinstance(sdata, spatialdata.SpatialData):
+        raise TypeError(
+            f"sdata is a {type(sdata).__name__}; expected a SpatialData object or the path of its zarr store. Of TIFF "
+            "files or arrays, petri_scvi.pp.crops_from_fields cuts crops."
+        )
+    raster = raster_at(find_element(sdata, "images", image), scale, f"images[{image!r}]", ("c", "y", "x"))
+    where = f"labels[{labels!r}]" if labels is not None else f"shapes[{shapes!r}]"
+    cells = find_element(sdata, "labels" if shapes is None else "shapes", str(labels if shapes is None else shapes))
+    if shapes is None:
+        cells = raster_at(cells, labels_scale, where, ("y", "x"))
+        check_labels(cells.dtype, where)
+    to_image = affine_between(cells, raster, coordinate_system, where, f"images[{image!r}]")
+    check_axis_aligned(to_image, where, image, coordinate_system)
+    ids, centres = (
+        label_centres(iterate_blocks(cells.data, block_size)) if shapes is None else _shape_centres(cells, where)
+    )
+    ids, centres, obs = _join(sdata, ids, centres, table, str(labels if shapes is None else shapes), where)
+    centres = centres * np.diag(to_image)[:2] + to_image[:2, 2]  # rows and columns of the image
+    is_inside = inside_image(centre_pixels(centres), raster.shape[1:], where)
+    ids, centres, obs = ids[is_inside], centres[is_inside], obs[is_inside]
+
+    names = channel_labels(raster)
+    positions = find_channels(channels, names, "channels", f"images[{image!r}]")
+    masks = [] if mask_channel is None else find_channels([mask_channel], names, "mask_channel", f"images[{image!r}]")
+    cutter = Cutter(
+        ArrayPlanes(raster.data, [*positions, *masks]),
+        centre_pixels(centres),
+        sides,
+        padding,
+        has_mask_channel=bool(masks),
+        labels=LabelPlanes(cells.data, to_image, raster.shape[1:]) if mask_by_label else None,
+        own_labels=ids if mask_by_label else None,
+    )
+    crop_bytes = int(np.prod(cutter.crop_shape)) * raster.dtype.itemsize
+    cut = Cut(cutter, reading_jobs(cutter.centres, block_shape(raster.data, block_size), crop_bytes))
+    from_image = matrix_to(raster, coordinate_system, f"images[{image!r}]")
+    spatial = (np.column_stack([centres, np.ones(len(centres))]) @ from_image.T)[:, 1::-1]  # x, y
+    order = cut.order
+    chosen = [names[i] for i in positions]
+    return build_crops([cut], obs.iloc[order], ids[order], spatial[order], chosen, lazy=lazy)
+
+
+def _shape_centres(shapes: Any, where: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Names of shapes and their centroids, as row and column of their own coordinates."""
+    if not shapes.index.is_unique:
+        raise ValueError(f"the index of {where} is not unique. Number the shapes first: reset_index(drop=True).")
+    centroids = shapes.geometry.centroid
+    return shapes.index.to_numpy(), np.column_stack([centroids.y, centroids.x]).astype(np.float64)
+
+
+def _join(
+    sdata: Any, ids: NDArray[Any], centres: NDArray[np.float64], table: str | None, element: str, where: str
+) -> tuple[NDArray[Any], NDArray[np.float64], pd.DataFrame]:
+    """Cells that are in the table, and their ``obs``."""
+    if not len(ids):
+        raise ValueError(f"{where} has no cell: all its pixels are 0, or it has no shape.")
+    if table is None:
+        return ids, centres, pd.DataFrame(index=[f"{element}:{label}" for label in ids])
+    adata = find_element(sdata, "tables", table)
+    where_table = f"tables[{table!r}]"
+    attributes = adata.uns.get("spatialdata_attrs")
+    if not attributes:
+        raise ValueError(
+            f"{where_table} annotates no element. Parse it first: spatialdata.models.TableModel.parse(adata, "
+            f"region={element!r}, region_key='region', instance_key='instance_id')."
+        )
+    region_key, instance_key = attributes["region_key"], attributes["instance_key"]
+    regions = adata.obs[region_key].astype(str)
+    obs = adata.obs[(regions == element).to_numpy()]
+    if not len(obs):
+        raise ValueError(
+            f"{where_table} has no rows about {element!r}; obs[{region_key!r}] has {sorted(set(regions))}. Pass the "
+            "table of these cells, or the cells of this table."
+        )
+    check_new_columns(list(obs.columns), where_table, instance_key)
+    found, rows = match_cells(pd.Index(ids), pd.Index(obs[instance_key]), where, where_table, stacklevel=4)
+    return ids[found], centres[found], obs.iloc[rows]

@@ -1,0 +1,286 @@
+"""A trained sparse autoencoder: embeddings in, sparse activations out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from scipy import sparse
+
+from petri_scvi.nn import choose_device
+from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
+from petri_scvi.tl._embedding import finite_rows, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+FORMAT = "petri_scvi sparse autoencoder 1"
+DEAD_AFTER_CELLS = 20_000
+"""A dimension that so many cells in a row do not activate is dead."""
+VALUES_AT_ONCE = 2**24
+"""Activations computed together at inference, zeros included."""
+
+
+class SparseAutoencoder:
+    """Sparse autoencoder of an embedding, made by :func:`petri_scvi.tl.fit_sae` or :meth:`load`.
+
+    A cell's embedding is close to ``decoder_bias + activations @ decoder``, where few activations are not zero.
+
+    Attributes
+    ----------
+    decoder
+        Direction of each dimension, of length 1; shape ``(n_dimensions, D)``.
+    decoder_bias
+        What the embedding is where no dimension is active; shape ``(D,)``.
+    n_active
+        Active dimensions per cell that it was trained for, on average.
+    threshold
+        Smallest activation, in the unit of the embedding.
+
+    Examples
+    --------
+    >>> sae = petri_scvi.tl.fit_sae(mdata)
+    >>> sae.save("sae.pt")
+    >>> sae = petri_scvi.SparseAutoencoder.load("sae.pt")
+    >>> other.obsm["X_sae"] = sae.encode(other.obsm["X_petri"])
+    """
+
+    def __init__(self, network: BatchTopKAutoencoder) -> None:
+        self._network = network.eval().requires_grad_(False)
+        self.n_active = network.n_active
+        self.threshold = float(network.threshold)
+        self.decoder: NDArray[np.float32] = network.decoder.cpu().numpy()
+        self.decoder_bias: NDArray[np.float32] = network.decoder_bias.cpu().numpy()
+
+    def __repr__(self) -> str:
+        n_dimensions, n_inputs = self.decoder.shape
+        return f"SparseAutoencoder of {n_inputs} inputs, n_dimensions: {n_dimensions}, n_active: {self.n_active}"
+
+    def encode(self, embedding: Any) -> sparse.csr_matrix:
+        """Activations of cells, each by itself.
+
+        Parameters
+        ----------
+        embedding
+            Anything that an ``obsm`` can hold, read in pieces; shape ``(n_cells, D)``.
+
+        Returns
+        -------
+        Activations of at least 0, in the unit of the embedding; float32, shape ``(n_cells, n_dimensions)``.
+
+        Raises
+        ------
+        ValueError
+            The embedding has another width, or is not finite.
+        """
+        _check_width("the embedding", embedding, self.decoder.shape[1], "the width that the autoencoder was fitted on")
+        codes = SparseRows(int(embedding.shape[0]), self.decoder.shape[0], self.n_active)
+        for rows in self.pieces(int(embedding.shape[0])):
+            codes.append(self.encode_rows(read_rows(embedding, rows, np.float32)))
+        return codes.finish()
+
+    def decode(self, activations: sparse.spmatrix | NDArray[Any]) -> NDArray[np.float32]:
+        """Embedding from activations; shape ``(n_cells, n_dimensions)`` -> ``(n_cells, D)``.
+
+        Raises
+        ------
+        ValueError
+            There is not one activation per dimension.
+        """
+        _check_width("the matrix of activations", activations, self.decoder.shape[0], "one column per dimension")
+        decoded: NDArray[np.float32] = np.asarray(activations @ self.decoder, dtype=np.float32)
+        return decoded + self.decoder_bias
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Save to one file; an interrupted save leaves what was there before.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        overwrite
+            Whether it may exist.
+
+        Raises
+        ------
+        ValueError
+            The file exists and ``overwrite`` is ``False``.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} already exists. Choose another file, or pass overwrite=True.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "n_active": self.n_active, "weights": self._network.state_dict()}
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as unfinished:
+            torch.save(content, Path(unfinished, path.name))
+            os.replace(Path(unfinished, path.name), path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, accelerator: str = "auto") -> Self:
+        """Load what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path
+            The file.
+        accelerator
+            Where to encode; ``"cpu"``, ``"gpu"`` or, if there is one, a GPU for ``"auto"``.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            It is not that of a sparse autoencoder, or not complete, or torch cannot use the accelerator.
+        """
+        content = None if Path(path).is_dir() else _read_file(path)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} does not hold a complete sparse autoencoder. Pass the file that sae.save() was given; if this "
+                "is the one, its writing was cut short: save it again."
+            )
+        n_dimensions, n_inputs = content["weights"]["decoder"].shape
+        network = BatchTopKAutoencoder(n_inputs, n_dimensions, content["n_active"])
+        network.load_state_dict(content["weights"])
+        return cls(network.to(choose_device(accelerator)))
+
+    def pieces(self, n_cells: int) -> Iterator[slice]:
+        """Rows to encode together."""
+        n_rows = max(1, VALUES_AT_ONCE // self.decoder.shape[0])
+        return (slice(start, min(start + n_rows, n_cells)) for start in range(0, n_cells, n_rows))
+
+    @torch.inference_mode()
+    def encode_rows(self, values: NDArray[np.float32]) -> sparse.csr_matrix:
+        """Activations of cells that are in memory.
+
+        Parameters
+        ----------
+        values
+            Embedding of the cells, ``(n_cells, n_inputs)``, of the kind that was fitted.
+
+        Returns
+        -------
+        Sparse activations, ``(n_cells, n_dimensions)``, none of them negative.
+
+        Raises
+        ------
+        ValueError
+            A cell has NaN or infinite values.
+        """
+        n_bad = int((~finite_rows(values)).sum())
+        if n_bad:
+            raise ValueError(
+                f"{n_bad} of {len(values)} cells have NaN or infinite values. Leave them out, or replace the values "
+                "with numpy.nan_to_num(embedding)."
+            )
+        activations = self._network.encode(torch.from_numpy(values).to(self._network.decoder.device))
+        is_active = activations > 0
+        columns = is_active.nonzero()[:, 1].to(torch.int32)
+        ends = np.append(0, is_active.sum(dim=1).cumsum(dim=0).cpu().numpy())
+        parts = (activations[is_active].cpu().numpy(), columns.cpu().numpy(), ends)
+        return sparse.csr_matrix(parts, shape=tuple(activations.shape))
+
+
+def _read_file(path: str | os.PathLike[str]) -> Any:
+    """What torch reads from a file, ``None`` if it can read nothing."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - torch raises many kinds, with the advice to run whatever code a file has
+        return None
+
+
+def _check_width(what: str, matrix: Any, width: int, meaning: str) -> None:
+    if len(matrix.shape) != 2 or matrix.shape[1] != width:
+        raise ValueError(f"{what} has shape {tuple(matrix.shape)}; expected (n_cells, {width}), {meaning}")
+
+
+class SparseRows:
+    """Rows of a sparse matrix, put together without a second copy of them all."""
+
+    def __init__(self, n_rows: int, n_columns: int, expected_per_row: int) -> None:
+        self.shape, self.n_done, self.n_values = (n_rows, n_columns), 0, 0
+        capacity = n_rows * expected_per_row
+        self.values, self.columns = np.empty(capacity, dtype=np.float32), np.empty(capacity, dtype=np.int32)
+        self.ends = np.zeros(n_rows + 1, dtype=np.int64)
+
+    def append(self, rows: sparse.csr_matrix) -> None:
+        """Add rows below those that are there."""
+        n_values, n_done = self.n_values + rows.nnz, self.n_done + rows.shape[0]
+        if n_values > len(self.values):
+            self._resize(n_values + len(self.values) // 10)
+        self.values[self.n_values : n_values] = rows.data
+        self.columns[self.n_values : n_values] = rows.indices
+        self.ends[self.n_done + 1 : n_done + 1] = self.n_values + rows.indptr[1:]
+        self.n_values, self.n_done = n_values, n_done
+
+    def finish(self) -> sparse.csr_matrix:
+        """The matrix."""
+        self._resize(self.n_values)
+        return sparse.csr_matrix((self.values, self.columns, self.ends), shape=self.shape)
+
+    def _resize(self, n_values: int) -> None:
+        for array in (self.values, self.columns):
+            array.resize(n_values, refcheck=False)  # in place where the system can
+
+
+def fit_autoencoder(
+    batches: Iterable[NDArray[np.float32]],
+    n_steps: int,
+    *,
+    n_dimensions: int,
+    n_active: int,
+    mean: NDArray[np.float64],
+    scale: float,
+    accelerator: str,
+    seed: int,
+    progress: bool,
+) -> tuple[SparseAutoencoder, NDArray[np.float32]]:
+    """Train on minibatches of an embedding of this mean and scale.
+
+    Returns
+    -------
+    The autoencoder, and the mean squared error of each step in units of the variance of the embedding.
+    """
+    device = choose_device(accelerator)
+    network = BatchTopKAutoencoder(len(mean), n_dimensions, n_active, generator=torch.Generator().manual_seed(seed)).to(
+        device
+    )
+    center = torch.as_tensor(mean, dtype=torch.float32, device=device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(n_dimensions), betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
+    errors, cutoffs = torch.empty(n_steps, device=device), torch.empty(n_steps, device=device)
+    steps = track(range(n_steps), "Fitting sparse autoencoder", disable=not progress)
+    for step, batch in zip(steps, batches, strict=False):
+        values = (torch.from_numpy(batch).to(device) - center) / scale
+        loss, errors[step] = network.loss(values, dead_after=max(1, DEAD_AFTER_CELLS // len(batch)))
+        cutoffs[step] = network.cutoff
+        optimizer.zero_grad()
+        loss.backward()
+        network.keep_unit_norm()
+        optimizer.step()
+        network.renormalize()
+        schedule.step()
+    # Over the last steps, in which the rate has fallen and the weights hardly move.
+    network.threshold.copy_(cutoffs[-max(1, n_steps // 10) :].mean())
+    network.fold(center, scale)
+    return SparseAutoencoder(network), errors.cpu().numpy()
+
+
+def learning_rate(n_dimensions: int) -> float:
+    """Learning rate of Adam; it falls with the root of the width, as in :cite:t:`Gao2025`."""
+    return 1e-3 * float(np.sqrt(2**14 / n_dimensions))
+
+
+def _rate(step: int, n_steps: int) -> float:
+    """Share of the learning rate: up in the first twentieth of the steps, down in the last fifth."""
+    return min(1.0, (step + 1) / max(1, n_steps // 20), (n_steps - step) / max(1, n_steps // 5))

@@ -1,0 +1,221 @@
+"""Rebuild bright patches of a channel, with and without transcriptomes that tell what to expect there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from petri_scvi._checks import check_sizes
+from petri_scvi._constants import CONTROL, IMAGE
+from petri_scvi.tl._results import write_result
+
+from ._paired_tests import paired_tests
+from ._targets import chosen_contexts, other_modality, target_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from ._targets import TrainedModel
+
+CONDITIONS = ("none", "mixed", "own", "changed")
+"""Companions of a cell: no transcriptome, or some of all contexts, of its own, or of one that changes the signal."""
+PAIRS = (("own", "none"), ("own", "mixed"), ("changed", "own"), ("changed", "mixed"))
+"""What is compared with what."""
+N_DOCUMENTS = 4
+"""Draws of companions whose scores are averaged."""
+N_CROPS = 8
+"""Cells that are kept as pictures."""
+
+
+def targeted_reconstruction(
+    model: TrainedModel,
+    mdata: MuData | None = None,
+    *,
+    channel: str,
+    changed_context: str,
+    context: str | Sequence[str] = CONTROL,
+    threshold: float | None = None,
+    quantile: float = 0.9,
+    indices: Sequence[int] | None = None,
+    max_cells: int = 500,
+    modality: str = IMAGE,
+    seed: int = 0,
+    key_added: str = "targeted_reconstruction",
+    progress: bool = True,
+) -> None:
+    """Hide what is bright in a channel and rebuild it next to different transcriptomes :cite:p:`PETRI2026`.
+
+    Each cell is rebuilt with the same mask alone (``"none"``), next to transcriptomes of its own context (``"own"``),
+    of a context that is known to change the signal (``"changed"``), and of any context (``"mixed"``).
+
+    Parameters
+    ----------
+    model
+        A trained model of images and expression.
+    mdata
+        Data; that of the model if ``None``.
+    channel
+        Name of the image channel.
+    changed_context
+        Context that changes the signal of this channel.
+    context
+        Context, or contexts, whose cells are rebuilt.
+    threshold
+        Patches with a larger mean intensity in the channel are hidden, in all channels. Units of the images.
+    quantile
+        If ``threshold`` is ``None``, this quantile of all patches of the cells is the threshold.
+    indices
+        Rows of ``mdata[modality]`` to choose from. By default the validation cells of the model's own data, all cells
+        of other data.
+    max_cells
+        At most so many cells are rebuilt, drawn at random.
+    modality
+        Modality with the images.
+    seed
+        Seed of the choice of cells and of their companions.
+    key_added
+        Name of the result.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"][key_added]`` of the data:
+
+    - ``cells``: one row per cell and condition: ``row``, ``context``, ``condition``, ``n_hidden`` (patches) and, over
+      the hidden pixels of the channel, ``mse`` (intensity squared), ``intensity`` (mean prediction) and ``measured``
+      (mean measurement), in the units of the images.
+    - ``summary``: means per condition, with ``n_cells``.
+    - ``tests``: one row per ``score`` (``"mse"`` or ``"intensity"``), ``condition`` and ``reference`` it is compared
+      with, over the same cells: ``n_cells``, mean ``difference`` with its 95 % interval ``difference_low`` and
+      ``difference_high``, ``effect_size`` (Cohen's d of the paired differences), ``share_of_cells`` where the score is
+      higher, and ``p_value`` (two-sided Wilcoxon signed-rank test).
+    - ``images`` ``(k, H, W)`` of the channel, ``mask`` ``(k, N)`` and ``predictions`` ``(4, k, H, W)`` of some of the
+      cells, chosen at random, for :func:`petri_scvi.pl.targeted_reconstruction`; ``rows``, their place.
+    - ``threshold`` in intensity; ``n_cells_left_out``, those without a patch above it, or without one below that could
+      stay visible; ``parameters``.
+
+    Raises
+    ------
+    TypeError
+        The model does not rebuild cells, such as CLIP.
+    ValueError
+        The model has no such channel or knows one modality only, has no set transformer, a context has no cells, or no
+        cell has a patch above the threshold.
+
+    Notes
+    -----
+    A document of one cell never occurs in training, so that the difference to ``"none"`` also has what joining any
+    transcriptomes does. ``"mixed"`` transcriptomes say nothing about the context either, in a document like the others:
+    only a difference to these is information about the context.
+
+    Hidden patches are bright because they were chosen so. A prediction of the mean is too dark there, whatever the
+    context, so that anything that raises it lowers the error. Read ``mse`` together with ``intensity``, and compare
+    with models trained on permuted contexts: with few contexts these learn chance associations, small in intensity but
+    as regular over cells.
+
+    Examples
+    --------
+    >>> petri_scvi.tl.targeted_reconstruction(model, channel="lipid_droplets", changed_context="TARGET01")
+    >>> petri_scvi.pl.targeted_reconstruction(model.adata)
+    """
+    check_sizes(max_cells=max_cells)
+    if threshold is None and not 0 <= quantile < 1:
+        raise ValueError(f"quantile={quantile!r} is not accepted; pass a number from 0 to below 1, for example 0.9")
+    expression = other_modality(model, modality)
+    position = _channel_position(model, modality, channel)
+    contexts = model.get_contexts(mdata, modality=modality)
+    rows = target_rows(model, mdata, modality, indices)
+    rows = chosen_contexts(rows, contexts, context, where=f"mdata[{modality!r}]")
+    if changed_context in contexts[rows]:
+        raise ValueError(f"changed_context={changed_context!r} is the context of cells to rebuild; name another one.")
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(rows, size=min(max_cells, len(rows)), replace=False))
+    crops = model.get_measurement(mdata, modality=modality, indices=rows.tolist())
+    images = crops[:, position].astype(np.float64)  # (n, H, W)
+    patch_size = cast("int", model.module.modality(modality).patch_size)
+    mask, threshold_used = _bright_patches(images, patch_size, threshold, quantile)
+    is_kept = np.asarray(mask.any(axis=1) & ~mask.all(axis=1))
+    _check_kept(images, is_kept, threshold_used, channel)
+    rows, images, mask = rows[is_kept], images[is_kept], mask[is_kept]
+    shown = np.sort(rng.choice(len(rows), size=min(N_CROPS, len(rows)), replace=False))
+    every = sorted(set(model.get_contexts(mdata, modality=expression).tolist()))
+    joining: list[str | list[str] | None] = [every, None, changed_context]
+    companions: list[dict[str, Any]] = [{}, *({expression: wanted} for wanted in joining)]
+    passes = [
+        (condition, joined, repeat)
+        for condition, joined in zip(CONDITIONS, companions, strict=True)
+        for repeat in range(N_DOCUMENTS if joined else 1)
+    ]
+    scores: dict[str, list[pd.DataFrame]] = {condition: [] for condition in CONDITIONS}
+    pictures = []
+    for condition, joined, repeat in track(passes, "Rebuilding cells", disable=not progress):
+        prediction = model.get_reconstruction(
+            mdata, modality=modality, indices=rows.tolist(), mask=mask, companions=joined, seed=seed + 1000 * repeat
+        ).prediction[:, position]
+        scores[condition].append(_scores(images, prediction, mask))
+        if repeat == 0:
+            pictures.append(prediction[shown])
+    tables = {}
+    for condition in CONDITIONS:
+        place = {"row": rows, "context": contexts[rows], "condition": condition, "n_hidden": mask.sum(axis=1)}
+        tables[condition] = pd.DataFrame(place).join(pd.concat(scores[condition]).groupby(level=0).mean())
+    cells = pd.concat(tables.values(), ignore_index=True)
+    means = cells.groupby("condition", sort=False)[["mse", "intensity", "measured"]].mean()
+    result: dict[str, Any] = {
+        "cells": cells,
+        "summary": means.reset_index().assign(n_cells=len(rows)),
+        "tests": paired_tests(tables, ("mse", "intensity"), PAIRS),
+        "images": images[shown].astype(np.float32),
+        "mask": mask[shown],
+        "predictions": np.stack(pictures),
+        "rows": rows[shown],
+        "threshold": threshold_used,
+        "n_cells_left_out": int((~is_kept).sum()),
+    }
+    parameters = {"channel": channel, "context": context, "changed_context": changed_context, "quantile": quantile}
+    parameters |= {"threshold": threshold, "max_cells": max_cells, "modality": modality, "seed": seed}
+    write_result(model.adata if mdata is None else mdata, key_added, result, parameters)
+
+
+def _channel_position(model: TrainedModel, modality: str, channel: str) -> int:
+    names = np.asarray(model.get_var_names()[modality]).tolist()
+    if channel not in names:
+        raise ValueError(f"channel={channel!r} is not one of the model's channels, {names}. Name one of these.")
+    return names.index(channel)
+
+
+def _bright_patches(
+    images: NDArray[np.float64], patch_size: int, threshold: float | None, quantile: float
+) -> tuple[NDArray[np.bool_], float]:
+    """Patches brighter than the threshold, shapes ``(n, H, W)`` -> ``(n, N)``, and the threshold."""
+    n_cells, height, width = images.shape
+    grid = images.reshape(n_cells, height // patch_size, patch_size, width // patch_size, patch_size)
+    intensity = grid.mean(axis=(2, 4)).reshape(n_cells, -1)  # (n, N)
+    used = float(np.quantile(intensity, quantile)) if threshold is None else float(threshold)
+    return intensity > used, used
+
+
+def _check_kept(images: NDArray[np.float64], is_kept: NDArray[np.bool_], threshold: float, channel: str) -> None:
+    if not is_kept.any():
+        raise ValueError(
+            f"none of {len(is_kept)} cells has patches both above and below the threshold of {threshold:.4g} in "
+            f"channel {channel!r}, whose pixels go from {images.min():.4g} to {images.max():.4g}. Pass another "
+            "threshold, in these units, or another quantile."
+        )
+
+
+def _scores(images: NDArray[np.float64], prediction: NDArray[np.float32], mask: NDArray[np.bool_]) -> pd.DataFrame:
+    """Error, prediction and measurement over the hidden pixels of each cell; twice ``(n, H, W)`` and ``(n, N)``."""
+    n_cells, height, width = images.shape
+    side = round((height * width / mask.shape[1]) ** 0.5)
+    hidden = mask.reshape(n_cells, height // side, width // side).repeat(side, axis=1).repeat(side, axis=2)
+    n_pixels = hidden.sum(axis=(1, 2))
+    values = {"mse": (prediction - images) ** 2, "intensity": prediction.astype(np.float64), "measured": images}
+    return pd.DataFrame({name: (value * hidden).sum(axis=(1, 2)) / n_pixels for name, value in values.items()})

@@ -1,0 +1,95 @@
+"""Which cells a trained model is asked to rebuild."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+N_LISTED = 20
+
+
+class TrainedModel(Protocol):
+    """What is used of a trained :class:`petri_scvi.PETRI`."""
+
+    adata: Any
+    module: Any
+
+    def get_var_names(self) -> Any:
+        """Genes and channels of each modality."""
+
+    def get_contexts(self, mdata: MuData | None = None, *, modality: str) -> NDArray[Any]:
+        """Context of each cell."""
+
+    def get_held_out_rows(self, mdata: MuData | None = None, *, modality: str) -> NDArray[np.integer]:
+        """Cells that the model was not trained on."""
+
+    def get_measurement(
+        self, mdata: MuData | None = None, *, modality: str, indices: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        """What was measured."""
+
+    def get_reconstruction(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str,
+        indices: Sequence[int] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        companions: Mapping[str, str | Sequence[str] | None] | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """Reconstruct masked cells."""
+
+
+def other_modality(model: TrainedModel, modality: str) -> str:
+    """The second modality of a model that rebuilds cells."""
+    if not hasattr(model, "get_reconstruction"):
+        raise TypeError(f"{type(model).__name__} does not rebuild cells from others; pass a trained petri_scvi.PETRI.")
+    names = list(model.get_var_names())
+    if modality not in names:
+        raise ValueError(f"modality={modality!r} is not one of the model's, {names}. Name one of these.")
+    if len(names) < 2:
+        raise ValueError(
+            f"the model knows {names} only, so that nothing can cross modalities. Train it on images and expression: "
+            "PETRI.setup_mudata(mdata) with a MuData that has both."
+        )
+    return next(name for name in names if name != modality)
+
+
+def target_rows(
+    model: TrainedModel, mdata: MuData | None, modality: str, indices: Sequence[int] | None
+) -> NDArray[np.integer]:
+    """Rows asked for, else those that the model may be scored on."""
+    if indices is None:
+        return model.get_held_out_rows(mdata, modality=modality)
+    n_cells = (model.adata if mdata is None else mdata).mod[modality].n_obs
+    rows = np.asarray(indices)
+    rows = np.flatnonzero(rows) if rows.dtype == bool and rows.shape == (n_cells,) else rows
+    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "ui" or rows.min() < 0 or rows.max() >= n_cells:
+        raise ValueError(
+            f"indices has shape {rows.shape} and dtype {rows.dtype}; expected rows of mdata[{modality!r}], which has "
+            f"{n_cells} cells, each from 0, or a boolean mask of them."
+        )
+    return np.unique(rows)
+
+
+def chosen_contexts(
+    rows: NDArray[np.integer], contexts: NDArray[Any], wanted: str | Sequence[str], *, where: str
+) -> NDArray[np.integer]:
+    """Those of the rows whose context is wanted."""
+    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    found = sorted(set(contexts[rows].tolist()))
+    missing = sorted(set(names) - set(found)) if names else names
+    if missing or not names:
+        raise ValueError(
+            f"contexts {missing or names} have no cell to rebuild in {where}; there are {found[:N_LISTED]}"
+            f"{' and more' if len(found) > N_LISTED else ''}. Name some of these, or pass indices with their cells."
+        )
+    return rows[np.isin(contexts[rows], names)]

@@ -1,0 +1,40 @@
+"""How alike profiles are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from petri_scvi.tl._results import write_result
+from petri_scvi.tl._similarity import read_vectors, unit_rows
+
+from ._late_fusion import SIMILARITY_KEY
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def profile_similarity(profiles: AnnData, *, layer: str | None = None, key_added: str = SIMILARITY_KEY) -> None:
+    """Cosine of every pair of profiles.
+
+    Parameters
+    ----------
+    profiles
+        Profiles, from :func:`petri_scvi.tl.aggregate_profiles`.
+    layer
+        Use this layer, for example a modality, instead of ``X``.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    ``None``. Writes ``obsp[key_added]``, shape ``(n_profiles, n_profiles)``, NaN for profiles that are NaN or zero, and
+    ``uns["petri_scvi"][key_added]`` with the parameters.
+
+    Raises
+    ------
+    KeyError
+        The layer is missing.
+    """
+    unit = unit_rows(read_vectors(profiles, layer))
+    profiles.obsp[key_added] = unit @ unit.T
+    write_result(profiles, key_added, {}, {"layer": layer})

@@ -1,0 +1,87 @@
+"""Profiles of guides in each replicate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from petri_scvi.tl._embedding import find_slots
+from petri_scvi.tl._results import write_result
+
+from ._aggregate import SEPARATOR, fold_guides, guide_profiles
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def replicate_profiles(
+    data: AnnData | MuData,
+    key: str = "X_petri_scaled_whitened",
+    *,
+    guide_key: str = "guide",
+    target_key: str = "target_gene",
+    replicate_key: str = "replicate",
+    modality: str | None = None,
+) -> AnnData:
+    """Average the cells of each guide in each replicate, modality by modality.
+
+    Parameters
+    ----------
+    data
+        Cells.
+    key
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`.
+    guide_key
+        ``obs`` column of the guide. Cells without a guide are left out.
+    target_key
+        ``obs`` column of the gene the guide targets.
+    replicate_key
+        ``obs`` column of the replicate. Modalities may name theirs alike or not.
+    modality
+        Use this modality of a MuData only.
+
+    Returns
+    -------
+    As :func:`petri_scvi.tl.aggregate_profiles` returns, but one row per guide and replicate, with ``obs["replicate"]``.
+    Most functions expect one row per guide; these rows are for :func:`petri_scvi.tl.guide_model`.
+
+    Raises
+    ------
+    KeyError
+        A slot or column is missing.
+    ValueError
+        A guide has two target genes, no cell has a guide and a replicate, or the modalities have separate slots,
+        whose spaces share nothing.
+
+    Warns
+    -----
+    UserWarning
+        Cells are left out because their embedding is NaN or infinite.
+    """
+    slots = find_slots(data, key, [guide_key, target_key, replicate_key], modality=modality)
+    if len(slots) > 1:
+        names = [slot.cells["modality"].iloc[0] for slot in slots]
+        raise ValueError(
+            f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. Make the "
+            f"profiles of one with modality={names[0]!r}. If they share one space, store it once: "
+            f"mdata.obsm[{key!r}] = ..."
+        )
+    slot = slots[0]
+    cells = slot.cells
+    is_used = cells[[guide_key, replicate_key]].notna().all(axis=1)
+    group = cells[guide_key].astype(str) + SEPARATOR + cells[replicate_key].astype(str)
+    labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(group=group.where(is_used)))
+    fold = fold_guides(labelled, "group", target_key)
+    profiles = guide_profiles(fold, warns_one_sided=False)  # replicates of one modality are not in the other
+    names = cells.assign(group=group)[is_used].drop_duplicates("group").set_index("group")
+    found = names.loc[profiles.obs_names, [guide_key, replicate_key]].astype(str)
+    columns = {"guide": found[guide_key].to_numpy(), "replicate": found[replicate_key].to_numpy()}
+    rest = profiles.obs.drop(columns="guide")
+    profiles.obs = pd.concat([pd.DataFrame(columns, index=rest.index), rest], axis=1)
+    parameters: dict[str, Any] = {"key": key, "guide_key": guide_key, "target_key": target_key}
+    write_result(
+        profiles, "replicate_profiles", {}, parameters | {"replicate_key": replicate_key, "modality": modality}
+    )
+    return profiles

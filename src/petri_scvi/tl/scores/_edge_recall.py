@@ -1,0 +1,241 @@
+"""How well similarity of profiles recovers known gene pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import auc
+
+from petri_scvi._constants import CONTROL
+from petri_scvi.tl._results import write_result
+
+from ._edges import match_edges
+from ._guide_consistency import scored_guides
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ._edges import EdgeTable
+
+FALSE_POSITIVE_RATES = (0.01, 0.05, 0.10)
+MIN_SCORE = 0.95
+
+
+def edge_recall(
+    profiles: AnnData,
+    edges: EdgeTable,
+    *,
+    layer: str | None = None,
+    similarity_key: str | None = None,
+    min_score: float = MIN_SCORE,
+    max_fpr: float = 0.05,
+    control: str = CONTROL,
+    key_added: str = "edge_recall",
+) -> None:
+    """True-positive rate of known gene pairs at a fixed false-positive rate, and the whole ROC curve.
+
+    Parameters
+    ----------
+    profiles
+        One whitened profile per gene in ``X``, shape ``(n_genes, D)``, and ``obs["target_gene"]``, from
+        :func:`petri_scvi.tl.aggregate_profiles` with ``level="gene"``.
+    edges
+        Known pairs: :func:`petri_scvi.datasets.stringdb`, or a data frame or text file with the two genes in the first
+        two columns and optionally a column ``score`` or ``combined_score``. Symbols match whatever their case;
+        direction and repetition do not matter.
+    layer
+        Use this layer, for example a modality, instead of ``X``.
+    similarity_key
+        Use this ``obsp`` matrix instead of cosines of profiles.
+    min_score
+        Listed pairs with a larger score are positives, the other listed pairs are left out. Without scores all listed
+        pairs are positives.
+    max_fpr
+        False-positive rate at which ``score`` is read off.
+    control
+        Value of ``obs["target_gene"]`` that marks non-targeting controls; they are not scored.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"][key_added]``:
+
+    - ``score``, the true-positive rate at ``max_fpr``, interpolated linearly on the ROC curve; ``tpr_at_fpr``, a table
+      of ``fpr`` (0.01, 0.05, 0.10) and ``tpr``; ``auc``; ``average_precision``;
+    - ``curve``: ``fpr`` and ``tpr`` at the corners of the ROC curve;
+    - ``positives``, one row per known pair: ``entity1``, ``entity2``, ``similarity``, ``is_recalled`` (with a
+      false-positive rate of at most ``max_fpr``);
+    - ``n_genes``, ``n_genes_in_table``, ``n_edges_in_table``, ``n_positive``, ``n_between`` (listed pairs left out) and
+      ``n_negative``;
+    - ``parameters``.
+
+    Raises
+    ------
+    KeyError
+        ``obs["target_gene"]``, the layer or the similarity is missing.
+    ValueError
+        A gene has several profiles, no pair or every pair of the genes is an edge, or scores and ``min_score`` are on
+        different scales.
+
+    Warns
+    -----
+    UserWarning
+        More than half of the genes are not in the table, or profiles are NaN or zero and left out.
+
+    Notes
+    -----
+    Negatives are the pairs that are not listed at all :cite:p:`PETRI2026`.
+    """
+    if not 0 < max_fpr < 1:
+        raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
+    similarities, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    matched = match_edges(edges, genes, min_score)
+    ranks = Ranks(similarities.of_all_pairs(), matched.positive_index, matched.between_index)
+    curve = ranks.curve()
+    result = {
+        "score": tpr_at(curve, max_fpr),
+        "tpr_at_fpr": pd.DataFrame(
+            {"fpr": FALSE_POSITIVE_RATES, "tpr": [tpr_at(curve, fpr) for fpr in FALSE_POSITIVE_RATES]}
+        ),
+        "auc": area(curve),
+        "average_precision": ranks.average_precision(),
+        "curve": curve,
+        "positives": pd.DataFrame(
+            {
+                "entity1": genes[matched.positive[:, 0]],
+                "entity2": genes[matched.positive[:, 1]],
+                "similarity": ranks.positive,
+                "is_recalled": ranks.fpr_of_positives() <= max_fpr,
+            }
+        ),
+    } | matched.counts
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "min_score": min_score,
+        "max_fpr": max_fpr,
+    }
+    write_result(profiles, key_added, result, parameters | {"control": control})
+
+
+def efaar_recall(
+    profiles: AnnData,
+    edges: EdgeTable,
+    *,
+    layer: str | None = None,
+    similarity_key: str | None = None,
+    min_score: float = MIN_SCORE,
+    tail: float = 0.05,
+    control: str = CONTROL,
+) -> None:
+    """Share of known gene pairs among the most similar or most opposite pairs, as in EFAAR :cite:p:`Celik2024`.
+
+    Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are
+    among all pairs, known ones included.
+
+    Parameters
+    ----------
+    profiles, edges, layer, similarity_key, min_score, control
+        As in :func:`petri_scvi.tl.edge_recall`.
+    tail
+        Share of all pairs in each tail.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"]["efaar_recall"]``: ``score``, ``chance`` (``2 * tail``), the counts of
+    :func:`petri_scvi.tl.edge_recall` and ``parameters``.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`petri_scvi.tl.edge_recall`.
+    """
+    if not 0 < tail < 0.5:
+        raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
+    similarities, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    matched = match_edges(edges, genes, min_score)
+    everything = similarities.of_all_pairs()
+    known = np.sort(everything[matched.positive_index])
+    everything.sort()
+    rank_low = np.searchsorted(everything, known, side="right") / len(everything)
+    rank_high = np.searchsorted(everything, known, side="left") / len(everything)
+    is_found = (rank_low <= tail) | (rank_high >= 1 - tail)
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "min_score": min_score,
+        "tail": tail,
+    }
+    result = {"score": float(is_found.mean()), "chance": 2 * tail} | matched.counts
+    write_result(profiles, "efaar_recall", result, parameters | {"control": control})
+
+
+class Ranks:
+    """Ranks of positive pairs among negative ones.
+
+    Negatives are all pairs but the listed ones. They are counted as a difference, so that the millions of pairs are
+    sorted once and never copied.
+    """
+
+    def __init__(
+        self, similarity: NDArray[np.floating[Any]], positive: NDArray[np.intp], between: NDArray[np.intp]
+    ) -> None:
+        self.positive = similarity[positive]
+        listed = np.concatenate([self.positive, similarity[between]])
+        listed.sort()
+        similarity.sort()  # in place: the caller's array is not needed in its order again
+        self.n_negative = len(similarity) - len(listed)
+        self.thresholds, self.n_at = np.unique(self.positive, return_counts=True)
+
+        # Negatives that are at least as similar as each threshold, and those that are more similar.
+        below, up_to = _places(similarity, self.thresholds)
+        listed_below, listed_up_to = _places(listed, self.thresholds)
+        self.n_at_least = self.n_negative - (below - listed_below)
+        self.n_above = self.n_negative - (up_to - listed_up_to)
+
+    def n_true(self) -> NDArray[np.intp]:
+        """Positives that are at least as similar as each threshold."""
+        return np.cumsum(self.n_at[::-1])[::-1]
+
+    def curve(self) -> pd.DataFrame:
+        """ROC curve at its corners: before and after the pairs of exactly each threshold, most similar first."""
+        corners = np.zeros((2, 2 * len(self.thresholds) + 2))
+        corners[0, 1:-1:2], corners[0, 2:-1:2] = self.n_above[::-1], self.n_at_least[::-1]
+        corners[1, 1:-1:2], corners[1, 2:-1:2] = (self.n_true() - self.n_at)[::-1], self.n_true()[::-1]
+        corners[:, -1] = self.n_negative, len(self.positive)
+        return pd.DataFrame({"fpr": corners[0] / self.n_negative, "tpr": corners[1] / len(self.positive)})
+
+    def average_precision(self) -> float:
+        """Precision at each threshold, weighted by the recall it adds."""
+        precision = self.n_true() / (self.n_true() + self.n_at_least)
+        return float(np.sum(self.n_at * precision) / len(self.positive))
+
+    def fpr_of_positives(self) -> NDArray[np.float64]:
+        """False-positive rate at which each positive is recalled."""
+        fpr: NDArray[np.float64] = self.n_at_least / self.n_negative
+        return fpr[np.searchsorted(self.thresholds, self.positive)]
+
+
+def _places(values: NDArray[Any], members: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """How many of the sorted values are smaller than each of some of them, and how many are not larger."""
+    n_smaller = np.searchsorted(values, members, side="left")
+    n_not_larger = n_smaller + 1
+    # Few values repeat; only these are searched for a second time.
+    is_repeated = values[np.minimum(n_not_larger, len(values) - 1)] == members
+    is_repeated &= n_not_larger < len(values)
+    n_not_larger[is_repeated] = np.searchsorted(values, members[is_repeated], side="right")
+    return n_smaller, n_not_larger
+
+
+def tpr_at(curve: pd.DataFrame, fpr: float) -> float:
+    """Linear interpolation on a ROC curve."""
+    return float(np.interp(fpr, curve["fpr"], curve["tpr"]))
+
+
+def area(curve: pd.DataFrame) -> float:
+    """Area under a ROC curve."""
+    return float(auc(curve["fpr"], curve["tpr"]))

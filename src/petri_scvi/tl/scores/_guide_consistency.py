@@ -1,0 +1,189 @@
+"""Share of target genes whose guides agree beyond chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from petri_scvi._checks import check_sizes
+from petri_scvi._constants import CONTROL
+from petri_scvi.tl._results import adjust, check_alpha, null_p_values, share, warn, write_result
+from petri_scvi.tl._similarity import read_similarities
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from petri_scvi.tl._similarity import Similarities
+
+QUANTILES = np.linspace(0, 1, 101)
+
+
+def guide_consistency(
+    profiles: AnnData,
+    *,
+    layer: str | None = None,
+    similarity_key: str | None = None,
+    control: str = CONTROL,
+    n_null: int = 20_000,
+    alpha: float = 0.05,
+    seed: int = 0,
+    key_added: str = "guide_consistency",
+) -> None:
+    """Share of target genes whose guides resemble each other more than guides of different genes do.
+
+    Parameters
+    ----------
+    profiles
+        One whitened profile per guide in ``X``, shape ``(n_guides, D)``, and ``obs["target_gene"]``, from
+        :func:`petri_scvi.tl.aggregate_profiles`.
+    layer
+        Use this layer, for example a modality, instead of ``X``.
+    similarity_key
+        Use this ``obsp`` matrix instead of cosines of profiles.
+    control
+        Value of ``obs["target_gene"]`` that marks non-targeting guides; they are neither scored nor drawn.
+    n_null
+        Draws of guides of different genes, per number of guides. More than ``n_genes / alpha - 1`` let a single
+        consistent gene pass.
+    alpha
+        The Benjamini-Hochberg q-value of a consistent gene is smaller.
+    seed
+        Seed of the draws.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"][key_added]``:
+
+    - ``table``, one row per gene with at least two guides: ``target_gene``, ``n_guides``, ``similarity`` (mean pairwise
+      cosine, -1 to 1), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``, ``q_value``,
+      ``is_consistent``;
+    - ``score``, the share of these genes that are consistent, and its 95 % Wilson interval, ``score_low`` and
+      ``score_high``;
+    - ``n_genes``, and ``n_single_guide``, the genes with one guide, which are drawn but not scored;
+    - ``null_quantiles``: one row per quantile 0, 0.01, ..., 1 and one column per number of guides;
+    - ``parameters``.
+
+    Raises
+    ------
+    KeyError
+        ``obs["target_gene"]``, the layer or the similarity is missing.
+    ValueError
+        No gene has two guides, a gene has more guides than there are target genes to draw from, or ``n_null`` or
+        ``alpha`` is out of range.
+
+    Warns
+    -----
+    UserWarning
+        Genes have one guide, ``n_null`` is so small that a single consistent gene cannot pass, or profiles are NaN or
+        zero and left out.
+
+    Notes
+    -----
+    A null draw takes one guide from each of ``n_guides`` different genes, all genes being equally likely. One is added
+    to both counts of the p-value, so that it is never 0 :cite:p:`PETRI2026`.
+    """
+    check_sizes(n_null=n_null)
+    check_alpha(alpha)
+    similarities, targets = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    genes, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    tested = np.flatnonzero(counts >= 2)
+    _check_genes(len(tested), counts, targets)
+    warn_single_guides(genes[counts == 1], len(genes))
+    if len(tested) / (n_null + 1) >= alpha:
+        warn(
+            f"n_null={n_null} is too small for {len(tested)} genes: a single consistent gene cannot reach "
+            f"q < {alpha}. Pass n_null={int(np.ceil(len(tested) / alpha))} or more."
+        )
+    rng = np.random.default_rng(seed)
+    order = np.argsort(codes, kind="stable")
+    start = np.cumsum(counts) - counts
+    table = pd.DataFrame({"target_gene": genes[tested], "n_guides": counts[tested]})
+    table[["similarity", "null_mean", "null_95", "p_value"]] = np.nan
+    quantiles = {}
+    for n in np.unique(counts[tested]):
+        # Draw genes first: a gene with many guides must not be drawn more often.
+        drawn = draw_distinct([np.arange(len(genes))] * n, n_null, rng)  # (n_null, n)
+        guides = order[start[drawn] + rng.integers(counts[drawn])]
+        null = similarities.of_sets(guides)
+        rows = np.flatnonzero(counts[tested] == n)
+        members = order[start[tested[rows], None] + np.arange(n)]
+        similarity = similarities.of_sets(members)
+        p_values = null_p_values(similarity, null)
+        table.loc[rows, "similarity"], table.loc[rows, "p_value"] = similarity, p_values
+        table.loc[rows, "null_mean"], table.loc[rows, "null_95"] = null.mean(), np.quantile(null, 0.95)
+        quantiles[str(n)] = np.quantile(null, QUANTILES)
+    result = consistent_share(table, alpha) | {
+        "n_genes": len(tested),
+        "n_single_guide": int((counts == 1).sum()),
+        "null_quantiles": pd.DataFrame(quantiles, index=QUANTILES.round(2).astype(str)),
+    }
+    parameters: dict[str, Any] = {
+        "layer": layer,
+        "similarity_key": similarity_key,
+        "control": control,
+        "n_null": n_null,
+    }
+    write_result(profiles, key_added, result, parameters | {"alpha": alpha, "seed": seed})
+
+
+def scored_guides(
+    profiles: AnnData, control: str, *, layer: str | None, similarity_key: str | None
+) -> tuple[Similarities, NDArray[Any]]:
+    """Similarities and target gene of every guide that is not a control and has a direction."""
+    if "target_gene" not in profiles.obs:
+        raise KeyError(
+            f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}. Make the profiles with "
+            "petri_scvi.tl.aggregate_profiles."
+        )
+    targets = profiles.obs["target_gene"].astype(str).to_numpy()
+    rows = np.flatnonzero((targets != str(control)) & profiles.obs["target_gene"].notna().to_numpy())
+    similarities, rows = read_similarities(profiles, rows, layer=layer, similarity_key=similarity_key)
+    return similarities, targets[rows]
+
+
+def consistent_share(table: pd.DataFrame, alpha: float) -> dict[str, Any]:
+    """Add q-values and calls to a table with p-values; return it with the share of calls."""
+    table["q_value"] = adjust(table["p_value"].to_numpy(dtype=np.float64))
+    table["is_consistent"] = table["q_value"] < alpha
+    return {"table": table} | share(table["is_consistent"].to_numpy())
+
+
+def draw_distinct(pools: Sequence[NDArray[np.intp]], n_draws: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw one member of each pool, no member twice, shape ``(n_draws, len(pools))``."""
+    drawn = np.empty((n_draws, len(pools)), dtype=np.intp)
+    for position, pool in enumerate(pools):
+        open_draws = np.arange(n_draws)
+        while len(open_draws):  # ends because each pool has more members than are taken
+            drawn[open_draws, position] = pool[rng.integers(len(pool), size=len(open_draws))]
+            clashes = (drawn[open_draws, :position] == drawn[open_draws, position, None]).any(axis=1)
+            open_draws = open_draws[clashes]
+    return drawn
+
+
+def warn_single_guides(single: NDArray[Any], n_genes: int) -> None:
+    """Count the genes that one guide cannot be compared within."""
+    if len(single):
+        warn(
+            f"{len(single)} of {n_genes} target genes have one guide with a profile, for example {str(single[0])!r}; "
+            "they are not scored"
+        )
+
+
+def _check_genes(n_tested: int, counts: NDArray[np.intp], targets: NDArray[Any]) -> None:
+    if n_tested == 0:
+        raise ValueError(
+            f"none of the {len(counts)} target genes has two guides with a profile. Pass one row per guide, from "
+            "petri_scvi.tl.aggregate_profiles(..., level='guide')."
+        )
+    if counts.max() > len(counts):
+        raise ValueError(
+            f"a target gene has {int(counts.max())} guides, but there are only {len(counts)} target genes to draw "
+            f"unrelated guides from: {np.unique(targets)[:10].tolist()}. Score a screen with more genes."
+        )

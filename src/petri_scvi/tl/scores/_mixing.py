@@ -1,0 +1,124 @@
+"""How well groups of cells mix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import entropy
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestNeighbors
+
+from petri_scvi._checks import check_sizes
+from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
+from petri_scvi.tl._results import warn, write_result
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+MODALITY = "modality"
+
+
+def mixing(
+    data: AnnData | MuData,
+    key: str = "X_petri",
+    *,
+    obs_key: str = MODALITY,
+    n_neighbors: int = 30,
+    max_cells: int = 5000,
+    seed: int = 0,
+) -> None:
+    """How well groups of cells, such as batches or modalities, mix in an embedding.
+
+    Parameters
+    ----------
+    data
+        Cells.
+    key
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`.
+    obs_key
+        ``obs`` column of the group; cells of each modality are compared among themselves. ``"modality"`` compares the
+        modalities of a MuData, in a slot that they share.
+    n_neighbors
+        Neighbours per cell.
+    max_cells
+        At most so many cells are compared: of each modality, or, for ``"modality"``, together, with as many of each.
+    seed
+        Seed of the choice of cells.
+
+    Returns
+    -------
+    ``None``. Writes ``uns["petri_scvi"]["mixing_" + obs_key]``: ``table`` with a row per modality (``"all"`` if
+    modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the groups among a cell's
+    neighbours over that of all cells, mean over cells (1 if mixed perfectly, 0 if apart); ``silhouette``, that of
+    scikit-learn (0 or below if mixed, 1 if apart); ``parameters``.
+
+    Raises
+    ------
+    KeyError
+        A slot or column is missing.
+    ValueError
+        Fewer than two groups have cells, or a number is out of range.
+
+    Warns
+    -----
+    UserWarning
+        Cells have NaN or infinite values and are left out.
+
+    Notes
+    -----
+    A cell is not its own neighbour. Groups that differ because they received different perturbations are not expected
+    to mix.
+    """
+    check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for slot in find_slots(data, key, [] if obs_key == MODALITY else [obs_key]):
+        cells = slot.cells
+        if obs_key == MODALITY:
+            groups = cells["modality"].dropna().groupby(cells["modality"]).groups
+            smallest = min(max_cells // max(len(groups), 1), *(len(g) for g in groups.values()), len(cells))
+            chosen = [subsample(np.asarray(g, dtype=np.intp), smallest, rng) for g in groups.values()]
+            parts = {"all": np.sort(np.concatenate(chosen))}
+        else:
+            is_grouped = cells[["modality", obs_key]].notna().all(axis=1)
+            parts = {
+                str(name): subsample(np.asarray(g, dtype=np.intp), max_cells, rng)
+                for name, g in cells[is_grouped].groupby("modality", sort=False).groups.items()
+            }
+        for name, part in parts.items():
+            labels = cells[obs_key].iloc[part].astype(str).to_numpy()
+            rows.append({"modality": name} | _mixing_of(slot.take(part), labels, n_neighbors, obs_key))
+    parameters: dict[str, Any] = {
+        "key": key,
+        "obs_key": obs_key,
+        "n_neighbors": n_neighbors,
+        "max_cells": max_cells,
+        "seed": seed,
+    }
+    write_result(data, f"mixing_{obs_key}", {"table": pd.DataFrame(rows)}, parameters)
+
+
+def _mixing_of(vectors: np.ndarray, labels: np.ndarray, n_neighbors: int, obs_key: str) -> dict[str, float]:
+    """Entropy and silhouette of one set of cells."""
+    is_finite = finite_rows(vectors)
+    if not is_finite.all():
+        warn(f"{int((~is_finite).sum())} of {len(labels)} cells are NaN or infinite; they are left out")
+    vectors, labels = vectors[is_finite], labels[is_finite]
+    groups, codes = np.unique(labels, return_inverse=True)
+    if not 2 <= len(groups) < len(labels):
+        raise ValueError(
+            f"{len(labels)} cells have {len(groups)} different {obs_key!r} ({groups[:5].tolist()}); pass a column with "
+            "at least two groups of cells. obs_key='modality' needs a slot of the MuData that modalities share."
+        )
+    neighbors = NearestNeighbors(n_neighbors=min(n_neighbors, len(labels) - 1)).fit(vectors)
+    nearest = neighbors.kneighbors(return_distance=False)  # (n_cells, n_neighbors), the cell itself left out
+    shares = np.stack([(codes[nearest] == group).mean(axis=1) for group in range(len(groups))], axis=1)
+    return {
+        "n_cells": len(labels),
+        "n_groups": len(groups),
+        "entropy": float(entropy(shares, axis=1).mean() / entropy(np.bincount(codes) / len(codes))),
+        "silhouette": float(silhouette_score(vectors, labels)),
+    }
