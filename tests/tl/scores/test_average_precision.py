@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -12,6 +13,7 @@ from sklearn.metrics import average_precision_score
 from petri_scvi.tl import mean_average_precision
 from petri_scvi.tl._similarity import Similarities, unit_rows
 from petri_scvi.tl.scores._average_precision import (
+    average_precision,
     expected_average_precision,
     guide_average_precision,
     random_average_precision,
@@ -58,6 +60,25 @@ def test_a_ranking_counted_by_hand() -> None:
         Similarities(None, similarity), np.array(["a", "a", "a", "b", "c"]), np.zeros(5, dtype=bool), False
     )
     assert table["average_precision"][0] == pytest.approx(5 / 6)
+
+
+def test_ties_count_by_their_expected_value_over_all_orders() -> None:
+    similarity = np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.1])
+    is_relevant = np.array([False, True, True, False, False, True])
+    orders = [[0, *middle, 5] for middle in permutations(range(1, 5))]
+    scores = [average_precision(np.arange(6, 0, -1.0), is_relevant[order]) for order in orders]
+    assert len(set(np.round(scores, 9))) > 1
+    assert average_precision(similarity, is_relevant) == pytest.approx(np.mean(scores))
+    noise = similarity + 1e-16 * np.arange(6)  # rounding does not break a tie
+    assert average_precision(noise, is_relevant) == pytest.approx(np.mean(scores))
+
+
+def test_equal_profiles_are_retrieved_as_by_chance() -> None:
+    profiles = AnnData(np.ones((60, 5)), obs={"target_gene": np.repeat([f"G{i}" for i in range(20)], 3)})
+    result = result_of(profiles)
+    np.testing.assert_allclose(result["table"]["mean_average_precision"], expected_average_precision(2, 59))
+    np.testing.assert_allclose(result["table"]["mean_normalized_average_precision"], 0, atol=1e-12)
+    assert result["score"] == 0
 
 
 @pytest.mark.parametrize(("n_relevant", "n_ranked"), [(1, 10), (3, 20), (4, 4)])

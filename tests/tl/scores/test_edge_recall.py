@@ -153,6 +153,37 @@ def test_single_precision_for_many_pairs_changes_no_rate(monkeypatch: pytest.Mon
         assert single[name] == pytest.approx(double[name], abs=1e-6)
 
 
+@pytest.mark.parametrize("tail", [0.05, 0.2])
+def test_pairs_that_tie_are_in_a_tail_as_often_as_over_all_orders(tail: float) -> None:
+    """Of 45 pairs, those among the first five genes are alike, and known pairs are among them."""
+    edges = pairs(("G0", "G1"), ("G2", "G3"), ("G5", "G6"))
+    similarity = np.random.default_rng(0).uniform(-1, 0, size=(10, 10))
+    similarity = similarity + similarity.T
+    similarity[:5, :5] = 0.5
+    profiles = genes(np.ones((10, 1)))
+    profiles.obsp["tied"] = similarity
+
+    def score() -> float:
+        efaar_recall(profiles, edges, tail=tail, similarity_key="tied")
+        return profiles.uns["petri_scvi"]["efaar_recall"]["score"]
+
+    tied, scores = score(), []
+    for seed in range(300):
+        noise = np.random.default_rng(seed).uniform(0, 1e-6, size=(5, 5))
+        profiles.obsp["tied"][:5, :5] = 0.5 + noise + noise.T
+        scores.append(score())
+    assert tied == pytest.approx(np.mean(scores), abs=0.05)
+    assert tied > 0
+    assert np.std(scores) > 0
+
+
+def test_equal_profiles_are_in_the_tails_by_chance() -> None:
+    profiles = genes(np.ones((41, 3)))
+    efaar_recall(profiles, pairs(*[(f"G{i}", f"G{i + 1}") for i in range(0, 40, 2)]))
+    result = profiles.uns["petri_scvi"]["efaar_recall"]
+    assert result["score"] == pytest.approx(result["chance"])
+
+
 def test_random_profiles_have_no_recall_beyond_chance() -> None:
     profiles, edges = random_screen(n=150, n_edges=800)
     profiles.X = np.random.default_rng(1).normal(size=profiles.shape)

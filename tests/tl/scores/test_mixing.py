@@ -85,3 +85,11 @@ def test_nan_cells_are_left_out() -> None:
     adata.obsm["X_emb"][0] = np.nan
     with pytest.warns(UserWarning, match="1 of 400 cells are NaN"):
         assert row_of(adata)["n_cells"] == 399
+
+
+def test_equal_cells_are_mixed_whatever_the_order_of_their_rows() -> None:
+    """The search for neighbours takes the first rows of those that are equally near."""
+    batch = np.repeat(["a", "b"], 100)
+    adata = AnnData(obs={"batch": batch}, obsm={"X_emb": np.ones((200, 3))})
+    mixing(adata, "X_emb", obs_key="batch")
+    assert adata.uns["petri_scvi"]["mixing_batch"]["table"]["entropy"].item() > 0.9

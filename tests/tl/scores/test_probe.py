@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import mudata
 import numpy as np
 import pytest
+from anndata import AnnData
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from anndata import AnnData
     from mudata import MuData
 
     MakeCells = Callable[..., AnnData]
@@ -110,3 +110,9 @@ def test_cells_are_limited(make_cells: MakeCells) -> None:
     assert result_of(make_cells(), "replicate", "knn", max_cells=100)["table"]["n_cells"].sum() == 100
     with pytest.raises(ValueError, match="method='mlp' is not accepted"):
         result_of(make_cells(), "replicate", "mlp")
+
+
+def test_equal_cells_predict_the_mean_whatever_the_order_of_their_rows() -> None:
+    adata = AnnData(obs={"area": np.sort(np.random.default_rng(0).normal(size=200))}, obsm={"X_emb": np.ones((200, 3))})
+    result = result_of(adata, "area", method="knn")
+    np.testing.assert_allclose(result["table"]["r2"], 0, atol=0.35)

@@ -76,6 +76,9 @@ def mean_average_precision(
 
     Notes
     -----
+    Where similarities tie (differ by less than 1e-12), average precision is its expected value over all orders of the
+    tied guides. copairs ranks siblings first instead, so that its score of identical profiles is 1.
+
     As in copairs, guides with as many siblings and competitors share their random rankings, so the null of a gene's
     mean is about as wide as that of one guide. Without an effect, p-values therefore crowd in the middle: few are
     small, and few are large. With few competitors even a perfect ranking is likely by chance and cannot be significant.
@@ -112,8 +115,9 @@ def guide_average_precision(
 ) -> pd.DataFrame:
     """Average precision of each guide that has a sibling."""
     records = []
+    codes = np.unique(targets, return_inverse=True)[1]  # faster to compare than text
     for guide in np.flatnonzero(~is_control):
-        is_sibling = targets == targets[guide]
+        is_sibling = codes == codes[guide]
         is_competitor = is_control if against_controls else ~is_sibling & ~is_control
         n_siblings, n_competitors = int(is_sibling.sum()) - 1, int(is_competitor.sum())
         if n_siblings == 0:
@@ -125,14 +129,30 @@ def guide_average_precision(
             )
         similarity = similarities.between(np.array([guide]))[0]
         is_sibling[guide] = False
-        siblings = np.sort(similarity[is_sibling])[::-1]
-        n_before = (similarity[is_competitor] > siblings[:, None]).sum(axis=1)
-        place = np.arange(1, n_siblings + 1)
-        precision = float(np.mean(place / (place + n_before)))
+        is_ranked = is_sibling | is_competitor
+        precision = average_precision(similarity[is_ranked], is_sibling[is_ranked])
         records.append((targets[guide], n_siblings, n_siblings + n_competitors, precision))
     if not records:
         raise ValueError("no gene has two guides with a profile; pass one row per guide, not one per gene")
     return pd.DataFrame(records, columns=["target_gene", "n_siblings", "n_ranked", "average_precision"])
+
+
+def average_precision(similarity: NDArray[np.floating[Any]], is_relevant: NDArray[np.bool_]) -> float:
+    """Average precision of a ranking, most similar first; expected value over all orders of similarities that tie."""
+    is_ranked = similarity >= similarity[is_relevant].min() - TIE  # rows after the last relevant one do not matter
+    similarity, is_relevant = similarity[is_ranked], is_relevant[is_ranked]
+    order = np.argsort(-similarity)
+    is_relevant = is_relevant[order]
+    group = np.concatenate([[0], np.cumsum(np.diff(similarity[order]) < -TIE)])
+    size = np.bincount(group)
+    n_relevant = np.bincount(group, weights=is_relevant)
+    before = np.cumsum(size) - size  # rows before each group of ties, and the relevant ones among them
+    relevant_before = np.cumsum(n_relevant) - n_relevant
+    within = np.arange(len(group)) - before[group]  # place in the group, from 0
+    # Given that one place of a group holds a relevant row, each other place does so with this probability.
+    share = np.divide(n_relevant - 1, size - 1, out=np.zeros(len(size)), where=size > 1)
+    precision = (relevant_before[group] + 1 + within * share[group]) / (np.arange(len(group)) + 1)
+    return float(np.sum((n_relevant / size)[group] * precision) / is_relevant.sum())
 
 
 def expected_average_precision(n_relevant: int, n_ranked: int) -> float:

@@ -147,7 +147,8 @@ def efaar_recall(
     Returns
     -------
     ``None``. Writes ``uns["petri_scvi"]["efaar_recall"]``: ``score``, ``chance`` (``2 * tail``), the counts of
-    :func:`petri_scvi.tl.edge_recall` and ``parameters``.
+    :func:`petri_scvi.tl.edge_recall` and ``parameters``. With ties, ``score`` is the expected value over all
+    orders of the tied pairs; EFAAR itself counts none of them unless all lie in the tail.
 
     Raises
     ------
@@ -161,17 +162,25 @@ def efaar_recall(
     everything = similarities.of_all_pairs()
     known = np.sort(everything[matched.positive_index])
     everything.sort()
-    rank_low = np.searchsorted(everything, known, side="right") / len(everything)
-    rank_high = np.searchsorted(everything, known, side="left") / len(everything)
-    is_found = (rank_low <= tail) | (rank_high >= 1 - tail)
+    first = np.searchsorted(everything, known, side="left")  # each pair is at one of the ranks first + 1, ..., last
+    last = np.searchsorted(everything, known, side="right")
+    n_low, n_high = _tail_sizes(len(everything), tail)
+    n_found = np.maximum(np.minimum(last, n_low) - first, 0)
+    n_found += np.maximum(last - np.maximum(first, len(everything) - n_high), 0)
     parameters: dict[str, Any] = {
         "layer": layer,
         "similarity_key": similarity_key,
         "min_score": min_score,
         "tail": tail,
     }
-    result = {"score": float(is_found.mean()), "chance": 2 * tail} | matched.counts
+    result = {"score": float((n_found / (last - first)).mean()), "chance": 2 * tail} | matched.counts
     write_result(profiles, "efaar_recall", result, parameters | {"control": control})
+
+
+def _tail_sizes(n: int, tail: float) -> tuple[int, int]:
+    """Ranks of at most ``tail`` and of at least ``1 - tail`` among ``n``, counted as EFAAR compares them."""
+    some = np.arange(max(0, int(tail * n) - 2), min(n, int(tail * n) + 2) + 1)  # rounding moves a border by one
+    return int(some[some / n <= tail].max()), int(some[(n - some) / n >= 1 - tail].max())
 
 
 class Ranks:

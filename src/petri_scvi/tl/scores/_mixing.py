@@ -69,8 +69,8 @@ def mixing(
 
     Notes
     -----
-    A cell is not its own neighbour. Groups that differ because they received different perturbations are not expected
-    to mix.
+    A cell is not its own neighbour, and ties between equally distant cells are broken at random. Groups that differ
+    because they received different perturbations are not expected to mix.
     """
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     rng = np.random.default_rng(seed)
@@ -89,6 +89,9 @@ def mixing(
                 for name, g in cells[is_grouped].groupby("modality", sort=False).groups.items()
             }
         for name, part in parts.items():
+            part = np.random.default_rng(seed).permutation(
+                part
+            )  # of cells that are equally near, the search takes those of the first rows
             labels = cells[obs_key].iloc[part].astype(str).to_numpy()
             rows.append({"modality": name} | _mixing_of(slot.take(part), labels, n_neighbors, obs_key))
     parameters: dict[str, Any] = {

@@ -19,6 +19,8 @@ from petri_scvi.tl._results import warn, write_result
 from petri_scvi.tl.profiles._aggregate import check_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
@@ -147,12 +149,21 @@ def frequent_classes(
     return vectors[keep], labels[keep]
 
 
+def _folds(
+    splitter: KFold | StratifiedKFold, vectors: NDArray[Any], labels: NDArray[Any], seed: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows to fit on, in random order, and held-out rows: of neighbours that tie, the search takes the first ones."""
+    rng = np.random.default_rng(seed)
+    for fit, held_out in splitter.split(vectors, labels):
+        yield rng.permutation(fit), held_out
+
+
 def _classify(
     vectors: NDArray[Any], labels: NDArray[Any], method: str, n_folds: int, n_neighbors: int, seed: int
 ) -> list[dict[str, Any]]:
     classes = np.unique(labels)
     scores = []
-    for fit, held_out in StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(vectors, labels):
+    for fit, held_out in _folds(StratifiedKFold(n_folds, shuffle=True, random_state=seed), vectors, labels, seed):
         if method == "linear":
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
         else:
@@ -176,7 +187,7 @@ def _regress(
     vectors: NDArray[Any], labels: NDArray[Any], method: str, n_folds: int, n_neighbors: int, seed: int
 ) -> list[dict[str, Any]]:
     scores = []
-    for fit, held_out in KFold(n_folds, shuffle=True, random_state=seed).split(vectors):
+    for fit, held_out in _folds(KFold(n_folds, shuffle=True, random_state=seed), vectors, labels, seed):
         if method == "linear":
             model = make_pipeline(StandardScaler(), Ridge())
         else:
