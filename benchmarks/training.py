@@ -122,12 +122,12 @@ def flops(table: Table, run: cases.Run) -> None:
             table.add(section, quantity, name, 100 * achieved / peak, "% of the matrix product")
 
 
-def large_model(table: Table, run: cases.Run) -> None:
+def large_model(table: Table, run: cases.Run, setting: cases.Setting = cases.LARGE) -> None:
     """Training cells per second of a large model, on a GPU."""
     for variant in run.variants()[1:]:
-        calls = {"ours": cases.step_calls(cases.LARGE, run.device, variant)["ours"]}
-        rates = [2 * cases.LARGE.batch / t for t in interleave(calls, run.device, run.n_repeats)["ours"]]
-        table.add("training, large model", cases.LARGE.name, variant.name, rates, "cells/s")
+        calls = {"ours": cases.step_calls(setting, run.device, variant)["ours"]}
+        rates = [2 * setting.batch / t for t in interleave(calls, run.device, run.n_repeats)["ours"]]
+        table.add("training, large model", setting.name, variant.name, rates, "cells/s")
 
 
 def all_pairs(table: Table, run: cases.Run) -> None:
