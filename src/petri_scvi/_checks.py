@@ -196,6 +196,19 @@ def find_channels(channels: Sequence[str | int] | None, names: Sequence[str], ar
     return positions
 
 
+def check_float32(values: NDArray[Any], where: str) -> None:
+    """Require that single precision, which models compute in, can hold the values; NaN and infinity are left alone."""
+    if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
+        return
+    with np.errstate(over="ignore"):
+        is_lost = np.isinf(values.astype(np.float32)) & np.isfinite(values)
+    if is_lost.any():
+        raise ValueError(
+            f"{where} has {int(is_lost.sum())} values that are too large for float32, for example "
+            f"{values[is_lost].flat[0]:.4g}. Rescale the values, or replace these."
+        )
+
+
 def check_finite_images(chunks: Iterable[NDArray[Any]], where: str) -> None:
     """Require finite pixels."""
     n_bad = n_cells = 0

@@ -29,7 +29,7 @@ pytestmark = [
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     spatialdata = pytest.importorskip("spatialdata")
-    from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
+    from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel, TableModel
     from spatialdata.transformations import Affine, Scale, Sequence, Translation
 
 IMAGES = "single_cell_images"
@@ -224,6 +224,36 @@ def test_polygons_and_circles_mark_cells_too() -> None:
         cut(sdata, labels=None, shapes="outlines", table="calls", mask_by_label=True)
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_points_at_the_centres_of_labels_give_their_crops(is_named: bool) -> None:
+    _, labels = draw()
+    ids = np.unique(labels)[1:]
+    centres = np.array([centre_of(labels, label) for label in ids])
+    table = pd.DataFrame({"x": centres[:, 1], "y": centres[:, 0]}, index=ids)
+    sdata = make(image_to=Translation([30, -20], axes=("x", "y")), labels_to=Translation([30, -20], axes=("x", "y")))
+    moved = {"global": Translation([30, -20], axes=("x", "y"))}
+    if is_named:
+        table = table.assign(cell=ids).reset_index(drop=True)
+        sdata["spots"] = PointsModel.parse(table, instance_key="cell", transformations=moved)
+    else:
+        sdata["spots"] = PointsModel.parse(table, transformations=moved)
+    sdata["calls"] = make_table(ids, "spots")
+    expected = cut(sdata)
+    crops = cut(sdata, labels=None, points="spots", table="calls")
+    assert sorted(crops.obs_names) == sorted(expected.obs_names)
+    order = crops.obs_names.get_indexer(expected.obs_names)
+    np.testing.assert_array_equal(crops.obsm[IMAGES][order], expected.obsm[IMAGES])
+    np.testing.assert_allclose(crops.obsm["spatial"][order], expected.obsm["spatial"])
+
+
+def test_labels_that_mark_many_cells_each_are_refused() -> None:
+    image, labels = draw()
+    sdata = make()
+    sdata["binary"] = Labels2DModel.parse(np.minimum(labels, 1), dims=("y", "x"), chunks=(64, 50))
+    with pytest.raises(ValueError, match=r"labels\['binary'\] has only one label, 1, in \d+ separate pieces"):
+        cut(sdata, labels="binary", table=None)
+
+
 def test_cells_without_rows_and_rows_without_cells_are_counted_and_left_out() -> None:
     _, labels = draw()
     ids = np.unique(labels)[1:]
@@ -263,7 +293,7 @@ def test_what_is_missing_is_named() -> None:
         cut(np.ones((3, 9, 9)))
     with pytest.raises(ValueError, match="labels_scale='scale1' belongs to labels, but shapes='circles' are used"):
         cut(sdata, labels=None, shapes="circles", labels_scale="scale1")
-    with pytest.raises(ValueError, match="name either the labels or the shapes"):
+    with pytest.raises(ValueError, match="name one of them: the labels, the shapes or the points"):
         cut(sdata, shapes="cells")
     with pytest.raises(ValueError, match="channel 'golgi' is not in images"):
         cut(sdata, channels=["golgi"])

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from petri_scvi import pp
+from petri_scvi.pp.crops._crops_from_spatialdata import _point_centres
 from petri_scvi.pp.crops._spatial_elements import LabelPlanes, check_axis_aligned, raster_at
 
 LABELS = np.arange(1, 12 * 9 + 1, dtype=np.uint16).reshape(12, 9)
@@ -56,7 +58,10 @@ def test_a_stack_is_refused_with_what_to_do() -> None:
 
 def test_what_is_missing_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {"image": "stains", "size": 8}
-    with pytest.raises(ValueError, match="name either the labels or the shapes"):
+    with pytest.raises(
+        ValueError,
+        match="labels=None, shapes=None, points=None; name one of them: the labels, the shapes or the points",
+    ):
         pp.crops_from_spatialdata("slide.zarr", **arguments)
     with pytest.raises(ValueError, match="padding='wrap'"):
         pp.crops_from_spatialdata("slide.zarr", labels="cells", padding="wrap", **arguments)  # type: ignore[arg-type]
@@ -65,3 +70,47 @@ def test_what_is_missing_is_said_before_anything_is_read(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "spatialdata", None)
     with pytest.raises(ImportError, match=r'pip install "petri-scvi\[spatial\]"'):
         pp.crops_from_spatialdata("slide.zarr", labels="cells", **arguments)
+
+
+class Points:
+    """As far as points of a SpatialData object are used: a dask table, and in attrs who they are."""
+
+    def __init__(self, table: pd.DataFrame, **attributes: str) -> None:
+        self.table = table
+        self.attrs = {"spatialdata_attrs": attributes} if attributes else {}
+
+    def __getitem__(self, columns: list[str]) -> SimpleNamespace:
+        return SimpleNamespace(compute=lambda: self.table[columns])
+
+
+def test_points_are_the_centres_of_cells() -> None:
+    table = pd.DataFrame({"x": [3.0, 4.5], "y": [1.25, 9.0], "gene": ["a", "b"], "cell": [17, 12]}, index=[5, 8])
+    names, centres = _point_centres(Points(table), "points['cells']")
+    assert names.tolist() == [5, 8]
+    assert centres.tolist() == [[1.25, 3.0], [9.0, 4.5]]
+    named, same = _point_centres(Points(table, feature_key="gene", instance_key="cell"), "points['cells']")
+    assert named.tolist() == [17, 12]
+    assert same.tolist() == centres.tolist()
+
+
+def test_points_without_a_name_or_a_place_are_refused() -> None:
+    table = pd.DataFrame({"x": [3.0, np.nan], "y": [1.25, 9.0], "cell": [17, 17]}, index=[5, 5])
+    with pytest.raises(ValueError, match=r"the index of points\['cells'\] has 1 points with the name of another one"):
+        _point_centres(Points(table), "points['cells']")
+    with pytest.raises(ValueError, match=r"the column 'cell' of points\['cells'\] has 1 points"):
+        _point_centres(Points(table.reset_index(drop=True), instance_key="cell"), "points['cells']")
+    with pytest.raises(ValueError, match=r"points without a position. Drop them: points.dropna\(subset=\['x', 'y'\]\)"):
+        _point_centres(Points(table.reset_index(drop=True)), "points['cells']")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"labels": "cells", "points": "spots"}, "labels='cells', shapes=None, points='spots'; name one of them"),
+        ({"points": "spots", "mask_by_label": True}, "mask_by_label=True needs labels: points have no pixels"),
+        ({"points": "spots", "labels_scale": "scale1"}, "belongs to labels, but points='spots' are used"),
+    ],
+)
+def test_points_have_no_pixels(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        pp.crops_from_spatialdata("slide.zarr", image="stains", size=8, **arguments)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from petri_scvi._checks import require
@@ -15,7 +16,6 @@ from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGES_KEY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from numpy.typing import NDArray
 
     from petri_scvi.pp.crops._crop_windows import Cutter
@@ -108,6 +108,16 @@ def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str) ->
     return is_inside
 
 
+def require_columns(table: pd.DataFrame, keys: Sequence[str], where: str, advice: str) -> None:
+    """Require columns, each of them once."""
+    missing = [key for key in keys if key not in table]
+    if missing:
+        raise KeyError(f"{where} has no columns {missing}; it has {list(table.columns)}. {advice}")
+    twice = [key for key in keys if isinstance(table[key], pd.DataFrame)]
+    if twice:
+        raise ValueError(f"{where} has several columns {twice}. Rename or drop all but one of each.")
+
+
 def check_new_columns(columns: Sequence[str], table: str, label_key: str) -> None:
     """Require that a table has no column of a name that crops bring along, but that of its cells."""
     taken = [key for key in (LABEL_KEY, BORDER_KEY, TOP_KEY, LEFT_KEY) if key in columns and key != label_key]
@@ -116,7 +126,13 @@ def check_new_columns(columns: Sequence[str], table: str, label_key: str) -> Non
 
 
 def build_crops(
-    cuts: Sequence[Cut], obs: pd.DataFrame, labels: Any, spatial: NDArray[np.floating], names: list[str], *, lazy: bool
+    cuts: Sequence[Cut],
+    obs: pd.DataFrame,
+    labels: Any | None,
+    spatial: NDArray[np.floating],
+    names: list[str],
+    *,
+    lazy: bool,
 ) -> AnnData:
     """Crops and table.
 
@@ -125,7 +141,7 @@ def build_crops(
     cuts
         What to cut.
     obs, labels, spatial
-        Table, label and centre (x, y) of each cell, in the order of the cuts.
+        Table, label and centre (x, y) of each cell, in the order of the cuts; ``None`` if cells have no labels.
     names
         Of the channels.
     lazy
@@ -133,7 +149,9 @@ def build_crops(
     """
     starts = np.concatenate([cut.cutter.starts[cut.order] for cut in cuts])
     is_border = np.concatenate([cut.cutter.is_border[cut.order] for cut in cuts])
-    obs = obs.assign(**{LABEL_KEY: labels, BORDER_KEY: is_border, TOP_KEY: starts[:, 0], LEFT_KEY: starts[:, 1]})
+    obs = obs.assign(**{BORDER_KEY: is_border, TOP_KEY: starts[:, 0], LEFT_KEY: starts[:, 1]})
+    if labels is not None:
+        obs[LABEL_KEY] = labels
     obs.index = obs.index.astype(str)
     crops = _cut_when_asked(cuts) if lazy else _cut_now(cuts)
     return AnnData(obs=obs, obsm={IMAGES_KEY: crops, SPATIAL_KEY: spatial}, uns={CHANNEL_NAMES_KEY: names})

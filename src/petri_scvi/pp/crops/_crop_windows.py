@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_float32, check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,17 +57,22 @@ class ArrayPlanes(Planes):
         Shape ``(C, height, width)``.
     positions
         Channels to read, in this order.
+    where
+        What error messages call the image.
     """
 
-    def __init__(self, array: Any, positions: Sequence[int]) -> None:
+    def __init__(self, array: Any, positions: Sequence[int], where: str = "the image") -> None:
+        check_pixels(array.shape, array.dtype, where)
         super().__init__((len(positions), *array.shape[1:]), array.dtype)
-        self.array = array
+        self.array, self.where = array, where
         self.positions = list(positions)
         self.is_all = self.positions == list(range(array.shape[0]))
 
     def read(self, rows: Span, columns: Span) -> NDArray[Any]:
         part = self.array[:, slice(*rows), slice(*columns)]
-        return to_numpy(part if self.is_all else part[self.positions])
+        pixels = to_numpy(part if self.is_all else part[self.positions])
+        check_float32(pixels, self.where)
+        return pixels
 
 
 def to_numpy(part: Any) -> NDArray[Any]:
@@ -228,6 +233,17 @@ def iterate_blocks(array: Any, block_size: int) -> Iterator[tuple[int, int, NDAr
     for top in range(0, array.shape[0], height):
         for left in range(0, array.shape[1], width):
             yield top, left, to_numpy(array[top : top + height, left : left + width])
+
+
+def check_pixels(shape: Sequence[int], dtype: Any, where: str) -> None:
+    """Require an image with pixels that are integers or floats."""
+    if 0 in shape:
+        raise ValueError(f"{where} is empty: its shape is {tuple(shape)}. Leave it out.")
+    if np.dtype(dtype).kind not in "uif":
+        raise ValueError(
+            f"{where} has dtype {dtype}; expected integers as captured (uint8, uint16) or floats. Convert it, for "
+            "example with image.astype('uint16')."
+        )
 
 
 def read_size(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -47,6 +47,7 @@ def crops_from_spatialdata(
     image: str,
     labels: str | None = None,
     shapes: str | None = None,
+    points: str | None = None,
     table: str | None = None,
     size: int | tuple[int, int],
     scale: str = "scale0",
@@ -74,6 +75,9 @@ def crops_from_spatialdata(
         Name of the labels that mark the cells; 0 is background.
     shapes
         Name of the polygons or circles that mark the cells, instead of labels.
+    points
+        Name of the points at the centres of the cells, instead of labels or shapes. A table knows them by their
+        ``instance_key``, if they were parsed with one, else by their index.
     table
         Name of the table with the ``obs`` of the cells. Cells without a row and rows without a cell are left out, with
         a warning that counts them. If ``None``, all cells are cut and ``obs`` has no more than their labels.
@@ -131,43 +135,32 @@ def crops_from_spatialdata(
     ... )
     >>> petri_scvi.io.write_training_store({"image": crops}, "screen.h5mu")
     """
-    if (labels is None) == (shapes is None):
-        raise ValueError(
-            f"labels={labels!r} and shapes={shapes!r}; name either the labels or the shapes that mark the cells."
-        )
-    if labels is None and labels_scale != "scale0":
-        raise ValueError(
-            f"labels_scale={labels_scale!r} belongs to labels, but shapes={shapes!r} are used. Leave it out."
-        )
-    if mask_by_label and labels is None:
-        raise ValueError(
-            "mask_by_label=True needs labels, shapes have no pixels. Make labels of them with spatialdata.rasterize("
-            "..., return_regions_as_labels=True), add them to sdata and pass labels=..."
-        )
+    kind, name = _choose_cells({"labels": labels, "shapes": shapes, "points": points}, labels_scale, mask_by_label)
     check_padding(padding)
     check_sizes(block_size=block_size)
     check_flags(mask_by_label=mask_by_label, lazy=lazy)
     sides = read_size(size)
     spatialdata = require("spatialdata", "spatial")
     if isinstance(sdata, str | os.PathLike):
-        sdata = spatialdata.read_zarr(sdata)
+        sdata = spatialdata.read_zarr(os.path.expanduser(sdata))
     if not isinstance(sdata, spatialdata.SpatialData):
         raise TypeError(
             f"sdata is a {type(sdata).__name__}; expected a SpatialData object or the path of its zarr store. Of TIFF "
             "files or arrays, petri_scvi.pp.crops_from_fields cuts crops."
         )
     raster = raster_at(find_element(sdata, "images", image), scale, f"images[{image!r}]", ("c", "y", "x"))
-    where = f"labels[{labels!r}]" if labels is not None else f"shapes[{shapes!r}]"
-    cells = find_element(sdata, "labels" if shapes is None else "shapes", str(labels if shapes is None else shapes))
-    if shapes is None:
+    where = f"{kind}[{name!r}]"
+    cells = find_element(sdata, kind, name)
+    if kind == "labels":
         cells = raster_at(cells, labels_scale, where, ("y", "x"))
-        check_labels(cells.dtype, where)
+        check_labels(cells.data, where, "labels")
     to_image = affine_between(cells, raster, coordinate_system, where, f"images[{image!r}]")
     check_axis_aligned(to_image, where, image, coordinate_system)
-    ids, centres = (
-        label_centres(iterate_blocks(cells.data, block_size)) if shapes is None else _shape_centres(cells, where)
-    )
-    ids, centres, obs = _join(sdata, ids, centres, table, str(labels if shapes is None else shapes), where)
+    if kind == "labels":
+        ids, centres = label_centres(iterate_blocks(cells.data, block_size), where, "labels")
+    else:
+        ids, centres = _point_centres(cells, where) if kind == "points" else _shape_centres(cells, where)
+    ids, centres, obs = _join(sdata, ids, centres, table, name, where)
     centres = centres * np.diag(to_image)[:2] + to_image[:2, 2]  # rows and columns of the image
     is_inside = inside_image(centre_pixels(centres), raster.shape[1:], where)
     ids, centres, obs = ids[is_inside], centres[is_inside], obs[is_inside]
@@ -176,7 +169,7 @@ def crops_from_spatialdata(
     positions = find_channels(channels, names, "channels", f"images[{image!r}]")
     masks = [] if mask_channel is None else find_channels([mask_channel], names, "mask_channel", f"images[{image!r}]")
     cutter = Cutter(
-        ArrayPlanes(raster.data, [*positions, *masks]),
+        ArrayPlanes(raster.data, [*positions, *masks], f"images[{image!r}]"),
         centre_pixels(centres),
         sides,
         padding,
@@ -191,6 +184,46 @@ def crops_from_spatialdata(
     order = cut.order
     chosen = [names[i] for i in positions]
     return build_crops([cut], obs.iloc[order], ids[order], spatial[order], chosen, lazy=lazy)
+
+
+def _choose_cells(elements: dict[str, str | None], labels_scale: str, mask_by_label: bool) -> tuple[str, str]:
+    """Kind and name of the element that marks the cells."""
+    named = [(kind, name) for kind, name in elements.items() if name is not None]
+    if len(named) != 1:
+        raise ValueError(
+            f"{', '.join(f'{kind}={name!r}' for kind, name in elements.items())}; name one of them: the labels, the "
+            "shapes or the points that mark the cells."
+        )
+    kind, name = named[0]
+    if kind != "labels" and labels_scale != "scale0":
+        raise ValueError(
+            f"labels_scale={labels_scale!r} belongs to labels, but {kind}={name!r} are used. Leave it out."
+        )
+    if kind != "labels" and mask_by_label:
+        raise ValueError(
+            f"mask_by_label=True needs labels: {kind} have no pixels. Make labels with spatialdata.rasterize("
+            "..., return_regions_as_labels=True), add them to sdata and pass labels=..."
+        )
+    return kind, name
+
+
+def _point_centres(points: Any, where: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Names of points and their positions, as row and column of their own coordinates."""
+    key = points.attrs.get("spatialdata_attrs", {}).get("instance_key")
+    columns = ["y", "x"] if key is None else [key, "y", "x"]
+    table = points[columns].compute()
+    ids = pd.Index(table.index if key is None else table[key])
+    if not ids.is_unique:
+        place = "index" if key is None else f"column {key!r}"
+        raise ValueError(
+            f"the {place} of {where} has {int(ids.duplicated().sum())} points with the name of another one. Number the "
+            "points and parse them again, for example: "
+            "spatialdata.models.PointsModel.parse(points.compute().reset_index(drop=True))."
+        )
+    centres = table[["y", "x"]].to_numpy(dtype=np.float64)
+    if not np.isfinite(centres).all():
+        raise ValueError(f"{where} has points without a position. Drop them: points.dropna(subset=['x', 'y']).")
+    return ids.to_numpy(), centres
 
 
 def _shape_centres(shapes: Any, where: str) -> tuple[NDArray[Any], NDArray[np.float64]]:

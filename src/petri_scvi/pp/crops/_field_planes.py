@@ -1,4 +1,4 @@
-"""Fields, each an image and a label mask, in TIFF files or arrays."""
+"""Pixels and labels of fields, in TIFF files or arrays."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from petri_scvi._checks import require
-from petri_scvi.pp.crops._crop_windows import ArrayPlanes, Planes
+from petri_scvi._checks import check_float32, require
+from petri_scvi.pp.crops._crop_windows import ArrayPlanes, Planes, check_pixels
 from petri_scvi.pp.crops._label_centres import check_labels
 
 if TYPE_CHECKING:
@@ -24,17 +24,19 @@ Pixels: TypeAlias = "str | os.PathLike[str] | NDArray[Any] | Sequence[str | os.P
 
 
 class TiffPlanes(Planes):
-    """All channels of one field in TIFF files, of which a read takes the whole."""
+    """All channels of one field in TIFF files; every read decodes whole files."""
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.paths = list(paths)
+        self.where = f"the image of fields[{name!r}]"
         heads = [_read_head(path) for path in self.paths]
         if len(set(heads)) > 1 or (len(heads) > 1 and len(heads[0][0]) > 2):
             raise ValueError(
-                f"fields[{name!r}]: one file per channel must hold one plane each, all alike; found {heads}. Pass "
-                "files of one channel, or one file with all."
+                f"fields[{name!r}]: files of single channels must each hold one plane, all of the same shape and "
+                f"dtype; found {heads}. Pass one file per channel, or one file with all channels."
             )
         shape, dtype = heads[0]
+        check_pixels(shape, dtype, self.where)
         self.axis = _channel_axis(shape, name)
         if self.axis is None:
             shape = (len(self.paths), *shape)
@@ -45,6 +47,7 @@ class TiffPlanes(Planes):
     def read(self, rows: Span, columns: Span) -> NDArray[Any]:
         read = [_read_tiff(path).squeeze() for path in self.paths]
         pixels = np.stack(read) if self.axis is None else np.moveaxis(read[0], self.axis, 0)
+        check_float32(pixels, self.where)
         return pixels[:, slice(*rows), slice(*columns)].astype(self.dtype, copy=False)
 
 
@@ -71,19 +74,21 @@ class MaskPlanes(Planes):
 
 
 def open_image(image: Any, name: str) -> Planes:
-    """The pixels of a field, which are not read yet."""
+    """The pixels of a field, without reading those of files."""
     paths = image if isinstance(image, list | tuple) else [image]
     if paths and all(isinstance(path, str | os.PathLike) for path in paths):
-        return TiffPlanes([Path(path) for path in paths], name)
+        return TiffPlanes([Path(path).expanduser() for path in paths], name)
     if not hasattr(image, "dtype"):
         raise TypeError(
             f"fields[{name!r}]: the image is a {type(image).__name__}; expected a TIFF file, a list of TIFF files with "
             "one channel each, or an array: numpy.asarray(image)."
         )
-    array = image
-    axis = _channel_axis(array.shape, name)
-    array = array[None] if axis is None else np.moveaxis(array, axis, 0)
-    return ArrayPlanes(array, range(array.shape[0]))
+    where = f"the image of fields[{name!r}]"
+    if isinstance(image, np.ndarray):
+        check_float32(image, where)  # before the first crop is cut; other arrays are checked when they are read
+    axis = _channel_axis(image.shape, name)
+    array = image[None] if axis is None else np.moveaxis(image, axis, 0)
+    return ArrayPlanes(array, range(array.shape[0]), where)
 
 
 def _read_head(path: Path) -> tuple[tuple[int, ...], str]:
@@ -107,7 +112,7 @@ def _open_tiff(path: Path) -> Any:
     try:
         return tifffile.TiffFile(path)
     except tifffile.TiffFileError as error:
-        raise ValueError(f"{path} is no TIFF file: {error}. Convert it, or pass its pixels as an array.") from error
+        raise ValueError(f"{path} is not a TIFF file: {error}. Convert it, or pass its pixels as an array.") from error
 
 
 def _channel_axis(shape: Sequence[int], name: str) -> int | None:
@@ -130,11 +135,17 @@ def read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]
             f"fields[{name!r}]: the mask is a {type(mask).__name__}; expected a TIFF file or an array: "
             "numpy.asarray(mask)."
         )
-    labels = _read_tiff(Path(mask)) if is_file else np.asarray(mask)
+    labels = _read_tiff(Path(mask).expanduser()) if is_file else np.asarray(mask)
     if labels.shape != shape[1:]:
         raise ValueError(
             f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need "
             "the same height and width."
         )
-    check_labels(labels.dtype, f"the mask of fields[{name!r}]")
+    check_labels(labels, *mask_of(mask, name))
     return labels.astype(np.int64, copy=False)
+
+
+def mask_of(mask: Any, name: str) -> tuple[str, str]:
+    """What error messages call the mask of a field, and how a user would get it, as code."""
+    is_file = isinstance(mask, str | os.PathLike)
+    return f"the mask of fields[{name!r}]", f"tifffile.imread({os.fspath(mask)!r})" if is_file else "mask"

@@ -64,7 +64,9 @@ def find_element(sdata: Any, kind: str, name: str) -> Any:
     """An element of one kind, or a message that lists those that there are."""
     elements = getattr(sdata, kind)
     if name not in elements:
-        others = [f"{other}: {list(getattr(sdata, other))}" for other in ("images", "labels", "shapes", "tables")]
+        others = [
+            f"{other}: {list(getattr(sdata, other))}" for other in ("images", "labels", "shapes", "points", "tables")
+        ]
         raise KeyError(f"sdata.{kind} has no {name!r}. It has {'; '.join(others)}.")
     return elements[name]
 
