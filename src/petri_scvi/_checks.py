@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mudata import MuData
 
-from petri_scvi._constants import IMAGE, RNA
+from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, RNA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,8 +139,8 @@ def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
         seen.update(dict.fromkeys(names, modality))
 
 
-def check_images(images: Any, where: str) -> None:
-    """Require non-empty numeric crops of shape (n, C, H, W)."""
+def check_images(images: Any, where: str, adata: AnnData | None = None) -> None:
+    """Require non-empty numeric crops of shape (n, C, H, W); the AnnData that holds them may name their channels."""
     shape = tuple(getattr(images, "shape", ()))
     if len(shape) != 4:
         raise ValueError(
@@ -151,12 +151,33 @@ def check_images(images: Any, where: str) -> None:
         raise ValueError(
             f"{where} is empty: its shape is {shape}. Every axis of (n_cells, C, H, W) must be at least 1."
         )
+    _check_channels_first(shape, where, 0 if adata is None else _n_named_channels(adata))
     kind = np.dtype(images.dtype).kind
     if kind not in "uif":
         raise ValueError(
             f"{where} has dtype {images.dtype}; expected integers as captured (uint8, uint16) or floats. "
             "Convert with images.astype('uint8')."
         )
+
+
+def _n_named_channels(adata: AnnData) -> int:
+    """Number of names in ``uns["channel_names"]``, else in scPortrait's ``var["channels"]``; 0 if there are none."""
+    if CHANNEL_NAMES_KEY in adata.uns:
+        return len(adata.uns[CHANNEL_NAMES_KEY])
+    return len(adata.var) if "channels" in adata.var else 0
+
+
+def _check_channels_first(shape: tuple[int, ...], where: str, n_named: int) -> None:
+    """Refuse crops of shape (n, H, W, C): they would be taken for many channels of few pixels each."""
+    _, first, second, last = shape
+    if n_named == first or (n_named != last and last >= min(first, second) and (first != second or second == last)):
+        return
+    reason = f"there are {n_named} channel names" if n_named == last else "its last axis is the odd one out"
+    raise ValueError(
+        f"{where} has shape {shape}, which seems to be (n_cells, H, W, C), since {reason}; expected "
+        f"(n_cells, C, H, W). Move the channels with numpy.moveaxis(images[:], -1, 1). If there are {first} channels of {second} x {last} "
+        f"pixels, name them all in uns[{CHANNEL_NAMES_KEY!r}]."
+    )
 
 
 def crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[AnnData, Any]:
@@ -173,7 +194,7 @@ def crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[An
             f"images_key={images_key!r} is not in obsm, which has {sorted(adata.obsm)}. Name the slot with the crops."
         )
     images = adata.obsm[images_key]
-    check_images(images, f"obsm[{images_key!r}]")
+    check_images(images, f"obsm[{images_key!r}]", adata)
     return adata, images
 
 

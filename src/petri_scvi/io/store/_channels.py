@@ -53,7 +53,7 @@ def choose_channels(
     shapes = set()
     for table, place in zip(tables, places, strict=True):
         images = table.obsm[images_key]
-        check_images(images, f"{place}.obsm[{images_key!r}]")
+        check_images(images, f"{place}.obsm[{images_key!r}]", table)
         shapes.add((*map(int, images.shape[2:]), str(np.dtype(images.dtype))))
     if len(shapes) > 1:
         raise ValueError(

@@ -113,7 +113,7 @@ class ImagesField(ModalityField):
                 "Name the slot that holds the crops, shape (n_cells, C, H, W)."
             )
         images = self.get_field_data(adata)
-        check_images(images, self.where)
+        check_images(images, self.where, adata.mod[self.modality])
         if np.dtype(images.dtype).kind == "f":
             reader = open_rows(images)
             check_finite_images(reader.chunks(np.arange(len(reader))), self.where)

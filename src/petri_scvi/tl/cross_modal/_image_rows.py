@@ -110,7 +110,7 @@ def image_inputs(mdata: MuData, key: str | None) -> Any:
             f"mdata[{IMAGE!r}].obsm has no {IMAGES_KEY!r}; it has {sorted(obsm)}. Store the crops, or pass key=... "
             "with an embedding."
         )
-    check_images(obsm[IMAGES_KEY], CROPS)
+    check_images(obsm[IMAGES_KEY], CROPS, mdata.mod[IMAGE])
     return obsm[IMAGES_KEY]
 
 
