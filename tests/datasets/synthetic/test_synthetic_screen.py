@@ -48,6 +48,26 @@ def test_the_seed_decides_everything(small_screen: MuData) -> None:
     assert (other["image"].obsm["single_cell_images"] != small_screen["image"].obsm["single_cell_images"]).any()
 
 
+def test_weak_effects_are_a_set_of_arguments_of_which_each_can_be_overridden() -> None:
+    small = {"n_cells": 1500, "n_genes": 200, "image_size": 8}
+    weak = synthetic_screen(difficulty="weak", **small)
+    written_out = synthetic_screen(
+        n_pathways=24, image_strength=0.35, rna_strength=0.35, penetrance=0.5, difficulty="easy", **small
+    )
+    np.testing.assert_array_equal(weak["rna"].X.toarray(), written_out["rna"].X.toarray())
+    np.testing.assert_array_equal(
+        weak["image"].obsm["single_cell_images"], written_out["image"].obsm["single_cell_images"]
+    )
+    assert truth_of(weak)["parameters"] == truth_of(written_out)["parameters"]
+    changed = synthetic_screen(difficulty="weak", penetrance=1.0, **small)
+    assert truth_of(changed)["parameters"] == truth_of(weak)["parameters"] | {"penetrance": 1.0}
+
+
+def test_an_unknown_difficulty_is_refused() -> None:
+    with pytest.raises(ValueError, match="pass 'easy' or 'weak'"):
+        synthetic_screen(difficulty="hard")  # type: ignore[arg-type]
+
+
 def test_every_modality_follows_the_schema(default_screen: MuData) -> None:
     image, rna = default_screen["image"], default_screen["rna"]
     assert image.X is None
