@@ -49,7 +49,7 @@ def test_the_seed_decides_everything(small_screen: MuData) -> None:
 
 
 def test_weak_effects_are_a_set_of_arguments_of_which_each_can_be_overridden() -> None:
-    small = {"n_cells": 1500, "n_genes": 200, "image_size": 8}
+    small: dict[str, Any] = {"n_cells": 1500, "n_genes": 200, "image_size": 8}
     weak = synthetic_screen(difficulty="weak", **small)
     written_out = synthetic_screen(
         n_pathways=24, image_strength=0.35, rna_strength=0.35, penetrance=0.5, difficulty="easy", **small
