@@ -68,7 +68,11 @@ def test_average_precision_equals_copairs(make_profiles: MakeProfiles, against_c
     scored = copairs.mean_average_precision(
         expected, ["target_gene"], null_size=20_000, threshold=0.05, seed=0, progress_bar=False
     ).set_index("target_gene")
-    mean_average_precision(profiles, negatives="controls" if against_controls else "other_genes")
+    mean_average_precision(
+        profiles,
+        negatives="controls" if against_controls else "other_genes",
+        control="non-targeting" if against_controls else None,
+    )
     table = profiles.uns["petri_scvi"]["mean_average_precision"]["table"].set_index("target_gene")
     scored = scored.loc[table.index]
     for name in ("mean_average_precision", "mean_normalized_average_precision"):
@@ -144,14 +148,14 @@ def test_two_sided_recall_equals_efaar(seed: int, tmp_path: Any) -> None:
         expected = benchmark.known_relationship_benchmark(
             screen, "target_gene", ["mine"], [(tail, 1 - tail)], 20, str(tmp_path)
         )
-        efaar_recall(profiles, edges, tail=tail)
+        efaar_recall(profiles, edges, tail=tail, control=None)
         found = profiles.uns["petri_scvi"]["efaar_recall"]["score"]
         assert found == pytest.approx(expected[f"recall_{tail}_{1 - tail}"].item(), abs=1e-6)
 
 
 def test_edges_are_those_that_efaar_keeps() -> None:
     profiles, edges = known_pairs(80, 0)
-    edge_recall(profiles, edges)
+    edge_recall(profiles, edges, control=None)
     kept = efaar().filter_relationships(edges.copy())
     assert profiles.uns["petri_scvi"]["edge_recall"]["n_positive"] == len(kept)
 

@@ -14,11 +14,14 @@ from mudata import MuData
 from scipy import sparse
 
 from petri_scvi._checks import check_space
+from petri_scvi.common._labels import check_controls, read_column, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
     Transform = Callable[[NDArray[np.float64], slice], NDArray[np.float64]]
     """Maps a chunk of rows and their place in the matrix to the changed chunk."""
@@ -155,7 +158,12 @@ def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, ke
 
 
 def find_slots(
-    data: AnnData | MuData, key: str, columns: Sequence[str] = (), *, modality: str | None = None
+    data: AnnData | MuData,
+    key: str,
+    columns: Sequence[str] = (),
+    *,
+    modality: str | None = None,
+    is_text: bool = True,
 ) -> list[Slot]:
     """Every matrix named ``key``: one for a space that modalities share, else one per modality.
 
@@ -169,18 +177,20 @@ def find_slots(
         ``obs`` columns to align with the rows; they live in each modality's own ``obs``.
     modality
         Leave out the cells of every other modality.
+    is_text
+        Whether columns are labels, to be read as text; otherwise their values are kept.
 
     Raises
     ------
     KeyError
         No such slot, column or modality.
     TypeError
-        The data are neither an AnnData nor a MuData.
+        The data are neither an AnnData nor a MuData, or a column is a list of columns.
     ValueError
-        The matrix is not two-dimensional, or a cell has been measured in two modalities.
+        The matrix is not two-dimensional, a cell has been measured in two modalities, or two columns have one name.
     """
     if isinstance(data, MuData):
-        return _slots_of_mudata(data, key, columns, modality)
+        return _slots_of_mudata(data, key, columns, modality, is_text)
     if not isinstance(data, AnnData):
         raise TypeError(
             f"expected an AnnData or a MuData, found {type(data).__name__}. Put an array into the obsm of one, whose "
@@ -192,16 +202,16 @@ def find_slots(
         raise KeyError(_no_key(key, f"adata.obsm, which has {sorted(data.obsm)}", "adata"))
     array = _checked(data.obsm[key], key)
     cells = {"modality": np.full(len(data), ALL, dtype=object)}
-    cells |= {column: _column(data.obs, column, "adata.obs") for column in columns}
+    cells |= {column: _column(data.obs, column, "adata.obs", is_text) for column in columns}
     return [Slot(data, key, array, pd.DataFrame(cells))]
 
 
-def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: str | None) -> list[Slot]:
+def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: str | None, is_text: bool) -> list[Slot]:
     if modality is not None and modality not in data.mod:
         raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name one of these.")
     names = list(data.mod) if modality is None else [modality]
     if key in data.obsm:
-        return [_shared_slot(data, key, columns, names)]
+        return [_shared_slot(data, key, columns, names, is_text)]
     holders = [name for name in names if key in data.mod[name].obsm]
     if not holders:
         found = {name: sorted(data.mod[name].obsm) for name in names}
@@ -212,12 +222,13 @@ def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: s
     for name in holders:
         (slot,) = find_slots(data.mod[name], key)
         cells = {"modality": np.full(slot.shape[0], name, dtype=object)}
-        cells |= {column: _column(data.mod[name].obs, column, f"mdata[{name!r}].obs") for column in columns}
+        obs = data.mod[name].obs
+        cells |= {column: _column(obs, column, f"mdata[{name!r}].obs", is_text) for column in columns}
         slots.append(Slot(data.mod[name], key, slot.array, pd.DataFrame(cells)))
     return slots
 
 
-def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence[str]) -> Slot:
+def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence[str], is_text: bool) -> Slot:
     array = _checked(data.obsm[key], key)
     filled: dict[str, NDArray[Any]] = {
         column: np.full(data.n_obs, None, dtype=object) for column in ("modality", *columns)
@@ -234,14 +245,19 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
             )
         filled["modality"][rows] = name
         for column in columns:
-            values = _column(data.mod[name].obs, column, f"mdata[{name!r}].obs")
+            values = _column(data.mod[name].obs, column, f"mdata[{name!r}].obs", is_text)
             filled[column][rows] = values[place[rows] - 1]
     return Slot(data, key, array, pd.DataFrame(filled))
 
 
-def control_mask(labels: pd.Series, control: str) -> NDArray[np.bool_]:
-    """Which labels mark controls: compared as text, which profiles have, so that all tools take the same cells."""
-    return (labels.astype(str) == str(control)).to_numpy(dtype=bool)
+def control_names(slots: Sequence[Slot], column: str, control: Labels) -> list[str]:
+    """Labels of controls, as text, each of which some cell has in a column of the slots."""
+    labels = {}
+    for slot in slots:
+        for name, cells in slot.cells.groupby("modality", sort=False):
+            where = "adata" if name == ALL else f"mdata[{name!r}]"
+            labels[f"{where}.obs[{column!r}]"] = cells[column]
+    return check_controls(labels, control)
 
 
 def rows_of_modality(mdata: MuData, name: str) -> NDArray[np.intp]:
@@ -279,10 +295,10 @@ def _checked(array: Any, key: str) -> Any:
     return array
 
 
-def _column(obs: pd.DataFrame, column: str, where: str) -> NDArray[Any]:
-    if column not in obs:
-        raise KeyError(f"{column!r} is not a column of {where}; it has {list(obs.columns)}. Name the column to use.")
-    values: NDArray[Any] = obs[column].astype(object).to_numpy(copy=True)
+def _column(obs: pd.DataFrame, column: str, where: str, is_text: bool) -> NDArray[Any]:
+    if is_text:
+        return read_labels(obs, column, where).to_numpy()
+    values: NDArray[Any] = read_column(obs, column, where).astype(object).to_numpy(copy=True)
     values[pd.isna(values)] = None
     return values
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +45,11 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def one_or_several(names: list[str]) -> str | list[str]:
+    """Labels as an argument that accepts one or several: a single one by itself."""
+    return names[0] if len(names) == 1 else names
+
+
 def check_alpha(alpha: float) -> None:
     """Require a rate."""
     if not 0 < alpha < 1:
@@ -74,11 +77,3 @@ def null_p_values(observed: NDArray[np.float64], null: NDArray[np.float64]) -> N
     # Equal values that were summed in another order count as equal.
     n_at_least = len(null) - np.searchsorted(null, observed - TIE, side="left")
     return (1 + n_at_least) / (1 + len(null))
-
-
-def warn(message: str) -> None:
-    """Warn where the user called, not here."""
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("petri_scvi."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)

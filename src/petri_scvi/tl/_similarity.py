@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from ._results import warn
+from petri_scvi.common._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -182,7 +182,7 @@ def test_spaces_that_are_not_shared_are_refused(make_mudata: Callable[..., MuDat
 
 def test_errors_say_what_is_missing() -> None:
     profiles, _ = screen()
-    with pytest.raises(ValueError, match="control='scramble' is not in"):
+    with pytest.raises(ValueError, match="control='scramble': no row of .* has 'scramble'"):
         tl.guide_model(profiles, control="scramble")
     with pytest.raises(ValueError, match="more than one profile in the same replicate"):
         tl.guide_model(AnnData(X=profiles.X, obs=profiles.obs.drop(columns="replicate")))

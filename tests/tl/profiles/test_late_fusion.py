@@ -57,14 +57,14 @@ def test_rows_are_matched_by_name_and_the_rest_is_counted() -> None:
 def test_fused_profiles_can_be_scored() -> None:
     fused = late_fusion([FIRST, SECOND], "max_cosine")
     with pytest.raises(ValueError, match=r"profiles.X is empty; pass similarity_key, one of \['similarity'\]"):
-        guide_consistency(fused, n_null=500)
+        guide_consistency(fused, n_null=500, control=None)
     with pytest.raises(ValueError, match=r"profiles.X is empty: .*aggregate_guides each of them first"):
         aggregate_guides(fused)
-    guide_consistency(fused, similarity_key="similarity", n_null=500)
+    guide_consistency(fused, similarity_key="similarity", n_null=500, control=None)
     assert len(fused.uns["petri_scvi"]["guide_consistency"]["table"]) == 10
     genes = late_fusion([FIRST[::2].copy(), SECOND[::2].copy()], "max_cosine")
     edges = pd.DataFrame({"a": ["G0", "G2", "G4"], "b": ["G1", "G3", "G5"]})
-    edge_recall(genes, edges, similarity_key="similarity")
+    edge_recall(genes, edges, similarity_key="similarity", control=None)
     assert genes.uns["petri_scvi"]["edge_recall"]["n_positive"] == 3
 
 
@@ -78,7 +78,7 @@ def test_similarity_of_profiles_is_written_with_nan_where_there_is_no_direction(
         pytest.warns(UserWarning, match="1 of 20 profiles are NaN or zero"),
         pytest.warns(UserWarning, match="1 of 10 target genes have one guide"),
     ):
-        guide_consistency(table, similarity_key="similarity", n_null=500)
+        guide_consistency(table, similarity_key="similarity", n_null=500, control=None)
 
 
 def test_errors_and_files(tmp_path: Path) -> None:

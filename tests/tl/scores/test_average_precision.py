@@ -49,7 +49,7 @@ def test_average_precision_of_a_guide_is_that_of_scikit_learn(
 
 def test_perfect_retrieval_is_one_and_its_normalised_value_too() -> None:
     profiles = AnnData(np.repeat(np.eye(6), 2, axis=0), obs={"target_gene": np.repeat(list("abcdef"), 2)})
-    table = result_of(profiles)["table"]
+    table = result_of(profiles, control=None)["table"]
     assert (table[["mean_average_precision", "mean_normalized_average_precision"]] == 1).all(axis=None)
 
 
@@ -75,7 +75,7 @@ def test_ties_count_by_their_expected_value_over_all_orders() -> None:
 
 def test_equal_profiles_are_retrieved_as_by_chance() -> None:
     profiles = AnnData(np.ones((60, 5)), obs={"target_gene": np.repeat([f"G{i}" for i in range(20)], 3)})
-    result = result_of(profiles)
+    result = result_of(profiles, control=None)
     np.testing.assert_allclose(result["table"]["mean_average_precision"], expected_average_precision(2, 59))
     np.testing.assert_allclose(result["table"]["mean_normalized_average_precision"], 0, atol=1e-12)
     assert result["score"] == 0
@@ -124,7 +124,7 @@ def test_errors_and_files(make_profiles: MakeProfiles, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no gene has two guides"):
         result_of(make_profiles(n_guides=1))
     with pytest.raises(ValueError, match="nothing to compete with"):
-        result_of(make_profiles(n_controls=0), negatives="controls")
+        result_of(make_profiles(n_controls=0), negatives="controls", control=None)
     with pytest.raises(ValueError, match=r"pass one of \['other_genes', 'controls'\]"):
         result_of(make_profiles(), negatives="all")
     with pytest.raises(ValueError, match="n_null=0; it must be at least 1"):

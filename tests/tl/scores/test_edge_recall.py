@@ -44,7 +44,7 @@ def random_screen(
 
 
 def result_of(profiles: AnnData, edges: Any, **changes: Any) -> dict[str, Any]:
-    edge_recall(profiles, edges, **changes)
+    edge_recall(profiles, edges, **({"control": None} | changes))
     return profiles.uns["petri_scvi"]["edge_recall"]
 
 
@@ -117,8 +117,8 @@ def test_a_pair_listed_with_two_scores_counts_as_positive_once() -> None:
 def test_controls_are_not_scored() -> None:
     profiles, edges = random_screen()
     with_control = genes(np.vstack([profiles.X, np.ones((1, 6))]), [*profiles.obs["target_gene"], "non-targeting"])
-    assert result_of(with_control, edges)["n_genes"] == 60
-    assert result_of(with_control, edges)["auc"] == result_of(profiles, edges)["auc"]
+    assert result_of(with_control, edges, control="non-targeting")["n_genes"] == 60
+    assert result_of(with_control, edges, control="non-targeting")["auc"] == result_of(profiles, edges)["auc"]
 
 
 def test_recalled_pairs_are_those_above_the_threshold() -> None:
@@ -164,7 +164,7 @@ def test_pairs_that_tie_are_in_a_tail_as_often_as_over_all_orders(tail: float) -
     profiles.obsp["tied"] = similarity
 
     def score() -> float:
-        efaar_recall(profiles, edges, tail=tail, similarity_key="tied")
+        efaar_recall(profiles, edges, tail=tail, similarity_key="tied", control=None)
         return profiles.uns["petri_scvi"]["efaar_recall"]["score"]
 
     tied, scores = score(), []
@@ -179,7 +179,7 @@ def test_pairs_that_tie_are_in_a_tail_as_often_as_over_all_orders(tail: float) -
 
 def test_equal_profiles_are_in_the_tails_by_chance() -> None:
     profiles = genes(np.ones((41, 3)))
-    efaar_recall(profiles, pairs(*[(f"G{i}", f"G{i + 1}") for i in range(0, 40, 2)]))
+    efaar_recall(profiles, pairs(*[(f"G{i}", f"G{i + 1}") for i in range(0, 40, 2)]), control=None)
     result = profiles.uns["petri_scvi"]["efaar_recall"]
     assert result["score"] == pytest.approx(result["chance"])
 
@@ -190,7 +190,7 @@ def test_random_profiles_have_no_recall_beyond_chance() -> None:
     result = result_of(profiles, edges)
     assert result["auc"] == pytest.approx(0.5, abs=0.05)
     assert result["score"] == pytest.approx(0.05, abs=0.03)
-    efaar_recall(profiles, edges)
+    efaar_recall(profiles, edges, control=None)
     efaar = profiles.uns["petri_scvi"]["efaar_recall"]
     assert efaar["chance"] == 0.1
     assert efaar["score"] == pytest.approx(0.1, abs=0.04)
@@ -202,7 +202,7 @@ def test_efaar_recall_counts_both_tails() -> None:
     vectors[1], vectors[3] = vectors[0], -vectors[2]
     profiles = genes(vectors)
     edges = pairs(("G0", "G1"), ("G2", "G3"))
-    efaar_recall(profiles, edges)
+    efaar_recall(profiles, edges, control=None)
     assert profiles.uns["petri_scvi"]["efaar_recall"]["score"] == 1
     assert result_of(profiles, edges)["score"] == pytest.approx(0.5, abs=0.05)
 
@@ -234,30 +234,30 @@ def test_a_gene_called_na_is_a_gene(tmp_path: Path) -> None:
 def test_errors_about_edges_say_what_overlaps_and_what_to_do() -> None:
     profiles, edges = random_screen(n=6, n_edges=5)
     with pytest.raises(ValueError, match=r"no positive edge joins two of the 6 genes: 1 of them"):
-        edge_recall(profiles, pairs(("G0", "TP53"), ("MYC", "MAX")))
+        edge_recall(profiles, pairs(("G0", "TP53"), ("MYC", "MAX")), control=None)
     with pytest.raises(
         ValueError, match="no positive edge.*0 edges.*lower min_score|no positive edge.*score of at most 0.95"
     ):
-        edge_recall(profiles, edges.assign(score=0.1))
+        edge_recall(profiles, edges.assign(score=0.1), control=None)
     everything = pairs(*[(f"G{a}", f"G{b}") for a in range(6) for b in range(a)])
     with pytest.raises(ValueError, match="all 15 pairs of the 6 genes are listed"):
-        edge_recall(profiles, everything)
+        edge_recall(profiles, everything, control=None)
     with pytest.raises(ValueError, match=r"up to 999, but min_score=0.95.*pass min_score=950"):
-        edge_recall(profiles, edges.assign(combined_score=999))
+        edge_recall(profiles, edges.assign(combined_score=999), control=None)
     with pytest.raises(ValueError, match="are not numbers"):
-        edge_recall(profiles, edges.assign(score="high"))
+        edge_recall(profiles, edges.assign(score="high"), control=None)
     with pytest.raises(ValueError, match=r"shape \(5, 1\)"):
-        edge_recall(profiles, edges[["entity1"]])
+        edge_recall(profiles, edges[["entity1"]], control=None)
     with pytest.raises(TypeError, match="found list.*datasets.stringdb"):
-        edge_recall(profiles, [("G0", "G1")])
+        edge_recall(profiles, [("G0", "G1")], control=None)
     with pytest.raises(FileNotFoundError):
-        edge_recall(profiles, "no_such_file.csv")
+        edge_recall(profiles, "no_such_file.csv", control=None)
     with pytest.raises(ValueError, match="max_fpr=5 is not accepted"):
-        edge_recall(profiles, edges, max_fpr=5)
+        edge_recall(profiles, edges, max_fpr=5, control=None)
     with pytest.raises(ValueError, match="tail=0.5 is not accepted"):
-        efaar_recall(profiles, edges, tail=0.5)
+        efaar_recall(profiles, edges, tail=0.5, control=None)
     with pytest.raises(ValueError, match="1 genes have more than one profile, for example 'G0'.*level='gene'"):
-        edge_recall(genes(profiles.X, ["G0", "g0", "G2", "G3", "G4", "G5"]), edges)
+        edge_recall(genes(profiles.X, ["G0", "g0", "G2", "G3", "G4", "G5"]), edges, control=None)
 
 
 def test_rows_that_lack_a_gene_are_counted_and_left_out() -> None:
@@ -297,7 +297,7 @@ def test_genes_the_table_does_not_know_are_counted() -> None:
 def test_the_result_survives_a_file(tmp_path: Path) -> None:
     profiles, edges = random_screen()
     result = result_of(profiles, edges)
-    efaar_recall(profiles, edges)
+    efaar_recall(profiles, edges, control=None)
     profiles.write_h5ad(tmp_path / "genes.h5ad")
     read = anndata.read_h5ad(tmp_path / "genes.h5ad").uns["petri_scvi"]
     np.testing.assert_array_equal(read["edge_recall"]["curve"]["tpr"], result["curve"]["tpr"])

@@ -70,7 +70,7 @@ def test_the_null_takes_guides_of_different_genes() -> None:
     genes = np.eye(6)
     obs_genes = np.repeat([f"g{i}" for i in range(6)], 3)
     profiles = anndata.AnnData(X=np.repeat(genes, 3, axis=0), obs={"target_gene": obs_genes})
-    result = score(profiles)
+    result = score(profiles, control=None)
     assert result["null_quantiles"]["3"].to_numpy() == pytest.approx(0, abs=1e-12)
     assert (result["table"]["null_mean"].abs() < 1e-12).all()
     assert result["score"] == 1

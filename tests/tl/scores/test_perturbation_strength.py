@@ -156,7 +156,7 @@ def test_numbers_out_of_range_are_refused(make_cells: MakeCells) -> None:
 
 
 def test_controls_are_needed(make_cells: MakeCells) -> None:
-    with pytest.raises(ValueError, match=r"no cell of modality 'all' has obs\['perturbation'\] 'NTC'"):
+    with pytest.raises(ValueError, match=r"no row of adata.obs\['perturbation'\] has 'NTC'.*\['non-targeting'\]"):
         table_of(make_cells(), control="NTC")
 
 

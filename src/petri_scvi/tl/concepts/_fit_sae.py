@@ -11,8 +11,9 @@ from scipy import sparse
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, read_rows
-from petri_scvi.tl._results import forget_results, warn, write_result
+from petri_scvi.tl._results import forget_results, write_result
 
 from ._sae import SparseAutoencoder, SparseRows, fit_autoencoder
 from ._sae_fidelity import Fidelity

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, finite_rows, rows_of_modality, subsample
-from petri_scvi.tl._results import warn
 
 if TYPE_CHECKING:
     from mudata import MuData

@@ -10,7 +10,8 @@ from anndata import AnnData
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, RNA
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._results import write_result
 
 from ._targets import chosen_contexts, other_modality, target_rows
 

@@ -10,13 +10,17 @@ from anndata import AnnData
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.common._labels import label_list
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._results import one_or_several, write_result
 from petri_scvi.tl.profiles._aggregate import check_choice
 
 from ._guide_statistics import read_statistics
 from ._guide_summary import cosine_summary, draw_effects, guide_table, pair_table, variance_table, with_interval
 
 if TYPE_CHECKING:
+    from petri_scvi.common._labels import Labels
+
     from ._guide_likelihood import Posterior
     from ._guide_statistics import GuideStatistics
     from ._guide_summary import EffectDraws
@@ -32,7 +36,7 @@ def guide_model(
     profiles: AnnData,
     *,
     method: Literal["nuts", "svi"] = "nuts",
-    control: str = CONTROL,
+    control: Labels = CONTROL,
     efficacy_prior: tuple[float, float] = (2.0, 1.0),
     dead_below: float = 0.2,
     similar_above: float = 0.5,
@@ -52,7 +56,7 @@ def guide_model(
         ``"nuts"`` samples the posterior. ``"svi"`` is a normal approximation with a covariance within each gene; it is
         several times faster, and what NUTS starts from.
     control
-        Value of ``obs["target_gene"]`` that marks non-targeting guides, which effects are measured from.
+        Value of ``obs["target_gene"]`` that marks non-targeting guides, or several; effects are measured from them.
     efficacy_prior
         The two parameters of the beta distribution of efficacies. Only ratios of efficacies within a gene are seen in
         profiles, so their level, but not their order, follows this prior.
@@ -148,7 +152,8 @@ def guide_model(
         "n_divergent": posterior.n_divergent,
         "losses": posterior.losses,
     }
-    parameters = {"method": method, "control": control, "efficacy_prior": prior, "dead_below": dead_below}
+    names = one_or_several(label_list(control, "control"))
+    parameters = {"method": method, "control": names, "efficacy_prior": prior, "dead_below": dead_below}
     parameters |= {"similar_above": similar_above, "n_draws": n_draws, "seed": seed}
     # An empty table has no columns, which a file cannot hold.
     write_result(genes, RESULT, {k: v for k, v in result.items() if not _is_empty(v)}, parameters)

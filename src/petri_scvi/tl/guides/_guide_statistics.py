@@ -10,14 +10,17 @@ import pandas as pd
 from anndata import AnnData
 
 from petri_scvi._constants import UNS_KEY
-from petri_scvi.tl._embedding import ALL, control_mask, finite_rows
-from petri_scvi.tl._results import warn
+from petri_scvi.common._labels import check_controls, read_labels
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import ALL, finite_rows
 from petri_scvi.tl._similarity import read_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ class GuideStatistics:
         return np.array([np.median(n[n > 0]) for n in np.moveaxis(self.n_cells, 2, 0)])
 
 
-def read_statistics(profiles: AnnData, control: str) -> GuideStatistics:
+def read_statistics(profiles: AnnData, control: Labels) -> GuideStatistics:
     """Read profiles of guides, or of guides in replicates, relative to the controls of their replicate."""
     rows = _rows(profiles)
-    rows["is_control"] = control_mask(rows["target_gene"], control)
+    controls = check_controls({"profiles.obs['target_gene']": rows["target_gene"]}, control)
+    rows["is_control"] = rows["target_gene"].isin(controls)
     values = np.vstack([matrix[rows.loc[rows["modality"] == name, "row"]] for name, matrix in _matrices(profiles)])
-    origins = _origins(rows, values, control)
+    origins = _origins(rows, values, controls)
     origin = _mean_controls(rows, values)
     return replace(summarise(rows, values - origins), origin=origin)
 
@@ -150,14 +154,21 @@ def _rows(profiles: AnnData) -> pd.DataFrame:
     """One row per guide, replicate and modality that has a profile, modality by modality."""
     _check_is_profiles(profiles)
     obs = profiles.obs.reset_index(drop=True)
-    has_target = obs[["guide", "target_gene"]].notna().all(axis=1).to_numpy()
+    columns = [column for column in ("guide", "target_gene", "replicate") if column in obs]
+    labels = pd.DataFrame({column: read_labels(obs, column, "profiles.obs") for column in columns})
+    labels = labels if "replicate" in labels else labels.assign(replicate=ALL)
+    n_missing = int(labels["replicate"].isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"profiles.obs['replicate'] is missing for {n_missing} of {len(labels)} profiles. Name their replicate, or "
+            "drop them."
+        )
+    has_target = labels[["guide", "target_gene"]].notna().all(axis=1).to_numpy()
     parts = []
     for name, matrix in _matrices(profiles):
         cells = obs["n_cells" if name == ALL else f"n_cells_{name}"].to_numpy(dtype=np.float64)
         keep = np.flatnonzero(finite_rows(matrix) & (cells > 0) & has_target)
-        part = obs.loc[keep, ["guide", "target_gene"]].astype(str)
-        part["replicate"] = obs.loc[keep, "replicate"].astype(str) if "replicate" in obs else ALL
-        parts.append(part.assign(modality=name, n_cells=cells[keep], row=keep))
+        parts.append(labels.loc[keep].assign(modality=name, n_cells=cells[keep], row=keep))
     rows = pd.concat(parts, ignore_index=True)
     n_lost = obs["guide"].nunique() - rows["guide"].nunique()
     if n_lost:
@@ -208,17 +219,11 @@ def _mean_controls(rows: pd.DataFrame, values: NDArray[np.float64]) -> NDArray[n
     return found.to_numpy(dtype=np.float64)
 
 
-def _origins(rows: pd.DataFrame, values: NDArray[np.float64], control: str) -> NDArray[np.float64]:
+def _origins(rows: pd.DataFrame, values: NDArray[np.float64], names: list[str]) -> NDArray[np.float64]:
     """Mean control of the modality and replicate of each row; that of the modality where the replicate has none."""
     is_control = rows["is_control"].to_numpy(dtype=bool)
     if is_control.all():
-        raise ValueError(f"every guide has obs['target_gene'] == {control!r}; there is no gene to model")
-    if not is_control.any():
-        genes = sorted(rows["target_gene"].unique())[:5]
-        raise ValueError(
-            f"control={control!r} is not in obs['target_gene'], which has {genes}, ...; effects are measured from "
-            "controls. Name the target of non-targeting guides."
-        )
+        raise ValueError(f"the obs['target_gene'] of every guide is one of {names}; there is no gene to model")
     cells = rows["n_cells"].to_numpy(dtype=np.float64)
     origins = np.full_like(values, np.nan)
     for keys in (["modality"], ["modality", "replicate"]):  # the second overwrites the first
@@ -228,7 +233,7 @@ def _origins(rows: pd.DataFrame, values: NDArray[np.float64], control: str) -> N
                 origins[members] = np.average(values[controls], axis=0, weights=cells[controls])
     missing = rows.loc[~finite_rows(origins), "modality"].unique()
     if len(missing):
-        raise ValueError(f"modality {missing[0]!r} has no guide with target_gene {control!r} to measure effects from")
+        raise ValueError(f"modality {missing[0]!r} has no guide with a target_gene of {names} to measure effects from")
     has_control = rows.assign(c=is_control).groupby(["modality", "replicate"])["c"].transform("any")
     if not has_control.all():
         lone = rows.loc[~has_control, "replicate"].unique()

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import ALL, find_slots, finite_rows
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.tl._profile_labels import read_targets
+from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors
 
 if TYPE_CHECKING:
@@ -132,14 +134,20 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
     ------
     KeyError
         ``obs["target_gene"]`` is missing.
+    ValueError
+        It is missing for every profile.
+
+    Warns
+    -----
+    UserWarning
+        Profiles have no target gene and are left out.
     """
     check_choice("statistic", statistic, ("mean", "median"))
-    if "target_gene" not in profiles.obs:
-        raise KeyError(
-            f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}. Make the profiles with "
-            "petri_scvi.tl.aggregate_profiles."
-        )
-    codes, genes = pd.factorize(profiles.obs["target_gene"].astype(str), sort=True)
+    targets = read_targets(profiles)
+    profiles = profiles[targets.notna().to_numpy()]
+    if profiles.n_obs == 0:
+        raise ValueError("no profile has a target_gene; name the gene of each guide in profiles.obs['target_gene']")
+    codes, genes = pd.factorize(targets.dropna(), sort=True)
     layers = {layer: read_vectors(profiles, layer) for layer in profiles.layers if layer is not None} or {
         ALL: read_vectors(profiles)
     }
@@ -159,8 +167,8 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
     is_used = cells[["modality", guide_key, target_key]].notna().all(axis=1).to_numpy()
     if not is_used.any():
         raise ValueError(f"no cell has both a {guide_key!r} and a {target_key!r}; name the columns that have them")
-    guide = cells[guide_key].astype(str)[is_used]
-    targets = _one_target_each(guide, cells[target_key].astype(str)[is_used], guide_key, target_key)
+    guide = cells[guide_key][is_used]
+    targets = _one_target_each(guide, cells[target_key][is_used], guide_key, target_key)
     guides = pd.Index(targets.index)
     modalities = list(pd.unique(cells["modality"].dropna()))
     group = np.full(len(cells), -1, dtype=np.intp)

@@ -10,8 +10,10 @@ import pandas as pd
 from scipy.stats import median_abs_deviation
 
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._embedding import check_files, control_mask, find_slots, finite_rows
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.common._labels import column_list
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import check_files, control_names, find_slots, finite_rows
+from petri_scvi.tl._results import one_or_several, write_result
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot
 
 FLAT = 1e-6
@@ -51,7 +54,7 @@ def center_scale(
     *,
     replicate_key: str | Sequence[str] = "replicate",
     target_key: str = "target_gene",
-    control: str = CONTROL,
+    control: Labels = CONTROL,
     key_added: str | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> None:
@@ -69,7 +72,7 @@ def center_scale(
     target_key
         ``obs`` column with the gene each cell's guide targets.
     control
-        Value of ``target_key`` that marks non-targeting controls; both are compared as text.
+        Value of ``target_key`` that marks non-targeting controls, or several; compared as text.
     key_added
         Slot to write; ``f"{key}_scaled"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place, which needs no second array.
@@ -91,7 +94,8 @@ def center_scale(
     KeyError
         A slot or column is missing.
     ValueError
-        A replicate has no control, or none with finite values, or cells have no replicate.
+        No cell has a label of ``control``, a replicate has no control, or none with finite values, or cells have no
+        replicate.
 
     Warns
     -----
@@ -109,36 +113,31 @@ def center_scale(
     mapped, of all if it lies in HDF5 or zarr, and the result, unless that goes to a ``folder``.
     """
     key_added = f"{key}_scaled" if key_added is None else key_added
-    replicate_keys = [replicate_key] if isinstance(replicate_key, str) else list(replicate_key)
+    replicate_keys = column_list(replicate_key, "replicate_key")
     tables = []
     slots = find_slots(data, key, [*replicate_keys, target_key])
     check_files(slots, folder, key_added)
+    controls = control_names(slots, target_key, control)
     for slot in slots:
-        scaler = fit_scaler(slot, replicate_keys, target_key, control)
+        scaler = fit_scaler(slot, replicate_keys, target_key, controls)
         slot.write(key_added, scaler, folder)
         tables.append(scaler.table)
     parameters: dict[str, Any] = {
         "key": key,
         "replicate_key": replicate_keys,
         "target_key": target_key,
-        "control": control,
+        "control": one_or_several(controls),
     }
     result = {"table": pd.concat(tables, ignore_index=True)}
     write_result(data, f"center_scale_{key_added}", result, parameters)
 
 
-def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, control: str) -> Scaler:
+def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, controls: Sequence[str]) -> Scaler:
     """Median and deviation of the controls of each modality and replicate."""
     is_cell = slot.cells["modality"].notna().to_numpy()
     codes, groups = _replicate_codes(slot.cells, is_cell, list(replicate_keys))
-    controls = is_cell & control_mask(slot.cells[target_key], control)
-    n_controls = np.bincount(codes[controls], minlength=len(groups))
-    if not controls.any():
-        found = pd.unique(slot.cells.loc[is_cell, target_key]).tolist()
-        raise ValueError(
-            f"no cell has {target_key} {control!r}, so there are no controls to scale on; it has {found[:10]}. "
-            "Name the value that marks non-targeting guides with control=..."
-        )
+    is_control = is_cell & slot.cells[target_key].isin(controls).to_numpy()
+    n_controls = np.bincount(codes[is_control], minlength=len(groups))
     without = groups[n_controls == 0]
     if len(without):
         raise ValueError(
@@ -146,7 +145,7 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
             "or choose a coarser replicate_key, for example 'batch'."
         )
     order = np.argsort(codes, kind="stable")
-    order = order[controls[order]]
+    order = order[is_control[order]]
     center, scale, n_floored, n_finite = _statistics(slot, np.split(order, np.cumsum(n_controls)[:-1]))
     without = groups[n_finite == 0]
     if len(without):
@@ -157,7 +156,7 @@ def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, contr
         )
     n_bad = int(n_controls.sum() - n_finite.sum())
     if n_bad:
-        warn(f"{n_bad} of {int(controls.sum())} controls are NaN or infinite; they are left out of the statistics")
+        warn(f"{n_bad} of {int(is_control.sum())} controls are NaN or infinite; they are left out of the statistics")
     _warn_flat(n_floored, slot.shape[1], groups)
     n_cells = np.bincount(codes[is_cell], minlength=len(groups))
     table = groups.assign(n_cells=n_cells, n_controls=n_finite, n_floored=n_floored)
@@ -174,9 +173,9 @@ def _replicate_codes(
             f"obs[{keys}] is missing for {n_missing} of {int(is_cell.sum())} cells. Drop these cells, or name their "
             "replicate."
         )
-    name: Any = cells.loc[is_cell, keys[0]].astype(str)
+    name: Any = cells.loc[is_cell, keys[0]]
     for other in keys[1:]:
-        name = name + " | " + cells.loc[is_cell, other].astype(str)
+        name = name + " | " + cells.loc[is_cell, other]
     modality, modalities = pd.factorize(cells.loc[is_cell, "modality"], sort=True)
     replicate, replicates = pd.factorize(name, sort=True)
     present, place = np.unique(modality * len(replicates) + replicate, return_inverse=True)

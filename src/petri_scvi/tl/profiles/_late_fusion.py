@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.common._labels import as_text
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors, unit_rows
 
 from ._aggregate import SEPARATOR, check_choice
@@ -93,7 +95,7 @@ def split_modalities(profiles: AnnData) -> list[AnnData]:
 
 def _check_targets(tables: list[pd.DataFrame]) -> None:
     """Require that rows of one name are of one gene; libraries that number their guides give names to several."""
-    targets = pd.DataFrame({i: obs["target_gene"].astype(str) for i, obs in enumerate(tables) if "target_gene" in obs})
+    targets = pd.DataFrame({i: as_text(obs["target_gene"]) for i, obs in enumerate(tables) if "target_gene" in obs})
     differ = targets[targets.nunique(axis=1) > 1]
     if len(differ):
         raise ValueError(

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from petri_scvi.common._labels import column_list
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import one_or_several, write_result
 
 from ._aggregate import SEPARATOR, fold_guides, guide_profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -22,7 +26,7 @@ def replicate_profiles(
     *,
     guide_key: str = "guide",
     target_key: str = "target_gene",
-    replicate_key: str = "replicate",
+    replicate_key: str | Sequence[str] = "replicate",
     modality: str | None = None,
 ) -> AnnData:
     """Average the cells of each guide in each replicate, modality by modality.
@@ -38,7 +42,7 @@ def replicate_profiles(
     target_key
         ``obs`` column of the gene the guide targets.
     replicate_key
-        ``obs`` column of the replicate. Modalities may name theirs alike or not.
+        ``obs`` column of the replicate, or several that define it together. Modalities may name theirs alike or not.
     modality
         Use this modality of a MuData only.
 
@@ -58,9 +62,10 @@ def replicate_profiles(
     Warns
     -----
     UserWarning
-        Cells are left out because their embedding is NaN or infinite.
+        Cells are left out because their embedding is NaN or infinite, or because they have no replicate.
     """
-    slots = find_slots(data, key, [guide_key, target_key, replicate_key], modality=modality)
+    replicate_keys = column_list(replicate_key, "replicate_key")
+    slots = find_slots(data, key, [guide_key, target_key, *replicate_keys], modality=modality)
     if len(slots) > 1:
         names = [slot.cells["modality"].iloc[0] for slot in slots]
         raise ValueError(
@@ -69,19 +74,24 @@ def replicate_profiles(
             f"mdata.obsm[{key!r}] = ..."
         )
     slot = slots[0]
-    cells = slot.cells
-    is_used = cells[[guide_key, replicate_key]].notna().all(axis=1)
-    group = cells[guide_key].astype(str) + SEPARATOR + cells[replicate_key].astype(str)
-    labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(group=group.where(is_used)))
+    replicate = slot.cells[replicate_keys[0]]
+    for other in replicate_keys[1:]:
+        replicate = replicate + " | " + slot.cells[other]
+    cells = slot.cells.assign(replicate=replicate)
+    group = cells[guide_key] + SEPARATOR + replicate
+    is_used = group.notna()
+    n_lost = int((cells[[guide_key, target_key]].notna().all(axis=1) & replicate.isna()).sum())
+    if n_lost:
+        warn(f"{n_lost} cells have a {guide_key!r} but no {' and '.join(replicate_keys)}; they are left out")
+    labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(group=group))
     fold = fold_guides(labelled, "group", target_key)
     profiles = guide_profiles(fold, warns_one_sided=False)  # replicates of one modality are not in the other
     names = cells.assign(group=group)[is_used].drop_duplicates("group").set_index("group")
-    found = names.loc[profiles.obs_names, [guide_key, replicate_key]].astype(str)
-    columns = {"guide": found[guide_key].to_numpy(), "replicate": found[replicate_key].to_numpy()}
+    found = names.loc[profiles.obs_names, [guide_key, "replicate"]]
+    columns = {"guide": found[guide_key].to_numpy(), "replicate": found["replicate"].to_numpy()}
     rest = profiles.obs.drop(columns="guide")
     profiles.obs = pd.concat([pd.DataFrame(columns, index=rest.index), rest], axis=1)
     parameters: dict[str, Any] = {"key": key, "guide_key": guide_key, "target_key": target_key}
-    write_result(
-        profiles, "replicate_profiles", {}, parameters | {"replicate_key": replicate_key, "modality": modality}
-    )
+    parameters |= {"replicate_key": one_or_several(replicate_keys), "modality": modality}
+    write_result(profiles, "replicate_profiles", {}, parameters)
     return profiles

@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._embedding import check_files, control_mask, find_slots, finite_rows
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import check_files, control_names, find_slots, finite_rows
+from petri_scvi.tl._results import one_or_several, write_result
 
 if TYPE_CHECKING:
     import os
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot, Transform
 
 FLAT = 1e-12
@@ -48,7 +50,7 @@ def whiten(
     *,
     fit_on: Literal["all", "controls"] = "all",
     target_key: str = "target_gene",
-    control: str = CONTROL,
+    control: Labels = CONTROL,
     key_added: str | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> None:
@@ -66,7 +68,7 @@ def whiten(
     target_key
         ``obs`` column with the gene each cell's guide targets; needed for ``fit_on="controls"`` only.
     control
-        Value of ``target_key`` that marks non-targeting controls.
+        Value of ``target_key`` that marks non-targeting controls, or several; needed for ``fit_on="controls"`` only.
     key_added
         Slot to write; ``f"{key}_whitened"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place.
@@ -87,7 +89,7 @@ def whiten(
     KeyError
         A slot or column is missing.
     ValueError
-        There are too few finite cells to fit on.
+        There are too few finite cells to fit on, or no cell has a label of ``control``.
 
     Warns
     -----
@@ -106,10 +108,11 @@ def whiten(
     slots = find_slots(data, key, [target_key] if fit_on == "controls" else [])
     check_files(slots, folder, key_added)
     fitted = {}
+    controls = control_names(slots, target_key, control) if fit_on == "controls" else None
     for slot in slots:
         is_used = slot.cells["modality"].notna().to_numpy()
-        if fit_on == "controls":
-            is_used = is_used & control_mask(slot.cells[target_key], control)
+        if controls is not None:
+            is_used = is_used & slot.cells[target_key].isin(controls).to_numpy()
         whitener = fit_whitener(slot, is_used)
         slot.write(key_added, whitener, folder)
         name = slot.cells["modality"].dropna().iloc[0]
@@ -119,7 +122,9 @@ def whiten(
             "n_flat": whitener.n_flat,
         }
     result = fitted if len(fitted) > 1 else next(iter(fitted.values()))
-    parameters: dict[str, Any] = {"key": key, "fit_on": fit_on, "target_key": target_key, "control": control}
+    parameters: dict[str, Any] = {"key": key, "fit_on": fit_on}
+    if controls is not None:
+        parameters |= {"target_key": target_key, "control": one_or_several(controls)}
     write_result(data, f"whiten_{key_added}", result, parameters)
 
 

@@ -9,7 +9,9 @@ import pandas as pd
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._results import TIE, check_alpha, warn, write_result
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._profile_labels import profile_controls, read_targets
+from petri_scvi.tl._results import TIE, check_alpha, one_or_several, write_result
 from petri_scvi.tl._similarity import read_similarities
 from petri_scvi.tl.profiles._aggregate import check_choice
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._similarity import Similarities
 
 
@@ -31,7 +34,7 @@ def mean_average_precision(
     n_null: int = 20_000,
     alpha: float = 0.05,
     seed: int = 0,
-    control: str = CONTROL,
+    control: Labels | None = CONTROL,
 ) -> None:
     """Mean average precision with which guides find the others of their gene, as in copairs :cite:p:`Kalinin2025`.
 
@@ -51,7 +54,7 @@ def mean_average_precision(
     seed
         Seed of the random rankings.
     control
-        Value of ``obs["target_gene"]`` that marks non-targeting guides.
+        Value of ``obs["target_gene"]`` that marks non-targeting guides, or several, or ``None`` if there are none.
 
     Returns
     -------
@@ -66,13 +69,14 @@ def mean_average_precision(
     KeyError
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
-        No gene has two guides, there is nothing to compete with, or ``n_null`` or ``alpha`` is out of range.
+        No gene has two guides, there is nothing to compete with, no profile has a label of ``control``, or ``n_null``
+        or ``alpha`` is out of range.
 
     Warns
     -----
     UserWarning
-        Genes have one guide, ``n_null`` is so small that a single gene cannot pass, or profiles are NaN or zero and
-        left out.
+        Genes have one guide, ``n_null`` is so small that a single gene cannot pass, or profiles are NaN or zero, or
+        have no target gene, and are left out.
 
     Notes
     -----
@@ -86,15 +90,16 @@ def mean_average_precision(
     check_choice("negatives", negatives, ("other_genes", "controls"))
     check_sizes(n_null=n_null)
     check_alpha(alpha)
-    if "target_gene" not in profiles.obs:
-        raise KeyError(f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}")
-    targets, control = profiles.obs["target_gene"].astype(str).to_numpy(), str(control)
-    rows = np.flatnonzero((targets != control) | (negatives == "controls"))
+    labels = read_targets(profiles)
+    controls = profile_controls(labels, control)
+    against_controls = negatives == "controls"
+    rows = np.flatnonzero((labels.notna() & (~labels.isin(controls) | against_controls)).to_numpy())
     similarities, rows = read_similarities(profiles, rows, layer=layer, similarity_key=similarity_key)
-    targets = targets[rows]
-    per_guide = guide_average_precision(similarities, targets, targets == control, negatives == "controls")
+    targets = labels.to_numpy()[rows].astype(np.str_)
+    is_control = np.isin(targets, controls)
+    per_guide = guide_average_precision(similarities, targets, is_control, against_controls)
     table = _per_gene(per_guide, n_null, np.random.default_rng(seed))
-    genes, n_guides = np.unique(targets[targets != control], return_counts=True)
+    genes, n_guides = np.unique(targets[~is_control], return_counts=True)
     warn_single_guides(genes[n_guides == 1], len(genes))
     if len(table) / (n_null + 1) >= alpha:
         warn(f"n_null={n_null} is too small for {len(table)} genes; pass {int(np.ceil(len(table) / alpha))} or more")
@@ -104,7 +109,8 @@ def mean_average_precision(
         "similarity_key": similarity_key,
         "n_null": n_null,
     }
-    parameters |= {"alpha": alpha, "seed": seed, "control": control}
+    parameters |= {"alpha": alpha, "seed": seed}
+    parameters |= {"control": None if control is None else one_or_several(controls)}
     result = consistent_share(table, alpha)
     result |= {"n_genes": len(table), "n_single_guide": int((n_guides == 1).sum())}
     write_result(profiles, "mean_average_precision", result, parameters)

@@ -9,7 +9,8 @@ import pandas as pd
 from sklearn.metrics import auc
 
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._profile_labels import profile_controls, read_targets
+from petri_scvi.tl._results import one_or_several, write_result
 
 from ._edges import match_edges
 from ._guide_consistency import scored_guides
@@ -17,6 +18,8 @@ from ._guide_consistency import scored_guides
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
     from ._edges import EdgeTable
 
@@ -32,7 +35,7 @@ def edge_recall(
     similarity_key: str | None = None,
     min_score: float = MIN_SCORE,
     max_fpr: float = 0.05,
-    control: str = CONTROL,
+    control: Labels | None = CONTROL,
     key_added: str = "edge_recall",
 ) -> None:
     """True-positive rate of known gene pairs at a fixed false-positive rate, and the whole ROC curve.
@@ -56,7 +59,8 @@ def edge_recall(
     max_fpr
         False-positive rate at which ``score`` is read off.
     control
-        Value of ``obs["target_gene"]`` that marks non-targeting controls; they are not scored.
+        Value of ``obs["target_gene"]`` that marks non-targeting controls, or several, or ``None`` if there are none.
+        They are not scored.
     key_added
         Name of the result.
 
@@ -78,13 +82,14 @@ def edge_recall(
     KeyError
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
-        A gene has several profiles, no pair or every pair of the genes is an edge, or scores and ``min_score`` are on
-        different scales.
+        A gene has several profiles, no pair or every pair of the genes is an edge, scores and ``min_score`` are on
+        different scales, or no profile has a label of ``control``.
 
     Warns
     -----
     UserWarning
-        More than half of the genes are not in the table, or profiles are NaN or zero and left out.
+        More than half of the genes are not in the table, or profiles are NaN or zero, or have no target gene, and are
+        left out.
 
     Notes
     -----
@@ -92,7 +97,9 @@ def edge_recall(
     """
     if not 0 < max_fpr < 1:
         raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
-    similarities, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    targets = read_targets(profiles)
+    controls = profile_controls(targets, control)
+    similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
     matched = match_edges(edges, genes, min_score)
     ranks = Ranks(similarities.of_all_pairs(), matched.positive_index, matched.between_index)
     curve = ranks.curve()
@@ -119,7 +126,9 @@ def edge_recall(
         "min_score": min_score,
         "max_fpr": max_fpr,
     }
-    write_result(profiles, key_added, result, parameters | {"control": control})
+    write_result(
+        profiles, key_added, result, parameters | {"control": None if control is None else one_or_several(controls)}
+    )
 
 
 def efaar_recall(
@@ -130,7 +139,7 @@ def efaar_recall(
     similarity_key: str | None = None,
     min_score: float = MIN_SCORE,
     tail: float = 0.05,
-    control: str = CONTROL,
+    control: Labels | None = CONTROL,
 ) -> None:
     """Share of known gene pairs among the most similar or most opposite pairs, as in EFAAR :cite:p:`Celik2024`.
 
@@ -157,7 +166,9 @@ def efaar_recall(
     """
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
-    similarities, genes = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    targets = read_targets(profiles)
+    controls = profile_controls(targets, control)
+    similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
     matched = match_edges(edges, genes, min_score)
     everything = similarities.of_all_pairs()
     known = np.sort(everything[matched.positive_index])
@@ -174,7 +185,12 @@ def efaar_recall(
         "tail": tail,
     }
     result = {"score": float((n_found / (last - first)).mean()), "chance": 2 * tail} | matched.counts
-    write_result(profiles, "efaar_recall", result, parameters | {"control": control})
+    write_result(
+        profiles,
+        "efaar_recall",
+        result,
+        parameters | {"control": None if control is None else one_or_several(controls)},
+    )
 
 
 def _tail_sizes(n: int, tail: float) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi.tl._results import warn
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._similarity import pair_index
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ import pandas as pd
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._results import adjust, check_alpha, null_p_values, share, warn, write_result
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._profile_labels import profile_controls, read_targets
+from petri_scvi.tl._results import adjust, check_alpha, null_p_values, one_or_several, share, write_result
 from petri_scvi.tl._similarity import read_similarities
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._similarity import Similarities
 
 QUANTILES = np.linspace(0, 1, 101)
@@ -28,7 +31,7 @@ def guide_consistency(
     *,
     layer: str | None = None,
     similarity_key: str | None = None,
-    control: str = CONTROL,
+    control: Labels | None = CONTROL,
     n_null: int = 20_000,
     alpha: float = 0.05,
     seed: int = 0,
@@ -46,7 +49,8 @@ def guide_consistency(
     similarity_key
         Use this ``obsp`` matrix instead of cosines of profiles.
     control
-        Value of ``obs["target_gene"]`` that marks non-targeting guides; they are neither scored nor drawn.
+        Value of ``obs["target_gene"]`` that marks non-targeting guides, or several, or ``None`` if there are none. They
+        are neither scored nor drawn.
     n_null
         Draws of guides of different genes, per number of guides. More than ``n_genes / alpha - 1`` let a single
         consistent gene pass.
@@ -75,14 +79,14 @@ def guide_consistency(
     KeyError
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
-        No gene has two guides, a gene has more guides than there are target genes to draw from, or ``n_null`` or
-        ``alpha`` is out of range.
+        No gene has two guides, a gene has more guides than there are target genes to draw from, no profile has a label
+        of ``control``, or ``n_null`` or ``alpha`` is out of range.
 
     Warns
     -----
     UserWarning
         Genes have one guide, ``n_null`` is so small that a single consistent gene cannot pass, or profiles are NaN or
-        zero and left out.
+        zero, or have no target gene, and are left out.
 
     Notes
     -----
@@ -91,10 +95,13 @@ def guide_consistency(
     """
     check_sizes(n_null=n_null)
     check_alpha(alpha)
-    similarities, targets = scored_guides(profiles, control, layer=layer, similarity_key=similarity_key)
+    labels = read_targets(profiles)
+    controls = profile_controls(labels, control)
+    similarities, targets = scored_guides(profiles, labels, controls, layer=layer, similarity_key=similarity_key)
     genes, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)
     tested = np.flatnonzero(counts >= 2)
-    _check_genes(len(tested), counts, targets)
+    if reason := why_not_testable(targets):
+        raise ValueError(reason)
     warn_single_guides(genes[counts == 1], len(genes))
     if len(tested) / (n_null + 1) >= alpha:
         warn(
@@ -127,25 +134,24 @@ def guide_consistency(
     parameters: dict[str, Any] = {
         "layer": layer,
         "similarity_key": similarity_key,
-        "control": control,
+        "control": None if control is None else one_or_several(controls),
         "n_null": n_null,
     }
     write_result(profiles, key_added, result, parameters | {"alpha": alpha, "seed": seed})
 
 
 def scored_guides(
-    profiles: AnnData, control: str, *, layer: str | None, similarity_key: str | None
-) -> tuple[Similarities, NDArray[Any]]:
+    profiles: AnnData,
+    targets: pd.Series,
+    controls: Sequence[str],
+    *,
+    layer: str | None,
+    similarity_key: str | None,
+) -> tuple[Similarities, NDArray[np.str_]]:
     """Similarities and target gene of every guide that is not a control and has a direction."""
-    if "target_gene" not in profiles.obs:
-        raise KeyError(
-            f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}. Make the profiles with "
-            "petri_scvi.tl.aggregate_profiles."
-        )
-    targets = profiles.obs["target_gene"].astype(str).to_numpy()
-    rows = np.flatnonzero((targets != str(control)) & profiles.obs["target_gene"].notna().to_numpy())
+    rows = np.flatnonzero((targets.notna() & ~targets.isin(controls)).to_numpy())
     similarities, rows = read_similarities(profiles, rows, layer=layer, similarity_key=similarity_key)
-    return similarities, targets[rows]
+    return similarities, targets.to_numpy()[rows].astype(np.str_)
 
 
 def consistent_share(table: pd.DataFrame, alpha: float) -> dict[str, Any]:
@@ -176,14 +182,17 @@ def warn_single_guides(single: NDArray[Any], n_genes: int) -> None:
         )
 
 
-def _check_genes(n_tested: int, counts: NDArray[np.intp], targets: NDArray[Any]) -> None:
-    if n_tested == 0:
-        raise ValueError(
+def why_not_testable(targets: NDArray[np.str_]) -> str | None:
+    """Why consistency cannot be tested among guides of these target genes; ``None`` if it can."""
+    genes, counts = np.unique(targets, return_counts=True)
+    if counts.max(initial=0) < 2:
+        return (
             f"none of the {len(counts)} target genes has two guides with a profile. Pass one row per guide, from "
             "petri_scvi.tl.aggregate_profiles(..., level='guide')."
         )
     if counts.max() > len(counts):
-        raise ValueError(
+        return (
             f"a target gene has {int(counts.max())} guides, but there are only {len(counts)} target genes to draw "
-            f"unrelated guides from: {np.unique(targets)[:10].tolist()}. Score a screen with more genes."
+            f"unrelated guides from: {genes[:10].tolist()}. Score a screen with more genes."
         )
+    return None

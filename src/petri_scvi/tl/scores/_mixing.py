@@ -11,8 +11,9 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from petri_scvi._checks import check_sizes
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.tl._results import write_result
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,7 +93,7 @@ def mixing(
             part = np.random.default_rng(seed).permutation(
                 part
             )  # of cells that are equally near, the search takes those of the first rows
-            labels = cells[obs_key].iloc[part].astype(str).to_numpy()
+            labels = cells[obs_key].iloc[part].to_numpy(dtype=np.str_)
             rows.append({"modality": name} | _mixing_of(slot.take(part), labels, n_neighbors, obs_key))
     parameters: dict[str, Any] = {
         "key": key,

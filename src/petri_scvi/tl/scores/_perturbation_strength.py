@@ -11,14 +11,19 @@ from scipy.spatial.distance import cdist
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
-from petri_scvi.tl._results import adjust, check_alpha, warn, write_result
+from petri_scvi.common._labels import column_list
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import control_names, find_slots, finite_rows, subsample
+from petri_scvi.tl._results import adjust, check_alpha, one_or_several, write_result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot
 
 MIN_CELLS = 2
@@ -31,8 +36,8 @@ def perturbation_strength(
     key: str = "X_petri_scaled",
     *,
     perturbation_key: str = "perturbation",
-    replicate_key: str | None = "replicate",
-    control: str = CONTROL,
+    replicate_key: str | Sequence[str] | None = "replicate",
+    control: Labels = CONTROL,
     n_permutations: int = 999,
     max_cells: int = 300,
     alpha: float = 0.05,
@@ -51,11 +56,11 @@ def perturbation_strength(
     perturbation_key
         ``obs`` column of what to test: the perturbation, or the guide.
     replicate_key
-        ``obs`` column of the replicate. Labels are exchanged within replicates only, and only replicates that have
-        cells of both the perturbation and the controls are compared, so that replicates that differ do not look like
-        an effect. ``None`` exchanges freely.
+        ``obs`` column of the replicate, or several that define it together. Labels are exchanged within replicates
+        only, and only replicates that have cells of both the perturbation and the controls are compared, so that
+        replicates that differ do not look like an effect. ``None`` exchanges freely.
     control
-        Value of ``perturbation_key`` that marks controls.
+        Value of ``perturbation_key`` that marks controls, or several.
     n_permutations
         Exchanges of labels; the smallest p-value is ``1 / (n_permutations + 1)``.
     max_cells
@@ -79,7 +84,8 @@ def perturbation_strength(
     KeyError
         A slot or column is missing.
     ValueError
-        There are no controls, or ``n_permutations``, ``max_cells`` or ``alpha`` is out of range.
+        A label of ``control`` does not occur, a modality has no controls, or ``n_permutations``, ``max_cells`` or
+        ``alpha`` is out of range.
 
     Warns
     -----
@@ -97,11 +103,13 @@ def perturbation_strength(
     """
     check_sizes(n_permutations=n_permutations, max_cells=max_cells)
     check_alpha(alpha)
-    columns = [perturbation_key] + ([] if replicate_key is None else [replicate_key])
+    replicate_keys = [] if replicate_key is None else column_list(replicate_key, "replicate_key")
     tables = []
-    for slot in find_slots(data, key, columns):
+    slots = find_slots(data, key, [perturbation_key, *replicate_keys])
+    controls = control_names(slots, perturbation_key, control)
+    for slot in slots:
         for modality in pd.unique(slot.cells["modality"].dropna()):
-            tests = _Tests(slot, str(modality), perturbation_key, replicate_key, control)
+            tests = _Tests(slot, str(modality), perturbation_key, replicate_keys, controls)
             table = tests.run(n_permutations, max_cells, np.random.default_rng(seed), progress)
             table["q_value"] = adjust(table["p_value"].to_numpy(dtype=np.float64))
             tables.append(table)
@@ -116,8 +124,8 @@ def perturbation_strength(
     parameters: dict[str, Any] = {
         "key": key,
         "perturbation_key": perturbation_key,
-        "replicate_key": replicate_key,
-        "control": control,
+        "replicate_key": None if replicate_key is None else one_or_several(replicate_keys),
+        "control": one_or_several(controls),
     }
     parameters |= {"n_permutations": n_permutations, "max_cells": max_cells, "alpha": alpha, "seed": seed}
     write_result(data, "perturbation_strength", {"table": table}, parameters)
@@ -127,24 +135,32 @@ class _Tests:
     """The tests of one modality."""
 
     def __init__(
-        self, slot: Slot, modality: str, perturbation_key: str, replicate_key: str | None, control: str
+        self,
+        slot: Slot,
+        modality: str,
+        perturbation_key: str,
+        replicate_keys: Sequence[str],
+        controls: Sequence[str],
     ) -> None:
         cells = slot.cells
         is_here = ((cells["modality"] == modality) & cells[perturbation_key].notna()).to_numpy()
         self.slot, self.modality = slot, modality
-        labels = cells[perturbation_key].astype(str).where(is_here)
-        self.controls = np.flatnonzero((labels == str(control)).to_numpy(dtype=bool))
+        labels = cells[perturbation_key].where(is_here)
+        is_control = labels.isin(controls)
+        self.controls = np.flatnonzero(is_control.to_numpy())
         if len(self.controls) == 0:
             raise ValueError(
-                f"no cell of modality {modality!r} has obs[{perturbation_key!r}] {control!r}; name the value that "
-                "marks the controls with control=..."
+                f"no cell of modality {modality!r} has an obs[{perturbation_key!r}] of {list(controls)}; name the "
+                "labels that mark its controls, too, with control=..."
             )
-        treated = labels[labels.notna() & (labels != str(control))]
+        treated = labels[labels.notna() & ~is_control]
         self.rows_of = {
             str(name): treated.index[places].to_numpy(dtype=np.intp)
             for name, places in treated.groupby(treated).indices.items()
         }
-        replicate = cells[replicate_key] if replicate_key is not None else pd.Series("", index=cells.index)
+        replicate = pd.Series("", index=cells.index)
+        for name in replicate_keys:
+            replicate = replicate + " | " + cells[name]
         self.stratum = pd.factorize(replicate)[0]  # -1 where it is not named
         self.center, self.scale = _replicate_statistics(slot, np.where(is_here, self.stratum, -1))
         self.is_comparable = np.isin(self.stratum, self.stratum[self.controls]) & (self.stratum >= 0)
@@ -189,7 +205,7 @@ class _Tests:
 
 def _replicate_statistics(slot: Slot, stratum: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each dimension within each replicate, from two passes; -1 is no replicate."""
-    n_strata = int(stratum.max(initial=-1)) + 1
+    n_strata = int(stratum.max(initial=0)) + 1  # at least one, so that -1 is a row
     total, counts, _ = slot.sum_groups(stratum, n_strata)
     n_cells = np.maximum(counts, 1)[:, None]
     center = total / n_cells

@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from petri_scvi._checks import check_sizes
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
-from petri_scvi.tl._results import warn, write_result
+from petri_scvi.tl._results import write_result
 from petri_scvi.tl.profiles._aggregate import check_choice
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def probe(
             f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each fold is predicted by the others"
         )
     rows = []
-    for slot in find_slots(data, key, [obs_key]):
+    for slot in find_slots(data, key, [obs_key], is_text=False):
         for modality in pd.unique(slot.cells["modality"].dropna()):
             vectors, labels = _cells_to_probe(slot, str(modality), obs_key, max_cells, np.random.default_rng(seed))
             if len(labels) < n_folds:

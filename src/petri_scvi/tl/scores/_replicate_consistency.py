@@ -9,18 +9,23 @@ import pandas as pd
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.tl._embedding import control_mask, find_slots, finite_rows
-from petri_scvi.tl._results import check_alpha, null_p_values, warn, write_result
+from petri_scvi.common._labels import column_list
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import control_names, find_slots, finite_rows
+from petri_scvi.tl._results import check_alpha, null_p_values, one_or_several, write_result
 from petri_scvi.tl._similarity import Similarities, unit_rows
 from petri_scvi.tl.profiles._aggregate import fold_guides
 
 from ._guide_consistency import consistent_share, draw_distinct
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot
 
 SEPARATOR = "\x1f"
@@ -31,8 +36,8 @@ def replicate_consistency(
     key: str = "X_petri_scaled_whitened",
     *,
     perturbation_key: str = "perturbation",
-    replicate_key: str = "replicate",
-    control: str = CONTROL,
+    replicate_key: str | Sequence[str] = "replicate",
+    control: Labels | None = CONTROL,
     n_null: int = 20_000,
     alpha: float = 0.05,
     seed: int = 0,
@@ -48,9 +53,10 @@ def replicate_consistency(
     perturbation_key
         ``obs`` column of what to score: the perturbation, or the guide.
     replicate_key
-        ``obs`` column of the replicate.
+        ``obs`` column of the replicate, or several that define it together.
     control
-        Value of ``perturbation_key`` that marks controls; they are not scored.
+        Value of ``perturbation_key`` that marks controls, or several, or ``None`` if there are none. They are not
+        scored.
     n_null
         Draws per set of replicates that some perturbation was seen in.
     alpha
@@ -71,12 +77,14 @@ def replicate_consistency(
     KeyError
         A slot or column is missing.
     ValueError
-        No perturbation was seen in two replicates, or ``n_null`` or ``alpha`` is out of range.
+        No perturbation was seen in two replicates, no cell has a label of ``control``, or ``n_null`` or ``alpha`` is
+        out of range.
 
     Warns
     -----
     UserWarning
-        Perturbations cannot be scored: seen in one replicate only, or together with too few others to draw from.
+        Perturbations cannot be scored: seen in one replicate only, or together with too few others to draw from. Or a
+        modality has no controls.
 
     Notes
     -----
@@ -87,14 +95,28 @@ def replicate_consistency(
     check_alpha(alpha)
     rng = np.random.default_rng(seed)
     tables, n_not_scored = [], 0
-    for slot in find_slots(data, key, [perturbation_key, replicate_key]):
+    replicate_keys = column_list(replicate_key, "replicate_key")
+    slots = find_slots(data, key, [perturbation_key, *replicate_keys])
+    controls = [] if control is None else control_names(slots, perturbation_key, control)
+    for slot in slots:
         for modality in pd.unique(slot.cells["modality"].dropna()):
+            if (
+                not slot.cells.loc[slot.cells["modality"] == modality, [perturbation_key, *replicate_keys]]
+                .notna()
+                .all(axis=1)
+                .any()
+            ):
+                warn(
+                    f"no cell of modality {modality!r} has both an obs[{perturbation_key!r}] and an "
+                    f"obs[{replicate_keys}]; it is not scored"
+                )
+                continue
             table, n_missed = _score_modality(
-                slot, str(modality), perturbation_key, replicate_key, control, n_null, rng
+                slot, str(modality), perturbation_key, replicate_keys, controls, n_null, rng
             )
             tables.append(table)
             n_not_scored += n_missed
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(table) == 0:
         raise ValueError(
             f"no perturbation was seen in two values of obs[{replicate_key!r}] together with enough others; name a "
@@ -102,8 +124,9 @@ def replicate_consistency(
         )
     if n_not_scored:
         warn(f"{n_not_scored} perturbations have too few replicates, or too few others beside them, to be scored")
-    parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "replicate_key": replicate_key}
-    parameters |= {"control": control, "n_null": n_null, "alpha": alpha, "seed": seed}
+    parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key}
+    parameters |= {"replicate_key": one_or_several(replicate_keys), "n_null": n_null, "alpha": alpha, "seed": seed}
+    parameters |= {"control": None if control is None else one_or_several(controls)}
     result = consistent_share(table, alpha) | {"n_not_scored": n_not_scored}
     write_result(data, "replicate_consistency", result, parameters)
 
@@ -112,13 +135,13 @@ def _score_modality(
     slot: Slot,
     modality: str,
     perturbation_key: str,
-    replicate_key: str,
-    control: str,
+    replicate_keys: Sequence[str],
+    controls: Sequence[str],
     n_null: int,
     rng: np.random.Generator,
 ) -> tuple[pd.DataFrame, int]:
     """Similarity and p-value of each perturbation, and how many could not be scored."""
-    similarities, place = _replicate_profiles(slot, modality, perturbation_key, replicate_key, control)
+    similarities, place = _replicate_profiles(slot, modality, perturbation_key, replicate_keys, controls)
     is_seen = place.to_numpy() >= 0  # (n_perturbations, n_replicates)
     patterns, pattern_of = np.unique(is_seen, axis=0, return_inverse=True)
     parts = []
@@ -142,13 +165,15 @@ def _score_modality(
 
 
 def _replicate_profiles(
-    slot: Slot, modality: str, perturbation_key: str, replicate_key: str, control: str
+    slot: Slot, modality: str, perturbation_key: str, replicate_keys: Sequence[str], controls: Sequence[str]
 ) -> tuple[Similarities, pd.DataFrame]:
     """Profile of each perturbation in each replicate, and its row by perturbation and replicate (-1 if absent)."""
     cells = slot.cells
-    names = cells[perturbation_key].astype(str) + SEPARATOR + cells[replicate_key].astype(str)
-    is_used = (cells["modality"] == modality) & cells[[perturbation_key, replicate_key]].notna().all(axis=1)
-    is_used &= ~control_mask(cells[perturbation_key], control)
+    replicate = cells[replicate_keys[0]]
+    for other in replicate_keys[1:]:
+        replicate = replicate + " | " + cells[other]
+    names = cells[perturbation_key] + SEPARATOR + replicate
+    is_used = (cells["modality"] == modality) & names.notna() & ~cells[perturbation_key].isin(controls)
     labelled = cells.assign(profile=names.where(is_used), modality=cells["modality"].where(is_used))
     fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), "profile", perturbation_key)
     if fold.n_not_finite:

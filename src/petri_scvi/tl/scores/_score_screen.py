@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 from rich.progress import Progress
 
 from petri_scvi._constants import CONTROL, UNS_KEY
-from petri_scvi.tl._embedding import find_slots
-from petri_scvi.tl._results import write_result
+from petri_scvi.common._labels import as_text, column_list
+from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import control_names, find_slots
+from petri_scvi.tl._results import one_or_several, write_result
 from petri_scvi.tl.profiles._aggregate import SEPARATOR, aggregate_guides, check_choice, fold_guides, guide_profiles
 from petri_scvi.tl.profiles._center_scale import fit_scaler
 from petri_scvi.tl.profiles._late_fusion import FUSIONS, SIMILARITY_KEY, late_fusion, split_modalities
@@ -18,7 +21,8 @@ from petri_scvi.tl.profiles._whiten import fit_whitener
 
 from ._bootstrap import bootstrap_edges, bootstrap_share, tpr_name
 from ._edge_recall import MIN_SCORE, edge_recall
-from ._guide_consistency import guide_consistency, scored_guides
+from ._edges import match_edges
+from ._guide_consistency import guide_consistency, scored_guides, why_not_testable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from petri_scvi.common._labels import Labels
+    from petri_scvi.tl._embedding import Slot
     from petri_scvi.tl.profiles._late_fusion import Fusion
 
     from ._edges import EdgeTable
@@ -42,7 +48,7 @@ def score_screen(
     replicate_key: str | Sequence[str] = "replicate",
     guide_key: str = "guide",
     target_key: str = "target_gene",
-    control: str = CONTROL,
+    control: Labels = CONTROL,
     fusions: Fusion | Sequence[Fusion] | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
@@ -87,7 +93,13 @@ def score_screen(
     KeyError
         A slot or column is missing.
     ValueError
-        There is nothing to score, or a step of the protocol cannot be taken; its function names the fix.
+        There is nothing to score, no cell has a label of ``control``, or a step of the protocol cannot be taken; its
+        function names the fix.
+
+    Warns
+    -----
+    UserWarning
+        Guide consistency is left out, for example because no gene has two guides.
 
     Notes
     -----
@@ -110,9 +122,12 @@ def score_screen(
     fusions = [fusions] if isinstance(fusions, str) else fusions
     for name in fusions or ():
         check_choice("fusions", name, FUSIONS)
-    replicate_keys = [replicate_key] if isinstance(replicate_key, str) else list(replicate_key)
-    columns = [*replicate_keys, guide_key, target_key]
-    slots_of = {key: find_slots(data, key, columns) for key in keys}  # missing slots show before the work starts
+    replicate_keys = column_list(replicate_key, "replicate_key")
+    columns = list(dict.fromkeys([*replicate_keys, guide_key, target_key]))
+    slots_of = {key: find_slots(data, key, columns) for key in keys}
+    # What cannot be scored shows before the work starts.
+    controls = control_names(slots_of[keys[0]], target_key, control)
+    _check_scorable(slots_of[keys[0]], guide_key, target_key, controls, edges)
     rows: list[dict[str, Any]] = []
     with Progress(disable=not progress) as bar:
         task = bar.add_task("Scoring", total=len(keys))
@@ -120,27 +135,55 @@ def score_screen(
             tables = []
             for slot in slots:
                 bar.update(task, description=f"Scoring {key}")
-                scaler = fit_scaler(slot, replicate_keys, target_key, control)
+                scaler = fit_scaler(slot, replicate_keys, target_key, controls)
                 whitener = fit_whitener(slot, slot.cells["modality"].notna().to_numpy(), scaler)
                 tables.append(guide_profiles(fold_guides(slot, guide_key, target_key, scaler, whitener)))
             modalities = [str(m) for slot in slots for m in slot.cells["modality"].dropna().unique()]
             for modality, fusion, guides, genes in _combinations(tables, modalities, fusions):
                 similarity_key = SIMILARITY_KEY if fusion == "max_cosine" else None
-                scores = _score(guides, genes, edges, control, similarity_key, n_bootstrap, seed)
-                rows += [{"key": key, "modality": modality, "fusion": fusion} | score for score in scores]
+                place = {"key": key, "modality": modality, "fusion": fusion}
+                scored = _Scored(controls, similarity_key, n_bootstrap, seed, np.random.default_rng(seed))
+                scores = [] if guides is None else scored.consistency(guides, " ".join(place.values()))
+                scores += [] if edges is None else scored.edges(genes, edges)
+                rows += [place | score for score in scores]
             bar.advance(task)
+    if not rows:
+        raise ValueError(
+            "nothing could be scored; the warnings say why. Pass edges=..., to score genes instead of guides."
+        )
     table = pd.DataFrame(rows)
     parameters: dict[str, Any] = {"keys": keys, "replicate_key": replicate_keys, "guide_key": guide_key}
-    parameters |= {"target_key": target_key, "control": control, "fusions": fusions, "n_bootstrap": n_bootstrap}
+    parameters |= {
+        "target_key": target_key,
+        "control": one_or_several(controls),
+        "fusions": fusions,
+        "n_bootstrap": n_bootstrap,
+    }
     parameters |= {"seed": seed, "alpha": ALPHA, "has_edges": edges is not None}
     write_result(data, "score_screen", {"table": table}, parameters)
     return table
 
 
+def _check_scorable(
+    slots: Sequence[Slot], guide_key: str, target_key: str, controls: Sequence[str], edges: EdgeTable | None
+) -> None:
+    """Require guides of one target, or edges between targets."""
+    cells = pd.concat([slot.cells[slot.cells["modality"].notna()] for slot in slots])
+    cells = cells[[guide_key, target_key]].set_axis(["guide", "target"], axis=1).dropna().drop_duplicates()
+    targets = cells.loc[~cells["target"].isin(controls), "target"].to_numpy(dtype=np.str_)
+    if edges is not None:
+        match_edges(edges, np.unique(targets), MIN_SCORE)
+    elif reason := why_not_testable(targets):
+        raise ValueError(f"{reason} Or pass edges=..., known pairs of targets, to score profiles of targets.")
+
+
 def _combinations(
     tables: list[AnnData], modalities: list[str], fusions: Sequence[Fusion] | None
-) -> Iterator[tuple[str, str, AnnData, AnnData]]:
-    """Name of the modality, fusion, and profiles of guides and of genes: each modality alone, then joined."""
+) -> Iterator[tuple[str, str, AnnData | None, AnnData]]:
+    """Name of the modality, fusion, and profiles of guides and of genes: each modality alone, then joined.
+
+    Guides are ``None`` where modalities that are to be joined have none in common.
+    """
     is_shared = len(tables) == 1 and len(modalities) > 1
     parts = split_modalities(tables[0]) if is_shared else tables
     genes = [aggregate_guides(part) for part in parts]
@@ -149,48 +192,67 @@ def _combinations(
     if len(parts) < 2:
         return
     usual: tuple[Fusion, ...] = ("mean_embedding",) if is_shared else ("concatenate", "mean_cosine", "max_cosine")
+    name = SEPARATOR.join(modalities)
+    has_guides = len(set.intersection(*(set(part.obs_names) for part in parts))) > 0
     for fusion in usual if fusions is None else fusions:
-        name = SEPARATOR.join(modalities)
         if is_shared and fusion == "mean_embedding":
             # Guides seen in one modality only are kept, as in the paper.
             yield name, fusion, tables[0], aggregate_guides(tables[0])
-        else:
-            yield name, fusion, late_fusion(parts, fusion), late_fusion(genes, fusion)
+            continue
+        if not has_guides:
+            warn(f"{name} {fusion}: the modalities have no guide in common; guide consistency is left out")
+        yield name, fusion, late_fusion(parts, fusion) if has_guides else None, late_fusion(genes, fusion)
 
 
-def _score(
-    guides: AnnData,
-    genes: AnnData,
-    edges: EdgeTable | None,
-    control: str,
-    similarity_key: str | None,
-    n_bootstrap: int,
-    seed: int,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Scored:
     """Rows of the table for one set of profiles."""
-    rng = np.random.default_rng(seed)
-    n_null = max(N_NULL, int(np.ceil(genes.n_obs / ALPHA)))
-    guide_consistency(guides, similarity_key=similarity_key, control=control, n_null=n_null, alpha=ALPHA, seed=seed)
-    consistency = guides.uns[UNS_KEY]["guide_consistency"]
-    low, high = bootstrap_share(consistency["table"]["is_consistent"].to_numpy(), n_bootstrap, rng)
-    scores: list[dict[str, Any]] = [
-        {
-            "metric": "guide_consistency",
-            "value": consistency["score"],
-            "ci_low": low,
-            "ci_high": high,
-            "n": consistency["n_genes"],
-        }
-    ]
-    if edges is None:
-        return scores
-    edge_recall(genes, edges, similarity_key=similarity_key, control=control)
-    found = genes.uns[UNS_KEY]["edge_recall"]
-    similarities, names = scored_guides(genes, control, layer=None, similarity_key=similarity_key)
-    intervals = bootstrap_edges(similarities, names, edges, MIN_SCORE, n_bootstrap, rng)
-    values = {tpr_name(fpr): tpr for fpr, tpr in found["tpr_at_fpr"].to_numpy()}
-    values |= {"edge_auc": found["auc"], "edge_average_precision": found["average_precision"]}
-    for name, value in values.items():
-        low, high = intervals[name]
-        scores.append({"metric": name, "value": value, "ci_low": low, "ci_high": high, "n": found["n_positive"]})
-    return scores
+
+    controls: Sequence[str]
+    similarity_key: str | None
+    n_bootstrap: int
+    seed: int
+    rng: np.random.Generator
+
+    def consistency(self, guides: AnnData, place: str) -> list[dict[str, Any]]:
+        """Guide consistency; nothing, with a warning, if it cannot be tested."""
+        targets = as_text(guides.obs["target_gene"])
+        scored = targets[~targets.isin(self.controls)].to_numpy(dtype=np.str_)
+        if reason := why_not_testable(scored):
+            warn(f"{place}: guide consistency is left out, as {reason}")
+            return []
+        n_null = max(N_NULL, int(np.ceil(len(np.unique(scored)) / ALPHA)))
+        guide_consistency(
+            guides,
+            similarity_key=self.similarity_key,
+            control=self._present(targets),
+            n_null=n_null,
+            alpha=ALPHA,
+            seed=self.seed,
+        )
+        found = guides.uns[UNS_KEY]["guide_consistency"]
+        is_hit = found["table"]["is_consistent"].to_numpy()
+        low, high = bootstrap_share(is_hit, self.n_bootstrap, self.rng)
+        row = {"metric": "guide_consistency", "value": found["score"], "ci_low": low, "ci_high": high}
+        return [row | {"n": found["n_genes"]}]
+
+    def edges(self, genes: AnnData, edges: EdgeTable) -> list[dict[str, Any]]:
+        """Recall of known pairs."""
+        targets = as_text(genes.obs["target_gene"])
+        edge_recall(genes, edges, similarity_key=self.similarity_key, control=self._present(targets))
+        found = genes.uns[UNS_KEY]["edge_recall"]
+        similarities, names = scored_guides(
+            genes, targets, self.controls, layer=None, similarity_key=self.similarity_key
+        )
+        intervals = bootstrap_edges(similarities, names, edges, MIN_SCORE, self.n_bootstrap, self.rng)
+        values = {tpr_name(fpr): tpr for fpr, tpr in found["tpr_at_fpr"].to_numpy()}
+        values |= {"edge_auc": found["auc"], "edge_average_precision": found["average_precision"]}
+        return [
+            {"metric": name, "value": value, "ci_low": low, "ci_high": high, "n": found["n_positive"]}
+            for name, value in values.items()
+            for low, high in [intervals[name]]
+        ]
+
+    def _present(self, targets: pd.Series) -> list[str] | None:
+        """Controls with a profile: cells without a guide have none, nor do guides of one of the joined modalities."""
+        return sorted(set(self.controls) & set(targets)) or None

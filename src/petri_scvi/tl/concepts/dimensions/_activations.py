@@ -11,8 +11,8 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
+from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import CHUNK_ROWS, find_slots, rows_of_modality, take_rows
-from petri_scvi.tl._results import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -225,7 +225,7 @@ def find_codes(
     else:
         slots = find_slots(data, key, [*columns, modality_key])
         for slot in slots:
-            slot.cells["modality"] = slot.cells[modality_key].map(str, na_action="ignore")
+            slot.cells["modality"] = slot.cells[modality_key]
     for slot in slots:
         _leave_out_bad_cells(slot)
     return slots

@@ -131,7 +131,7 @@ def _mean_activations(
     slots: Sequence[Slot], dimensions: NDArray[np.intp], obs_key: str, pair: tuple[str, str], min_cells: int
 ) -> tuple[list[str], list[NDArray[np.float64]]]:
     """Perturbations with enough cells in both modalities; and per modality their means, perturbations x dimensions."""
-    labels = [slot.cells[obs_key].map(str, na_action="ignore") for slot in slots]
+    labels = [slot.cells[obs_key] for slot in slots]
     every = sorted({name for of_slot in labels for name in of_slot.dropna()})
     sums = {name: np.zeros((len(every), len(dimensions))) for name in pair}
     n_cells = {name: np.zeros(len(every), dtype=np.intp) for name in pair}
