@@ -175,8 +175,8 @@ def _check_channels_first(shape: tuple[int, ...], where: str, n_named: int) -> N
     reason = f"there are {n_named} channel names" if n_named == last else "its last axis is the odd one out"
     raise ValueError(
         f"{where} has shape {shape}, which seems to be (n_cells, H, W, C), since {reason}; expected "
-        f"(n_cells, C, H, W). Move the channels with numpy.moveaxis(images[:], -1, 1). If there are {first} channels of {second} x {last} "
-        f"pixels, name them all in uns[{CHANNEL_NAMES_KEY!r}]."
+        f"(n_cells, C, H, W). Move the channels with numpy.moveaxis(images[:], -1, 1). If there are {first} channels "
+        f"of {second} x {last} pixels, name them all in uns[{CHANNEL_NAMES_KEY!r}]."
     )
 
 
