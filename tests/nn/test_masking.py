@@ -33,6 +33,19 @@ def test_masking_nothing_shows_every_token_in_order() -> None:
     assert not mask.any()
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_masks_of_any_number_of_cells_are_drawn_in_one_compiled_graph(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda cells: random_masking(len(cells), 12, 0.5), dynamic=True, backend=backend, fullgraph=True
+    )
+    for n_cells in (4, 7):
+        visible, mask = compiled(torch.zeros(n_cells, 2))
+        assert visible.shape == (n_cells, 6)
+        assert mask.sum(dim=1).tolist() == [6] * n_cells
+
+
 def test_tokens_are_taken_by_position_and_never_altered() -> None:
     tokens = torch.arange(2 * 4 * 3.0).reshape(2, 4, 3)
     taken = take_tokens(tokens, torch.tensor([[0, 3], [1, 2]]))

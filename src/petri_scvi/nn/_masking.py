@@ -34,7 +34,9 @@ def random_numbers(
         one per document, what a document gets does not depend on the other documents of its minibatch.
     """
     draw = torch.rand if kind == "uniform" else torch.randn
-    if generator is None or isinstance(generator, torch.Generator):
+    if generator is None:  # not generator=None, with which torch.compile cannot draw a symbolic number of cells
+        return draw(*shape, device=device)
+    if isinstance(generator, torch.Generator):
         return draw(*shape, device=device, generator=generator)
     n_cells, *rest = shape
     n_each = n_cells // len(generator)
