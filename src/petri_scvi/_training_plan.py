@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,7 +79,6 @@ class PETRITrainingPlan(pl.LightningModule):
         compile_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self._whole: list[PETRIModule] = []  # a list, so that torch does not take it for a part of the plan
         if lr_schedule not in ("cosine", "constant", "plateau"):
             raise ValueError(f"lr_schedule={lr_schedule!r}; expected 'cosine', 'constant' or 'plateau'.")
         if lr_schedule == "plateau" and n_warmup_steps:
@@ -111,22 +109,6 @@ class PETRITrainingPlan(pl.LightningModule):
         self.is_compiled = compile
         self.compile_kwargs = dict(compile_kwargs or {})
 
-    def configure_model(self) -> None:
-        """Shard the weights over the devices if Lightning's strategy asks for it, ``strategy="fsdp"``."""
-        if self.device_mesh is None or self._whole:
-            return
-        try:
-            from torch.distributed.fsdp import fully_shard
-        except ImportError as error:
-            raise ImportError("strategy='fsdp' needs torch 2.6 or newer: pip install --upgrade torch.") from error
-        # What is trained is a copy: sharding changes a module for good.
-        self._whole = [self.module]
-        self.module = copy.deepcopy(self.module)
-        for block in self.module.modules():
-            if getattr(block, "is_sharded_alone", False):
-                fully_shard(block, mesh=self.device_mesh["data_parallel"])
-        fully_shard(self.module, mesh=self.device_mesh["data_parallel"])
-
     def on_fit_start(self) -> None:
         """Agree on the seed, and compile the networks in place, so that parameters keep their names in checkpoints."""
         self.seed = self.trainer.strategy.broadcast(self.seed)
@@ -138,9 +120,6 @@ class PETRITrainingPlan(pl.LightningModule):
         """Leave the module as it came: compiled for the shapes of training, it would be compiled again for others."""
         for network in self.module.networks():
             network._compiled_call_impl = None
-        for whole in self._whole:
-            state = self.module.state_dict()
-            whole.load_state_dict({n: v.full_tensor() if hasattr(v, "full_tensor") else v for n, v in state.items()})
 
     def forward(self, minibatch: dict[str, Any], **inference_kwargs: Any) -> Any:
         """Encode, fuse, decode and score a minibatch."""
@@ -231,7 +210,7 @@ class PETRITrainingPlan(pl.LightningModule):
         ]
         # Lightning refuses to clip the gradients of a fused optimizer in mixed precision.
         is_mixed = "mixed" in str(self.trainer.precision)
-        is_fused = self.device.type in ("cpu", "cuda") and not is_mixed and not self._whole
+        is_fused = self.device.type in ("cpu", "cuda") and not is_mixed
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=is_fused)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

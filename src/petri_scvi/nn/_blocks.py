@@ -55,9 +55,6 @@ class SelfAttentionBlock(nn.Module):
         Hidden width of the MLP as a multiple of D.
     """
 
-    is_sharded_alone = True
-    """Whether its weights may be gathered only while it is called, as nothing else reads them."""
-
     def __init__(self, embed_dim: int, n_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
         self.n_heads = n_heads

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from scvi.train import LoudEarlyStopping
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def allow_unused_parameters(strategy: Any) -> Any:
 
 
 def check_strategy(strategy: Any) -> None:
-    """Refuse strategies that could not work.
+    """Refuse strategies that cannot work.
 
     Raises
     ------
     ValueError
-        The strategy hands the data to new processes, which AnnData does not allow, so that they would wait for ever; or
-        it wraps modules for FSDP.
+        The strategy would hand the data to new processes, which AnnData does not allow, so that they would wait
+        forever; or it shards the weights.
     """
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name.startswith("ddp_spawn"):
@@ -63,37 +63,11 @@ def check_strategy(strategy: Any) -> None:
             f"strategy={name!r} cannot hand an AnnData to the processes it starts. Pass strategy='ddp' in a script, or "
             "'ddp_notebook' in a notebook."
         )
-    if name == "FSDPStrategy" or (name.startswith("fsdp") and name != "fsdp"):
-        raise ValueError(f"strategy={name!r} is not supported; pass strategy='fsdp'.")
-
-
-def sharded_strategy(devices: Any, num_nodes: int) -> ModelParallelStrategy:
-    """Lightning's strategy that shards weights, gradients and the optimizer's state.
-
-    Parameters
-    ----------
-    devices
-        Devices per node, as in Lightning.
-    num_nodes
-        Number of nodes.
-
-    Raises
-    ------
-    ValueError
-        There is one device only.
-    """
-    if isinstance(devices, list | tuple):
-        n_devices = len(devices)
-    else:
-        n_devices = torch.cuda.device_count() if devices in ("auto", -1, "-1") else int(devices)
-    if n_devices * num_nodes < 2:
+    if name.lower().startswith(("fsdp", "modelparallel", "deepspeed")):
         raise ValueError(
-            f"strategy='fsdp' shares the weights among devices, but devices={devices!r} and num_nodes={num_nodes} make "
-            "one. Pass devices=2 or more, or leave strategy out."
+            f"strategy={name!r} shards the weights of a model over the devices, which is not supported: the model fits "
+            "on every device. Pass strategy='ddp', with which each device trains on its own documents."
         )
-    return ModelParallelStrategy(
-        data_parallel_size=n_devices * num_nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
-    )
 
 
 def early_stopping_callback(trainer_kwargs: dict[str, Any]) -> LoudEarlyStopping:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scvi
 import torch
-from scvi.train import SaveCheckpoint, TrainRunner
+from scvi.train import TrainRunner
 
 from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
@@ -22,7 +22,6 @@ from petri_scvi.model.training._devices import (
     early_stopping_is_ours,
     is_data_parallel,
     lost_processes_are_named,
-    sharded_strategy,
 )
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class TrainingMixin(RegisteredData):
                 max_epochs=max_epochs,
                 accelerator=accelerator,
                 devices=devices,
-                **_trainer_arguments(datamodule, devices, early_stopping, trainer_kwargs),
+                **_trainer_arguments(datamodule, early_stopping, trainer_kwargs),
             )
         if checkpoint:
             described = describe_training(datamodule, runner.training_plan, runner.trainer.world_size)
@@ -208,7 +207,7 @@ def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_
 
 
 def _trainer_arguments(
-    datamodule: LightningDataModule, devices: Any, early_stopping: bool, trainer_kwargs: dict[str, Any]
+    datamodule: LightningDataModule, early_stopping: bool, trainer_kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """Arguments of scvi-tools' trainer: ours, unless the user gave others."""
     arguments = {
@@ -227,13 +226,6 @@ def _trainer_arguments(
     arguments["callbacks"] = list(arguments.get("callbacks") or [])
     strategy = arguments.get("strategy")
     check_strategy(strategy)
-    if strategy == "fsdp":
-        arguments["strategy"] = sharded_strategy(devices, arguments.get("num_nodes", 1))
-        if arguments.get("enable_checkpointing") or any(isinstance(c, SaveCheckpoint) for c in arguments["callbacks"]):
-            raise ValueError(
-                "enable_checkpointing saves whole models while their weights are sharded, which does not work with "
-                "strategy='fsdp'. Pass checkpoint='training.ckpt' instead."
-            )
     if is_data_parallel(strategy):
         if getattr(datamodule, "n_kinds_of_documents", 1) > 1:
             arguments["strategy"] = allow_unused_parameters(strategy)
