@@ -11,6 +11,7 @@ import numpy as np
 from mudata import MuData
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, RNA
+from petri_scvi.common._labels import read_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -101,12 +102,7 @@ def check_context_columns(
 ) -> None:
     """Require one context per cell of a table."""
     for key in context_key:
-        if key not in obs:
-            raise KeyError(
-                f"{argument}={key!r} is not a column of {where}.obs; it has {list(obs.columns)}. "
-                "Name the column that says which perturbation each cell received."
-            )
-        n_missing = int(obs[key].isna().sum())
+        n_missing = int(read_column(obs, key, f"{where}.obs", argument=argument).isna().sum())
         if n_missing:
             raise ValueError(
                 f"{where}.obs[{key!r}] is missing for {n_missing} of {len(obs)} cells. "

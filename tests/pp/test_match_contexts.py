@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +35,11 @@ def make_rna(labels: list[str] = RNA_LABELS, key: str = "target_gene") -> AnnDat
 
 
 def match(image: AnnData | None = None, rna: AnnData | None = None, **changes: Any) -> Any:
+    """Most of these screens have contexts without counterpart, which a test of its own counts."""
     arguments: dict[str, Any] = {"control": CONTROLS, **changes}
-    return match_contexts(make_image() if image is None else image, make_rna() if rna is None else rna, **arguments)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "contexts without counterpart are dropped")
+        return match_contexts(make_image() if image is None else image, make_rna() if rna is None else rna, **arguments)
 
 
 def test_the_table_says_what_matched_and_what_did_not() -> None:
@@ -164,5 +169,85 @@ def test_controls_and_synonyms_are_compared_without_case_if_contexts_are() -> No
     table = mdata.uns["petri_scvi"]["match_contexts"]["table"]
     assert table["status"].to_dict() == dict.fromkeys(["MARCHF8", "TP53", "non-targeting"], "matched")
     assert table.loc["non-targeting", ["n_image", "n_rna"]].tolist() == [2, 2]
-    with pytest.raises(ValueError, match="control=None is not accepted"):
-        match(image, rna, control=None)
+
+
+def test_dropped_contexts_are_counted() -> None:
+    image, rna = make_image(), make_rna()
+    words = r"2 contexts \(2 cells\) of 'image', for example \['MARCH8', 'WDR1'\] and 2 contexts \(3 cells\) of 'rna'"
+    with pytest.warns(UserWarning, match=words) as caught:
+        match_contexts(image, rna, control=CONTROLS)
+    assert caught[0].filename == __file__
+    match_contexts(image, rna, control=CONTROLS, keep="all")
+
+
+def test_combinations_match_as_sets_of_genes() -> None:
+    image = make_image(["nontargeting", "A+B", "B", "C+ctrl", "A+A", "ctrl+nontargeting", "March8+B"])
+    rna = make_rna(["ctrl", "B + A", "B+ctrl", "C", "A", "B+MARCHF8"])
+    control = ["nontargeting", "ctrl"]
+    mdata = match(image, rna, control=control, separator="+", synonyms={"March8": "MARCHF8"})
+    assert mdata["image"].obs["perturbation"].tolist() == [
+        "non-targeting", "A+B", "B", "C", "A", "non-targeting", "B+MARCHF8"
+    ]  # fmt: skip
+    assert mdata["rna"].obs["perturbation"].tolist() == ["non-targeting", "A+B", "B", "C", "A", "B+MARCHF8"]
+    assert mdata["rna"].obs["source_label"].tolist() == rna.obs["target_gene"].tolist()
+    assert mdata.uns["petri_scvi"]["match_contexts"]["parameters"]["separator"] == "+"
+    for wrong in ("", " ", 1):
+        with pytest.raises(ValueError, match=f"separator={wrong!r}"):
+            match(separator=wrong)
+
+
+def test_a_label_of_controls_may_hold_the_separator() -> None:
+    image, rna = make_image(["non-targeting", "B-A"]), make_rna(["non-targeting", "A-B"])
+    assert match(image, rna, control="non-targeting", separator="-")["rna"].n_obs == 2
+
+
+@pytest.mark.parametrize("ignore_case", [True, False])
+def test_combinations_in_another_order_are_pointed_out_and_the_advice_works(ignore_case: bool) -> None:
+    image, rna = make_image(["nontargeting", "A|B", "C"]), make_rna(["non-targeting", "B|A", "C"])
+    with pytest.warns(UserWarning, match=r"1 combinations of both differ only in the order.*: pass separator='\|'"):
+        match_contexts(image, rna, control=CONTROLS, ignore_case=ignore_case)
+    assert match_contexts(image, rna, control=CONTROLS, separator="|", ignore_case=ignore_case)["image"].n_obs == 3
+    with pytest.raises(ValueError, match=r"no target gene is in both.*pass separator='\|'"):
+        match(image[:2].copy(), rna[:2].copy())
+
+
+def test_combinations_that_differ_in_case_and_order_are_one() -> None:
+    image, rna = make_image(["nontargeting", "tomm20+MARCH8"]), make_rna(["non-targeting", "March8+Tomm20"])
+    mdata = match(image, rna, separator="+", ignore_case=True)
+    assert set(mdata["image"].obs["perturbation"]) == set(mdata["rna"].obs["perturbation"])
+    assert len(set(mdata["image"].obs["perturbation"])) == 2
+
+
+def test_controls_are_looked_for() -> None:
+    found = r"no row of image.obs has 'NT'\. These labels look like controls: \['nontargeting'\]"
+    with pytest.raises(ValueError, match=found):
+        match(control={"image": "NT", "rna": "non-targeting"})
+    with pytest.raises(ValueError, match="no row of image or rna.obs has 'NT'"):
+        match(control=["NT", "nontargeting", "non-targeting"])
+    assert match(control=["nontargeting", "non-targeting"])["image"].n_obs == 4
+    with pytest.warns(UserWarning, match=r"'image' has no cells .* look like controls: \['nontargeting'\]"):
+        match(control="non-targeting")
+    numbers = make_image([0, 1]), make_rna([0.0, 1.0])  # type: ignore[list-item]
+    assert set(match_contexts(*numbers, control=0)["rna"].obs["perturbation"]) == {"non-targeting", "1"}
+
+
+def test_screens_without_controls_are_matched_if_that_is_said() -> None:
+    image, rna = make_image(["A", "B"]), make_rna(["A", "B"])
+    with pytest.raises(ValueError, match="none looks like a control.*or None for a screen without controls"):
+        match_contexts(image, rna)
+    mdata = match_contexts(image, rna, control=None)
+    assert not mdata["image"].obs["is_control"].any()
+    with_control = make_rna(["A", "B", "NT"])
+    with pytest.warns(UserWarning, match=re.escape("1 contexts (1 cells) of 'rna', for example ['non-targeting']")):
+        match_contexts(image, with_control, control={"image": None, "rna": "NT"})
+
+
+def test_words_for_missing_labels_and_columns_of_one_name_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"1 rows of rna.obs\['target_gene'\] have the label 'nan'"):
+        match(rna=make_rna(["non-targeting", "TOMM20", "nan"]))
+    image = make_image()
+    image.obs = pd.concat([image.obs, image.obs[["target_gene"]]], axis=1)
+    with pytest.raises(ValueError, match="image.obs has 2 columns named 'target_gene'"):
+        match(image)
+    with pytest.raises(TypeError, match=r"target_key=\['a', 'b'\] is a list"):
+        match(target_key=["a", "b"])

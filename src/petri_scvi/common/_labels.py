@@ -172,9 +172,14 @@ def check_controls(
     return names
 
 
+def control_like(labels: Iterable[str]) -> list[str]:
+    """Labels that often mark controls."""
+    return sorted(label for label in labels if CONTROL_LIKE.search(label))
+
+
 def _candidates(found: set[str]) -> str:
     """Labels that may be those of controls, for a message."""
-    alike = sorted(label for label in found if CONTROL_LIKE.search(label))
+    alike = control_like(found)
     if alike:
         return f"These labels look like controls: {alike[:N_EXAMPLES]}."
     more = ", and more" if len(found) > N_EXAMPLES else ""

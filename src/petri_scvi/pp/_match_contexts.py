@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,24 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context_columns, check_flags
 from petri_scvi._constants import CONTEXT_KEY, CONTROL, IMAGE, RNA, UNS_KEY
+from petri_scvi.common._labels import control_like, read_labels
+from petri_scvi.common._warn import warn
+from petri_scvi.pp._folding import Folding, contexts_of_labels, per_modality
 from petri_scvi.pp._mudata import build_mudata, with_obs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mudata import MuData
+
+    from petri_scvi.common._labels import Labels
 
 RESULT_KEY, LABEL_KEY = "match_contexts", "source_label"
 MATCHED, ONLY_IMAGE, ONLY_RNA = "matched", "only image", "only rna"
 N_EXAMPLES = 5
 
-Names: TypeAlias = str | Sequence[str]
+SEPARATORS = ("+", "|", ";", ",", "&", "_", "-")
+"""Between genes of combinations; tried on labels without counterpart, for a hint."""
 
 
 def match_contexts(
@@ -30,8 +37,9 @@ def match_contexts(
     rna: AnnData,
     *,
     target_key: str | Mapping[str, str] = "target_gene",
-    control: Names | Mapping[str, Names] = CONTROL,
+    control: Labels | Mapping[str, Labels | None] | None = CONTROL,
     synonyms: Mapping[str, str] | None = None,
+    separator: str | None = None,
     ignore_case: bool = False,
     keep: Literal["matched", "all"] = "matched",
     context_key: str = CONTEXT_KEY,
@@ -50,9 +58,12 @@ def match_contexts(
         ``{"image": "gene_symbol", "rna": "gene"}``.
     control
         Label of cells whose guide targets no gene; one, several, or either per modality:
-        ``{"image": "nontargeting", "rna": "non-targeting"}``.
+        ``{"image": "nontargeting", "rna": "non-targeting"}``. Each must occur; ``None`` is a screen without controls.
     synonyms
         Other names to the name to use, in both screens: ``{"MARCH8": "MARCHF8"}``. One step is taken, no chains.
+    separator
+        What stands between the genes of a combination, for example ``"+"``: ``"A+B"``, ``"B+A"`` and ``"B+A+control"``
+        are then one context, ``"A+B"``, as are ``"A"`` and ``"A+control"``. ``None``: labels are not taken apart.
     ignore_case
         Whether ``Tomm20`` is ``TOMM20``. The spelling of the transcriptomes is used.
     keep
@@ -78,12 +89,13 @@ def match_contexts(
     TypeError
         A screen is no AnnData, or ``synonyms`` no mapping.
     ValueError
-        No target gene is in both screens, a label is missing, or arrays on disk would have to be cut.
+        No target gene is in both screens, a label is missing, a label of controls does not occur, or arrays on disk
+        would have to be cut.
 
     Warns
     -----
     UserWarning
-        A screen has no control cells.
+        A screen has no control cells, contexts without counterpart are dropped, or labels are words for missing values.
 
     Examples
     --------
@@ -94,27 +106,30 @@ def match_contexts(
     """
     if keep not in ("matched", "all"):
         raise ValueError(f"keep={keep!r} is not accepted; pass 'matched' or 'all'")
+    if separator is not None and not (isinstance(separator, str) and separator.strip()):
+        raise ValueError(f"separator={separator!r} is not accepted; pass the text between genes, such as '+', or None")
     check_flags(ignore_case=ignore_case)
     screens = {IMAGE: image, RNA: rna}
     for name, adata in screens.items():
         _check_is_anndata(name, adata)
-    keys = _per_modality("target_key", target_key)
+    keys = per_modality("target_key", target_key)
     if synonyms is not None and not isinstance(synonyms, Mapping):
         raise TypeError(f"synonyms is a {type(synonyms).__name__}; pass {{'MARCH8': 'MARCHF8'}}, other name to name.")
-    labels, contexts = {}, {}
+    labels = {}
     for name, adata in screens.items():
-        check_context_columns(adata.obs, name, [str(keys[name])], "target_key")
-        labels[name] = adata.obs[keys[name]].astype(str)
-        controls = _per_modality("control", control)[name]
-        contexts[name] = _contexts(labels[name], controls, synonyms or {}, ignore_case)
-    if ignore_case:
-        contexts = _spell_alike(contexts)
+        column: Any = keys[name]
+        check_context_columns(adata.obs, name, [column], "target_key")
+        labels[name] = read_labels(adata.obs, column, f"{name}.obs", argument="target_key")
+    contexts = contexts_of_labels(labels, control, Folding(synonyms or {}, separator, ignore_case))
     table = _table(labels, contexts)
     genes = table[~table["is_control"]]
     n_matched = int((genes["status"] == MATCHED).sum())
     if n_matched == 0:
         raise ValueError(_nothing_matches(genes, keys, ignore_case))
-    _warn_without_controls(table)
+    wanted = per_modality("control", control)
+    _warn_without_controls(table, {name: found for name, found in labels.items() if wanted[name] is not None})
+    if keep == "matched":
+        _warn_dropped(table, separator)
     shared = table.index[table["status"] == MATCHED]
     kept = {}
     for name, adata in screens.items():
@@ -125,6 +140,7 @@ def match_contexts(
         kept[name] = _cut(joined, found.isin(shared).to_numpy(), name) if keep == "matched" else joined
     mdata = build_mudata(**kept)
     parameters = {"target_key": keys, "ignore_case": ignore_case, "keep": keep, "context_key": context_key}
+    parameters |= {} if separator is None else {"separator": separator}
     mdata.uns[UNS_KEY] = {RESULT_KEY: {"table": table, "n_matched": n_matched, "parameters": parameters}}
     return mdata
 
@@ -135,39 +151,6 @@ def _check_is_anndata(name: str, adata: object) -> None:
             f"{name} is a {type(adata).__name__}; expected an AnnData: petri_scvi.io.open_screen(path) opens a file of "
             f"one modality, and mdata[{name!r}] is that of a MuData."
         )
-
-
-def _per_modality(argument: str, value: object) -> dict[str, object]:
-    """One value per modality."""
-    if not isinstance(value, Mapping):
-        return {IMAGE: value, RNA: value}
-    if set(value) != {IMAGE, RNA}:
-        raise ValueError(f"{argument} has {sorted(value)}; pass one value, or {{{IMAGE!r}: ..., {RNA!r}: ...}}")
-    return dict(value)
-
-
-def _contexts(labels: pd.Series, controls: object, synonyms: Mapping[str, str], ignore_case: bool) -> pd.Series:
-    """Context of each cell, by its label."""
-    if controls is None:
-        raise ValueError("control=None is not accepted; pass the label of non-targeting controls, or several")
-
-    def fold(name: object) -> str:
-        return str(name).strip().casefold() if ignore_case else str(name).strip()
-
-    names = {fold(name) for name in ({controls} if isinstance(controls, str) else set(controls))}  # type: ignore[call-overload]
-    renamed = {fold(name): context for name, context in synonyms.items()}
-    return labels.map(
-        {key: CONTROL if fold(key) in names else renamed.get(fold(key), key.strip()) for key in labels.unique()}
-    )
-
-
-def _spell_alike(contexts: dict[str, pd.Series]) -> dict[str, pd.Series]:
-    """Contexts that differ in case only get the spelling of the transcriptomes, else of the images."""
-    spelling = {CONTROL.casefold(): CONTROL}
-    for name in (RNA, IMAGE):
-        for context in sorted(contexts[name].unique()):
-            spelling.setdefault(context.casefold(), context)
-    return {name: found.map(lambda c: spelling[c.casefold()]) for name, found in contexts.items()}
 
 
 def _table(labels: dict[str, pd.Series], contexts: dict[str, pd.Series]) -> pd.DataFrame:
@@ -197,7 +180,10 @@ def _nothing_matches(genes: pd.DataFrame, keys: Mapping[str, object], ignore_cas
     }
     folded = genes.groupby(genes.index.str.casefold())["status"].nunique()
     n_alike = int((folded > 1).sum())
-    if n_alike and not ignore_case:
+    only = (genes.index[genes["status"] == status] for status in (ONLY_IMAGE, ONLY_RNA))
+    if other_order := _other_order(*only):
+        hint = other_order
+    elif n_alike and not ignore_case:
         hint = f"{n_alike} differ in case only: pass ignore_case=True"
     else:
         hint = (
@@ -210,15 +196,42 @@ def _nothing_matches(genes: pd.DataFrame, keys: Mapping[str, object], ignore_cas
     )
 
 
-def _warn_without_controls(table: pd.DataFrame) -> None:
-    for name in (IMAGE, RNA):
+def _warn_without_controls(table: pd.DataFrame, labels: Mapping[str, pd.Series]) -> None:
+    for name, found_labels in labels.items():
         if not (table["is_control"] & (table[f"n_{name}"] > 0)).any():
-            warnings.warn(
-                f"the screen of modality {name!r} has no cells with a non-targeting guide. If it calls them otherwise, "
-                f"say so: control={{{IMAGE!r}: ..., {RNA!r}: ...}}.",
-                UserWarning,
-                stacklevel=3,
+            alike = control_like(found_labels.unique())
+            found = f" These labels look like controls: {alike[:N_EXAMPLES]}." if alike else ""
+            warn(
+                f"the screen of modality {name!r} has no cells with a non-targeting guide.{found} If it calls them "
+                f"otherwise, say so: control={{{IMAGE!r}: ..., {RNA!r}: ...}}."
             )
+
+
+def _warn_dropped(table: pd.DataFrame, separator: str | None) -> None:
+    """Count the contexts without counterpart, and look for a reason."""
+    dropped = {name: table.index[table["status"] == status] for name, status in ((IMAGE, ONLY_IMAGE), (RNA, ONLY_RNA))}
+    told = [
+        f"{len(names)} contexts ({table.loc[names, f'n_{name}'].sum()} cells) of {name!r}, for example "
+        f"{[str(context) for context in names[:N_EXAMPLES]]}"
+        for name, names in dropped.items()
+        if len(names)
+    ]
+    if not told:
+        return
+    hint = _other_order(dropped[IMAGE], dropped[RNA]) if separator is None else ""
+    warn(
+        f"contexts without counterpart are dropped: {' and '.join(told)}. {hint}keep='all' keeps their cells; "
+        f"mdata.uns[{UNS_KEY!r}][{RESULT_KEY!r}]['table'] lists them"
+    )
+
+
+def _other_order(image: Iterable[str], rna: Iterable[str]) -> str:
+    """Whether contexts of both screens are combinations of the same genes, for a message."""
+    for mark in SEPARATORS:
+        sets = [{frozenset(context.split(mark)) for context in found if mark in context} for found in (image, rna)]
+        if n_alike := len(sets[0] & sets[1]):
+            return f"{n_alike} combinations of both differ only in the order of their genes: pass separator={mark!r}. "
+    return ""
 
 
 def _cut(adata: AnnData, is_kept: np.ndarray, name: str) -> AnnData:

@@ -101,6 +101,20 @@ def test_controls_are_known_by_target_gene_perturbation_or_context(screen, mean_
     assert np.isfinite(some[is_control]).sum() == 12
 
 
+def test_controls_can_have_other_labels_and_are_looked_for(screen, mean_only):
+    for adata in screen.mod.values():
+        labels = adata.obs[["perturbation", "target_gene"]].astype(str)
+        adata.obs[["perturbation", "target_gene"]] = labels.replace("non-targeting", "NT")
+    with pytest.raises(ValueError, match=r"has 'non-targeting'\. These labels look like controls: \['NT'\].*=None"):
+        fit(screen)
+    is_control = (screen["image"].obs["perturbation"] == "NT").to_numpy()
+    for control, n_controls in (("NT", 12), (["NT", "TARGET01"], 12), (None, 3)):
+        model = fit(screen, n_control_cells=12, control=control)
+        is_measured = np.isfinite(model.get_latent_representation()[:, 0])
+        is_wanted = is_control | (screen["image"].obs["perturbation"] == "TARGET01").to_numpy() & (control != "NT")
+        assert is_measured[is_control if control is None else is_wanted].sum() == n_controls
+
+
 def test_cells_whose_pixels_changed_are_measured_again(screen, mean_only):
     model = fit(screen)
     before = model.get_latent_representation()

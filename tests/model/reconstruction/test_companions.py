@@ -72,7 +72,7 @@ def test_a_cell_is_not_its_own_companion(trained_model, screen, combine):
     [
         ({"rna": "TARGET99"}, ("['TARGET99'] without cells in mdata['rna']", "'TARGET01'")),
         ({"rna": ["TARGET01", "x"]}, ("['x'] without cells",)),
-        ({"rna": []}, ("contexts [] without cells",)),
+        ({"rna": []}, ("companions['rna']=[] is not accepted",)),
         ({"dna": None}, ("modality='dna'", "['image', 'rna']")),
     ],
 )

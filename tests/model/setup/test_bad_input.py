@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
@@ -60,6 +61,33 @@ def test_missing_context_column(screen, refused, modality):
     words = ("'perturbation' is not a column", f"mdata[{modality!r}].obs", "'guide'", "Name the column")
     with refused(KeyError, *words, untouched=(screen,)):
         PETRI.setup_mudata(screen)
+
+
+def test_columns_of_one_name(screen, refused):
+    obs = screen["rna"].obs
+    screen["rna"].obs = pd.concat([obs, obs[["perturbation"]]], axis=1)
+    with refused(ValueError, "mdata['rna'].obs has 2 columns named 'perturbation'"):
+        PETRI.setup_mudata(screen)
+
+
+def test_contexts_that_are_words_for_missing_values_are_pointed_out(screen):
+    labels = screen["rna"].obs["perturbation"].astype(str)
+    screen["rna"].obs["perturbation"] = labels.where(labels != "TARGET01", "nan")
+    n_cells = int((labels == "TARGET01").sum())
+    with (
+        pytest.warns(
+            UserWarning, match=rf"{n_cells} rows of mdata\['rna'\].obs\['perturbation'\] have the label 'nan'"
+        ),
+        pytest.warns(UserWarning, match="2 contexts were measured in one modality only"),
+    ):
+        PETRI.setup_mudata(screen)
+
+
+def test_contexts_that_are_numbers_are_the_same_whatever_their_type(screen):
+    for name, dtype in (("image", int), ("rna", float)):
+        codes = pd.Categorical(screen[name].obs["perturbation"]).codes
+        screen[name].obs["perturbation"] = codes.astype(dtype)
+    PETRI.setup_mudata(screen)  # would warn of, or refuse, contexts of one modality only
 
 
 def test_no_context_column(screen, refused):

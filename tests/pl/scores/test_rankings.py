@@ -106,7 +106,7 @@ def strength_of(n: int, *, n_active: int, n_untested: int = 0) -> AnnData:
     table = pd.DataFrame({"modality": "all", "perturbation": names, "energy_distance": np.linspace(1, 0, n) ** 4})
     table["is_active"] = np.arange(n) < n_active
     table.loc[n - n_untested :, "energy_distance"] = np.nan
-    parameters = {"alpha": 0.05, "control": "non-targeting", "perturbation_key": "guide"}
+    parameters = {"alpha": 0.05, "control": np.array(["NT", "safe"]), "perturbation_key": "guide"}
     data = AnnData(np.zeros((1, 1)))
     data.uns["petri_scvi"] = {"perturbation_strength": {"table": table, "parameters": parameters}}
     return data
@@ -131,6 +131,7 @@ def test_untested_perturbations_are_counted_and_none_may_be_active():
     ]
     assert not ax.texts
     assert ax.get_xlabel() == "Guides, in order"
+    assert ax.get_ylabel() == "Energy distance to NT, safe"
     assert not np.concatenate(points(pl.perturbation_strength(strength_of(3, n_active=0, n_untested=3)))).size
 
 

@@ -101,3 +101,16 @@ def test_contexts_with_few_cells_are_left_out_or_refused_if_asked_for(trained_mo
 def test_wrong_arguments_are_refused(trained_model, screen, changes, words):
     with pytest.raises(ValueError, match=words):
         impute_expression(trained_model, screen, **changes)
+
+
+def test_several_labels_of_controls_count_as_one_context(trained_model, screen, profiles):
+    """Named alike or not, the same cells are rebuilt next to the same images."""
+    either = impute_expression(trained_model, screen, **FEW, control=[CONTROL])
+    np.testing.assert_array_equal(either.X, profiles.X)
+    both = impute_expression(trained_model, screen, **FEW, control=[CONTROL, "TARGET04"])
+    counts, labels = screen["rna"].X.toarray(), screen["rna"].obs["perturbation"].astype(str).to_numpy()
+    total = counts[np.isin(labels, [CONTROL, "TARGET04"])].sum(axis=0) + 0.5
+    treated = counts[labels == "TARGET03"].sum(axis=0) + 0.5
+    expected = np.log(treated / treated.sum()) - np.log(total / total.sum())
+    np.testing.assert_allclose(both["TARGET03"].layers["observed"].ravel(), expected, rtol=1e-4, atol=1e-6)
+    assert both.uns["petri_scvi"]["impute_expression"]["parameters"]["control"].tolist() == [CONTROL, "TARGET04"]

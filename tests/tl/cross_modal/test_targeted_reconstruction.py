@@ -133,7 +133,7 @@ def test_cells_without_anything_to_hide_are_left_out(run, screen):
     [
         ({"channel": "BODIPY"}, ("channel='BODIPY'", "'lipid_droplets'")),
         ({"context": "TARGET99"}, ("['TARGET99'] have no cell to rebuild in mdata['image']", "'TARGET01'")),
-        ({"context": []}, ("contexts [] have no cell",)),
+        ({"context": []}, ("context=[] is not accepted",)),
         ({"changed_context": "TARGET99"}, ("['TARGET99'] without cells in mdata['rna']", "'TARGET01'")),
         ({"changed_context": "TARGET01"}, ("is the context of cells to rebuild",)),
         ({"threshold": 1e9}, ("patches both above and below the threshold of 1e+09", "Pass another threshold")),

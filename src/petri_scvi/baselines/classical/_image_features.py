@@ -7,11 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi._constants import CONTEXT_KEY, CONTROL
 from petri_scvi.baselines._unimodal import UnimodalModel
 from petri_scvi.baselines.classical._measure import GROUPS, measure_cells
+from petri_scvi.common._labels import as_text, check_controls, read_column
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.imaging import channel_position, channel_range, measure_rows
 from petri_scvi.model.setup._registered import context_codes
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
 
+    from petri_scvi.common._labels import Labels
     from petri_scvi.dataloaders import RowReader
 
 CONTROL_COLUMNS = ("target_gene", CONTEXT_KEY)
@@ -51,8 +54,10 @@ class ImageFeatures(UnimodalModel):
         these.
     n_control_cells
         Non-targeting controls to measure at random, at least; all if ``None`` or if there are fewer. Replicates are
-        scaled on their own controls, of which each needs some tens: pass more if there are many replicates. Controls
-        have ``"non-targeting"`` in ``obs["target_gene"]`` or ``obs["perturbation"]``, or as their context.
+        scaled on their own controls, of which each needs some tens: pass more if there are many replicates.
+    control
+        Label of controls, or several, in ``obs["target_gene"]`` or ``obs["perturbation"]``, or as their context;
+        ``None`` if there are none.
     mask_channel
         Name or position of the registered channel that shows where the cell is.
     groups
@@ -84,6 +89,7 @@ class ImageFeatures(UnimodalModel):
         *,
         max_cells_per_context: int | None = 20,
         n_control_cells: int | None = 500,
+        control: Labels | None = CONTROL,
         mask_channel: str | int = 0,
         groups: Sequence[str] | None = None,
         n_jobs: int = -1,
@@ -101,6 +107,8 @@ class ImageFeatures(UnimodalModel):
         self._channels = list(self._state["channels"])
         self._mask_position = channel_position(mask_channel, self._channels)
         self.max_cells_per_context, self.n_control_cells = max_cells_per_context, n_control_cells
+        labels = {f"mdata[{self.modality_!r}].obs": pd.concat(self._labels(self._manager_of(None)))}
+        self._control = [] if control is None else check_controls(labels, control, remedy=", or pass control=None.")
         self.n_jobs, self.seed = n_jobs, seed
 
     def train(self, *, enable_progress_bar: bool = True) -> None:
@@ -194,13 +202,15 @@ class ImageFeatures(UnimodalModel):
 
     def _controls(self, manager: AnnDataManager) -> NDArray[np.integer]:
         """Rows of non-targeting controls."""
+        return np.flatnonzero(np.any([labels.isin(self._control) for labels in self._labels(manager)], axis=0))
+
+    def _labels(self, manager: AnnDataManager) -> list[pd.Series]:
+        """Labels of all cells that may say which are controls."""
         obs = manager.adata.mod[self.modality_].obs
         contexts = manager.get_state_registry(f"context_{self.modality_}")["categories"]
-        is_control = np.array(contexts)[context_codes(manager, self.modality_)] == CONTROL
-        for column in CONTROL_COLUMNS:
-            if column in obs:
-                is_control |= (obs[column].astype(str) == CONTROL).to_numpy(dtype=bool)
-        return np.flatnonzero(is_control)
+        of_context = pd.Series(np.array(contexts, dtype=object)[context_codes(manager, self.modality_)])
+        columns = [column for column in CONTROL_COLUMNS if column in obs]
+        return [of_context, *(as_text(read_column(obs, column, "obs")).reset_index(drop=True) for column in columns)]
 
     def _measure(
         self, reader: RowReader, rows: NDArray[np.integer], show_progress: bool

@@ -9,6 +9,7 @@ from scvi.model.base import BaseModelClass
 
 from petri_scvi._checks import check_integers, check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import ChannelReader, arrange_documents, open_rows, rows_by_context
 from petri_scvi.model._documents import documents_of_targets, fuse_cells
 
@@ -153,11 +154,11 @@ class RegisteredData(BaseModelClass):
                 contexts[name], pool[name] = codes[modality][rows], rows_of
             else:
                 measured = {known[code]: code for code in rows_of}
-                names = [wanted] if isinstance(wanted, str) else list(wanted)
+                names = label_list(wanted, f"companions[{name!r}]")
                 missing = sorted(set(names) - set(measured))
-                if missing or not names:
+                if missing:
                     raise ValueError(
-                        f"companions={{{name!r}: ...}} has contexts {missing or names} without cells in "
+                        f"companions={{{name!r}: ...}} has contexts {missing} without cells in "
                         f"mdata[{name!r}]; it has {sorted(measured)[:20]}{' and more' if len(measured) > 20 else ''}."
                     )
                 contexts[name] = np.full(len(rows), MIXED)

@@ -16,6 +16,7 @@ from petri_scvi._checks import (
 )
 from petri_scvi._compat import FIELD_REGISTRIES_KEY
 from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
+from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.model.setup._context_field import ContextField
 from petri_scvi.model.setup._fields import ExpressionField, ImagesField
 from petri_scvi.model.setup._registered import RegisteredData
@@ -185,6 +186,9 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
     for field in fields:
         field.validate_field(mdata)
         context_key = list(field.context_key)
+        for key in context_key:
+            where = f"mdata[{field.modality!r}].obs[{key!r}]"
+            warn_missing_words(as_text(mdata.mod[field.modality].obs[key]), where)
         labels = field.labels(mdata, field.modality)
         contexts[field.modality] = set(labels)
         n_contexts = len(contexts[field.modality])

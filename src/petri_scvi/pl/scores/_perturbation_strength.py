@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from petri_scvi.pl._axes import open_axes
 from petri_scvi.pl._colours import REFERENCE
 from petri_scvi.pl._results import read_result
@@ -51,6 +53,6 @@ def perturbation_strength(
     with open_axes(ax, "perturbation_strength", WIDTH, HEIGHT) as ax:
         ax.axhline(0, color=REFERENCE, linewidth=1, linestyle=":", label="controls")
         draw_ranking(ax, table, hit="active", alpha=float(parameters["alpha"]), n_labels=n_labels)
-        ylabel = f"Energy distance to {parameters['control']}"
+        ylabel = f"Energy distance to {', '.join(np.atleast_1d(parameters['control']).astype(str))}"
         ax.set(xlabel=f"{str(parameters['perturbation_key']).capitalize()}s, in order", ylabel=ylabel)
     return ax

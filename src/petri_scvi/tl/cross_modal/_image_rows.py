@@ -11,6 +11,7 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
+from petri_scvi.common._labels import read_labels
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, finite_rows, rows_of_modality, subsample
 
@@ -67,7 +68,8 @@ def rows_of_contexts(
     labels = {}
     for name in (IMAGE, RNA):
         check_context(mdata, name, [context_key])
-        labels[name] = mdata.mod[name].obs[context_key].astype(str).to_numpy(dtype=object)
+        found = read_labels(mdata.mod[name].obs, context_key, f"mdata[{name!r}].obs", argument="context_key")
+        labels[name] = found.to_numpy()
     labels[IMAGE] = np.where(is_usable, labels[IMAGE], None)
     counts = [pd.Series(found).value_counts() for found in labels.values()]
     every = sorted(set(counts[0].index) | set(counts[1].index))

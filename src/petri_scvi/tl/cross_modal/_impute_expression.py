@@ -10,8 +10,9 @@ from anndata import AnnData
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, RNA
+from petri_scvi.common._labels import label_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import one_or_several, write_result
 
 from ._targets import chosen_contexts, other_modality, target_rows
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
     from ._targets import TrainedModel
 
@@ -32,8 +35,8 @@ def impute_expression(
     model: TrainedModel,
     mdata: MuData | None = None,
     *,
-    contexts: Sequence[str] | None = None,
-    control: str = CONTROL,
+    contexts: Labels | None = None,
+    control: Labels = CONTROL,
     n_cells: int = 64,
     min_cells: int = 10,
     indices: Sequence[int] | None = None,
@@ -56,7 +59,7 @@ def impute_expression(
         Contexts to predict, three or more; by default all but the control that have images and ``min_cells`` held-out
         transcriptomes.
     control
-        Context of the transcriptomes that are rebuilt.
+        Context of the transcriptomes that are rebuilt, or several that count as one.
     n_cells
         Control transcriptomes to rebuild next to images of each context; at most as many as there are.
     min_cells
@@ -110,23 +113,26 @@ def impute_expression(
     images = other_modality(model, modality)
     labels = model.get_contexts(mdata, modality=modality)
     held_out = target_rows(model, mdata, modality, indices)
-    controls = chosen_contexts(held_out, labels, control, where=f"the held-out rows of mdata[{modality!r}]")
+    of_control = label_list(control, "control")
+    controls = chosen_contexts(
+        held_out, labels, of_control, where=f"the held-out rows of mdata[{modality!r}]", argument="control"
+    )
     imaged = set(model.get_contexts(mdata, modality=images).tolist())
-    names = _contexts_to_score(labels[held_out], imaged, contexts, control, min_cells)
+    names = _contexts_to_score(labels[held_out], imaged, contexts, of_control, min_cells)
     genes = pd.Index(np.asarray(model.get_var_names()[modality]))
     others = np.setdiff1d(np.arange(len(labels)), held_out)
     is_counts = model.module.modality(modality).likelihood == "nb"
 
     def measured(rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Log fold change of each context against the control among some rows; shape ``(n_contexts, n_genes)``."""
-        groups = [rows[labels[rows] == name] for name in (control, *names)]
+        groups = [rows[np.isin(labels[rows], group)] for group in (of_control, *([name] for name in names))]
         levels = np.stack([_level(model, mdata, modality, group, is_counts) for group in groups])
         return levels[1:] - levels[0]
 
     rng = np.random.default_rng(seed)
     rebuilt = np.sort(rng.choice(controls, size=min(n_cells, len(controls)), replace=False))
 
-    def predicted(context: str) -> NDArray[np.float64]:
+    def predicted(context: str | list[str]) -> NDArray[np.float64]:
         prediction, mask = model.get_reconstruction(
             mdata, modality=modality, indices=rebuilt.tolist(), companions={images: context}, seed=seed
         )
@@ -141,9 +147,10 @@ def impute_expression(
         return np.where(mask, prediction, 0).sum(axis=0) / n_hidden
 
     observed = measured(held_out)
-    assay = measured(others) if control in labels[others] else np.full_like(observed, np.nan)
+    is_measured = np.isin(of_control, labels[others]).any()
+    assay = measured(others) if is_measured else np.full_like(observed, np.nan)
     result = AnnData(
-        X=np.stack([predicted(name) for name in names]) - predicted(control),
+        X=np.stack([predicted(name) for name in names]) - predicted(of_control),
         obs=pd.DataFrame({"n_cells": [int((labels[held_out] == name).sum()) for name in names]}, index=names),
         var=pd.DataFrame(index=genes),
         layers={
@@ -153,19 +160,23 @@ def impute_expression(
         },
     )
     _score(result)
-    parameters: dict[str, Any] = {"control": control, "n_cells": len(rebuilt), "min_cells": min_cells}
+    parameters: dict[str, Any] = {
+        "control": one_or_several(of_control),
+        "n_cells": len(rebuilt),
+        "min_cells": min_cells,
+    }
     parameters |= {"modality": modality, "seed": seed}
     write_result(result, "impute_expression", {"summary": _summary(result)}, parameters)
     return result
 
 
 def _contexts_to_score(
-    labels: NDArray[Any], imaged: set[str], wanted: Sequence[str] | None, control: str, min_cells: int
+    labels: NDArray[Any], imaged: set[str], wanted: Labels | None, control: Sequence[str], min_cells: int
 ) -> list[str]:
     """Contexts with images and enough held-out cells; those asked for must have both."""
     counts = pd.Series(labels).value_counts()
     if wanted is None:
-        every = sorted(set(counts.index) - {control})
+        every = sorted(set(counts.index) - set(control))
         names = [name for name in every if counts[name] >= min_cells and name in imaged]
         if len(names) < len(every):
             warn(
@@ -173,8 +184,8 @@ def _contexts_to_score(
                 "transcriptomes, or no images; they are left out"
             )
     else:
-        names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-        bad = [name for name in names if counts.get(name, 0) < min_cells or name not in imaged or name == control]
+        names = label_list(wanted, "contexts")
+        bad = [name for name in names if counts.get(name, 0) < min_cells or name not in imaged or name in control]
         if bad:
             raise ValueError(
                 f"contexts {bad[:20]} have fewer than min_cells={min_cells} held-out transcriptomes, no images, or are "

@@ -10,7 +10,8 @@ from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, IMAGE
-from petri_scvi.tl._results import write_result
+from petri_scvi.common._labels import label_list
+from petri_scvi.tl._results import one_or_several, write_result
 
 from ._paired_tests import paired_tests
 from ._targets import chosen_contexts, other_modality, target_rows
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
     from ._targets import TrainedModel
 
@@ -38,8 +41,8 @@ def targeted_reconstruction(
     mdata: MuData | None = None,
     *,
     channel: str,
-    changed_context: str,
-    context: str | Sequence[str] = CONTROL,
+    changed_context: Labels,
+    context: Labels = CONTROL,
     threshold: float | None = None,
     quantile: float = 0.9,
     indices: Sequence[int] | None = None,
@@ -63,7 +66,7 @@ def targeted_reconstruction(
     channel
         Name of the image channel.
     changed_context
-        Context that changes the signal of this channel.
+        Context, or contexts, that change the signal of this channel.
     context
         Context, or contexts, whose cells are rebuilt.
     threshold
@@ -132,8 +135,9 @@ def targeted_reconstruction(
     position = _channel_position(model, modality, channel)
     contexts = model.get_contexts(mdata, modality=modality)
     rows = target_rows(model, mdata, modality, indices)
-    rows = chosen_contexts(rows, contexts, context, where=f"mdata[{modality!r}]")
-    if changed_context in contexts[rows]:
+    rows = chosen_contexts(rows, contexts, context, where=f"mdata[{modality!r}]", argument="context")
+    changed = label_list(changed_context, "changed_context")
+    if set(changed) & set(contexts[rows]):
         raise ValueError(f"changed_context={changed_context!r} is the context of cells to rebuild; name another one.")
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(rows, size=min(max_cells, len(rows)), replace=False))
@@ -146,7 +150,7 @@ def targeted_reconstruction(
     rows, images, mask = rows[is_kept], images[is_kept], mask[is_kept]
     shown = np.sort(rng.choice(len(rows), size=min(N_CROPS, len(rows)), replace=False))
     every = sorted(set(model.get_contexts(mdata, modality=expression).tolist()))
-    joining: list[str | list[str] | None] = [every, None, changed_context]
+    joining: list[list[str] | None] = [every, None, changed]
     companions: list[dict[str, Any]] = [{}, *({expression: wanted} for wanted in joining)]
     passes = [
         (condition, joined, repeat)
@@ -179,7 +183,8 @@ def targeted_reconstruction(
         "threshold": threshold_used,
         "n_cells_left_out": int((~is_kept).sum()),
     }
-    parameters = {"channel": channel, "context": context, "changed_context": changed_context, "quantile": quantile}
+    parameters: dict[str, Any] = {"channel": channel, "context": one_or_several(label_list(context, "context"))}
+    parameters |= {"changed_context": one_or_several(changed), "quantile": quantile}
     parameters |= {"threshold": threshold, "max_cells": max_cells, "modality": modality, "seed": seed}
     write_result(model.adata if mdata is None else mdata, key_added, result, parameters)
 

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from petri_scvi.common._labels import label_list
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
 
 N_LISTED = 20
 
@@ -81,15 +85,15 @@ def target_rows(
 
 
 def chosen_contexts(
-    rows: NDArray[np.integer], contexts: NDArray[Any], wanted: str | Sequence[str], *, where: str
+    rows: NDArray[np.integer], contexts: NDArray[Any], wanted: Labels, *, where: str, argument: str
 ) -> NDArray[np.integer]:
     """Those of the rows whose context is wanted."""
-    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    names = label_list(wanted, argument)
     found = sorted(set(contexts[rows].tolist()))
-    missing = sorted(set(names) - set(found)) if names else names
-    if missing or not names:
+    missing = sorted(set(names) - set(found))
+    if missing:
         raise ValueError(
-            f"contexts {missing or names} have no cell to rebuild in {where}; there are {found[:N_LISTED]}"
+            f"contexts {missing} have no cell to rebuild in {where}; there are {found[:N_LISTED]}"
             f"{' and more' if len(found) > N_LISTED else ''}. Name some of these, or pass indices with their cells."
         )
     return rows[np.isin(contexts[rows], names)]
