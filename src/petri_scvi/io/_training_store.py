@@ -11,11 +11,12 @@ import h5py
 
 from petri_scvi._checks import check_flags, check_seed, context_columns
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
+from petri_scvi.common._storable import check_mapping
 from petri_scvi.io._open import open_store
 from petri_scvi.io.store._file import BOOK, check_is_finished, open_raw, read_layouts
 from petri_scvi.io.store._source import read_source
 from petri_scvi.io.store._tables import join_tables
-from petri_scvi.io.store._write import describe_damage, show_bytes, verify, write_file
+from petri_scvi.io.store._write import N_COPIES, describe_damage, show_bytes, verify, write_file
 from petri_scvi.io.store._zarr import verify_zarr, write_zarr
 
 ZARR = ".zarr"
@@ -129,6 +130,10 @@ def write_training_store(
             "source has no X, layers or obsm in any modality, so there is nothing to store. Pass the screen with its "
             "images or counts."
         )
+    check_mapping(tables.uns, "source.uns")
+    for modality in modalities:
+        for array in modality.arrays:
+            array.check_range(int(max_memory) // N_COPIES)
     arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
     write = write_zarr if path.suffix == ZARR else write_file
     write(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)

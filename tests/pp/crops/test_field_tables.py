@@ -249,3 +249,12 @@ def test_a_file_of_pixels_too_large_for_float32_is_refused_when_it_is_cut(fields
     tifffile.imwrite(tmp_path / "a.tif", image * 1e36, photometric="minisblack")
     with pytest.raises(ValueError, match="fields\\['A'\\] has \\d+ values that are too large for float32"):
         pp.crops_from_fields({"A": (tmp_path / "a.tif", mask)}, size=SIZE)
+
+
+def test_columns_that_files_cannot_hold_are_refused_before_a_mask_is_read(fields: Fields) -> None:
+    table = measure(fields).assign(when=pd.Timestamp("2020-01-01"))
+    unread: Any = {"1": (np.zeros((2, 40, 44), dtype=np.uint16), None)}  # would be refused, had it been looked at
+    with pytest.raises(ValueError, match=r"table\['when'\] has dtype datetime64.*table\['when'\].map\(str, na_action"):
+        pp.crops_from_fields(unread, table=table, size=SIZE, field_key="ImageNumber", label_key="ObjectNumber")
+    table["when"] = table["when"].map(str, na_action="ignore").astype("category")
+    assert "when" in pp.crops_from_fields(images_of(fields), table=table, size=SIZE, **CENTRES).obs

@@ -9,6 +9,7 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from petri_scvi._checks import check_float32
 from petri_scvi.io.store._file import create_contiguous
 
 if TYPE_CHECKING:
@@ -32,10 +33,22 @@ class StoredArray(ABC):
         Arrays with cells along the first axis.
     """
 
+    dtype: np.dtype[Any]
+
     def __init__(self, path: str, sources: Sequence[Any]) -> None:
         self.path = path
         self.sources = list(sources)
         self.n_rows = sum(source.shape[0] for source in self.sources)
+
+    def check_range(self, max_bytes: int) -> None:
+        """Require values that float32 can hold; only arrays of float64 are read for that."""
+        if self.dtype.kind == "f" and self.dtype.itemsize > 4:
+            for block in self.blocks(max_bytes):
+                check_float32(self.values(block), self.path)
+
+    @abstractmethod
+    def values(self, block: Block) -> NDArray[Any]:
+        """Stored values of a block."""
 
     @abstractmethod
     def describe(self) -> list[Any]:
@@ -85,6 +98,10 @@ class DenseArray(StoredArray):
         super().__init__(path, sources)
         self.dtype = np.result_type(*(np.dtype(source.dtype) for source in self.sources)).newbyteorder("=")
         self.row_shape = tuple(self.sources[0].shape[1:])
+
+    def values(self, block: Block) -> NDArray[Any]:
+        source, start, stop = block
+        return _dense(self.sources[source], start, stop)
 
     def describe(self) -> list[Any]:
         return [self.path, self.n_rows, list(self.row_shape), str(self.dtype)]
@@ -164,6 +181,10 @@ class SparseMatrix(StoredArray):
         self.n_columns = int(self.sources[0].shape[1])
         self.dtype = np.result_type(*(np.dtype(source.dtype) for source in self.sources)).newbyteorder("=")
         self.n_values: list[NDArray[np.int64]] = []
+
+    def values(self, block: Block) -> NDArray[Any]:
+        source, start, stop = block
+        return np.asarray(_csr(self.sources[source], start, stop).data)
 
     def describe(self) -> list[Any]:
         n_values = [int(n.sum()) for n in self._count()]

@@ -47,8 +47,8 @@ def create_books(file: h5py.File, path: str, n_rows: int, n_blocks: int) -> None
 
 
 def book_name(path: str) -> str:
-    """Name of an array in the books; HDF5 takes a slash for a group."""
-    return path.strip("/").removeprefix("mod/").replace("/", ":")
+    """Name of an array in the books; HDF5 takes a slash for a group. Different arrays have different names."""
+    return path.strip("/").removeprefix("mod/").replace("%", "%25").replace(":", "%3A").replace("/", ":")
 
 
 def check_is_finished(file: Any, path: str | os.PathLike[str]) -> None:

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context_columns
 from petri_scvi._constants import CHANNEL_NAMES_KEY, STORE_KEY, UNS_KEY
+from petri_scvi.common._storable import check_array, check_mapping, check_names, check_table
 from petri_scvi.io.store._arrays import DenseArray, Images, SparseMatrix, StoredArray
 from petri_scvi.io.store._channels import channel_names, choose_channels
 
@@ -67,11 +68,14 @@ def join_tables(
     KeyError
         A context column is missing.
     ValueError
-        A context is missing, or the tables do not fit together.
+        A context is missing, a file cannot hold a name, column or array, or the tables do not fit together.
     """
+    if name is not None:
+        check_names([name], "a modality")
     where = "source" if name is None else f"source[{name!r}]"
     places = [where if len(tables) == 1 else f"{where} ({origin})" for origin in origins]
     for table, place in zip(tables, places, strict=True):
+        _check_storable(table, place)
         check_context_columns(table.obs, place, context_key)
         if not table.var_names.equals(tables[0].var_names) and _expression(table) is not None:
             raise ValueError(
@@ -79,16 +83,31 @@ def join_tables(
                 "second = second[:, first.var_names].copy()."
             )
     obs = _join_obs(tables, origins, where)
+    check_table(obs, f"{where}.obs")  # again: a column of files that differ in it may be of several kinds
     order = _order_by_context(obs[list(context_key)], seed)
     channels = {}
     if all(images_key in table.obsm for table in tables):
         channels = {images_key: choose_channels(tables, places, images_key, image_channels)}
-    arrays, frames = _list_arrays(name, tables, channels, where)
+    check_mapping(tables[0].uns, f"{places[0]}.uns")  # the others are not stored
+    arrays, frames = _list_arrays(name, tables, channels, where, places)
     frame = AnnData(obs=obs.iloc[order], **_describe_columns(tables[0], images_key, channels))
     for key, values in frames.items():
         frame.obsm[key] = values.iloc[order].set_axis(frame.obs_names, axis=0)
     starts = np.cumsum([0, *(table.n_obs for table in tables[:-1])])
     return Modality(name, frame, arrays, order, starts)
+
+
+def _check_storable(table: AnnData, place: str) -> None:
+    """Require cells, and names and columns that files can hold."""
+    if not table.n_obs:
+        raise ValueError(f"{place} has no cells. Leave it out.")
+    check_table(table.obs, f"{place}.obs")
+    check_table(table.var, f"{place}.var")
+    for slot in ("layers", "obsm", "varm"):
+        keys = [key for key in getattr(table, slot) if key is not None]  # from anndata 0.13 on, None is X
+        check_names(keys, f"a key of {place}.{slot}")
+    for key, array in table.varm.items():
+        check_array(array, f"{place}.varm[{key!r}]")
 
 
 def _join_obs(tables: Sequence[AnnData], origins: Sequence[str], where: str) -> pd.DataFrame:
@@ -127,7 +146,11 @@ def _order_by_context(columns: pd.DataFrame, seed: list[int]) -> NDArray[np.inte
 
 
 def _list_arrays(
-    name: str | None, tables: Sequence[AnnData], channels: dict[str, list[list[int]]], where: str
+    name: str | None,
+    tables: Sequence[AnnData],
+    channels: dict[str, list[list[int]]],
+    where: str,
+    places: Sequence[str],
 ) -> tuple[list[StoredArray], dict[str, pd.DataFrame]]:
     """Large arrays, to be copied in blocks, and tables of ``obsm``."""
     root = "" if name is None else f"mod/{name}/"
@@ -137,6 +160,8 @@ def _list_arrays(
     left_out += ["raw"] if tables[0].raw is not None else []
     for slot, values in _slots(tables, left_out):
         path = root + slot
+        for value, place in zip(values, places, strict=True):
+            _check_stored_array(value, f"{place}.{_as_code(slot)}", is_matrix=not slot.startswith("obsm/"))
         if slot not in {f"obsm/{key}" for key in channels}:
             _check_alike(values, slot, where)
         if isinstance(values[0], pd.DataFrame):
@@ -155,6 +180,19 @@ def _list_arrays(
             stacklevel=4,
         )
     return arrays, frames
+
+
+def _as_code(slot: str) -> str:
+    slot, _, key = slot.partition("/")
+    return f"{slot}[{key!r}]" if key else slot
+
+
+def _check_stored_array(value: Any, where: str, *, is_matrix: bool) -> None:
+    check_array(value, where)
+    if getattr(value, "dtype", None) == np.float16 and (is_matrix or _is_sparse(value)):
+        raise ValueError(
+            f"{where} has dtype float16, which sparse matrices cannot have. Convert it: {where}.astype('float32')."
+        )
 
 
 def _slots(tables: Sequence[AnnData], left_out: list[str]) -> list[tuple[str, list[Any]]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._checks import check_flags, check_sizes, find_channels, require
+from petri_scvi.common._storable import check_table
 from petri_scvi.pp.crops._crop_table import Cut, build_crops, check_new_columns, inside_image, match_cells
 from petri_scvi.pp.crops._crop_windows import (
     ArrayPlanes,
@@ -259,5 +260,6 @@ def _join(
             "table of these cells, or the cells of this table."
         )
     check_new_columns(list(obs.columns), where_table, instance_key)
+    check_table(obs, f"{where_table}.obs")
     found, rows = match_cells(pd.Index(ids), pd.Index(obs[instance_key]), where, where_table, stacklevel=4)
     return ids[found], centres[found], obs.iloc[rows]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from petri_scvi.common._storable import check_table as check_storable
 from petri_scvi.pp.crops._crop_table import check_new_columns, match_cells, require_columns
 from petri_scvi.pp.crops._crop_windows import centre_pixels
 from petri_scvi.pp.crops._field_planes import mask_of, read_mask
@@ -38,12 +39,13 @@ class FieldCells:
 
 
 def check_table(table: Any, label_key: str) -> pd.DataFrame:
-    """Require a DataFrame without the columns that crops bring along."""
+    """Require a DataFrame that files can hold, without the columns that crops bring along."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"table is a {type(table).__name__}; expected a DataFrame with a row per cell: pandas.DataFrame(...)."
         )
     check_new_columns(list(table.columns), "table", label_key)
+    check_storable(table, "table")
     return table
 
 
