@@ -24,6 +24,7 @@ import petri_scvi
 from benchmarks._systems import Job, contrastive, petri, petri_permuted
 from petri_scvi import datasets, tl
 from petri_scvi._constants import CONTROL, IMAGE, RNA
+from petri_scvi.common import rows_in_mdata
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def report(
     n_dimensions: int | None = None,
 ) -> None:
     """Fit and describe one system, on the embedding as it is and after centering and scaling."""
-    rows_of = {modality: np.asarray(mdata.obsmap[modality]).ravel() > 0 for modality in embeddings}
+    rows_of = {modality: rows_in_mdata(mdata, modality) for modality in embeddings}
     joined = np.empty((mdata.n_obs, embeddings[IMAGE].shape[1]), dtype=np.float32)
     for modality, embedding in embeddings.items():
         joined[rows_of[modality]] = embedding

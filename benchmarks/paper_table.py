@@ -29,6 +29,7 @@ from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prep
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
 from petri_scvi import PETRI, baselines, tl
 from petri_scvi._constants import IMAGE, RNA
+from petri_scvi.common import rows_in_mdata, written_whole
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
     if row.is_shared:
         joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
         for name, embedding in row.embeddings.items():
-            joined[np.asarray(mdata.obsmap[name]).ravel() > 0] = embedding
+            joined[rows_in_mdata(mdata, name)] = embedding
         mdata.obsm[key] = joined
         together = tl.score_screen(mdata, [key], fusions=FUSIONS[0], **scoring)
         tables.insert(1, together[together["fusion"] == FUSIONS[0]])
@@ -147,10 +148,9 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
 
 
 def write_whole(path: Path, write: Any) -> None:
-    """Write beside the file, then move: a file under its name is never half of one."""
-    partial = path.with_name(f"partial_{path.name}")
-    write(partial)
-    partial.rename(path)
+    """Write with a function of a path; a file under its name is never half of one."""
+    with written_whole(path) as unfinished:
+        write(unfinished)
 
 
 def run_given(name: str, path: Path, settings: Settings, seed: int, folder: Path) -> None:

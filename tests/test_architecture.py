@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo": EVERY_ROOM | {"__init__"},
     "__init__": EVERY_ROOM - {"demo"},
 }
-"""Room to the rooms that it may import from, for types as well. Everything may import ``_compat``."""
+"""Room to the rooms that it may import from, for types as well. Everything may import ``_compat`` and ``common``."""
 ALLOWED_TO_FILE = {
     "io/store/_write.py": {"pp"},
     "tl/concepts/_image_features.py": {"dataloaders", "imaging"},
@@ -121,7 +121,7 @@ def target_room(imported: Import) -> str | None:
 
 def wrong_arrows(path: Path, source: str) -> list[str]:
     room, file = room_of(path), path.relative_to(SOURCE).as_posix()
-    allowed = ALLOWED.get(room, set()) | ALLOWED_TO_FILE.get(file, set()) | {room, "_compat"}
+    allowed = ALLOWED.get(room, set()) | ALLOWED_TO_FILE.get(file, set()) | {room, "_compat", "common"}
     return [
         f"{file}:{imported.line}: {room} -> {target} ({imported.path})"
         for imported in imports_of(source, package_of(path))

@@ -259,7 +259,7 @@ def check_expression(chunks: Iterable[NDArray[Any]], where: str) -> None:
     if n_empty:
         raise ValueError(
             f"{where} has {n_empty} of {n_cells} cells without any count. "
-            "Drop them first: scanpy.pp.filter_cells(mdata['rna'], min_counts=1)."
+            "Drop them first: scanpy.pp.filter_cells(mdata['rna'], min_counts=1); mdata.update()."
         )
 
 

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi.common import rows_from_indices
 from petri_scvi.model import SetupMixin
-from petri_scvi.model.setup._registered import rows_from_indices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

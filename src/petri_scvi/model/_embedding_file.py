@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mudata import MuData
 
 from petri_scvi._checks import check_space, require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
+from petri_scvi.common import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,21 +70,13 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
     """
     n_bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
     check_space(path.parent, 2 * n_bytes, path.name, note=", half of it only until it is complete")
-    unfinished = path.with_name(f"{path.name}.partial")
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         # A file of no bytes cannot be mapped.
         filled = np.memmap(scratch, np.float32, "w+", shape=shape) if np.prod(shape) else np.empty(shape, np.float32)
         yield filled
-        _remove(unfinished)
-        try:
-            with columns_stay_in_modalities():
-                _write_zarr(unfinished, tables, key, filled) if path.suffix == ".zarr" else _write_hdf5(
-                    unfinished, tables, key, filled
-                )
-            os.replace(unfinished, path)
-        except BaseException:
-            _remove(unfinished)
-            raise
+        with written_whole(path) as unfinished, columns_stay_in_modalities():
+            write = _write_zarr if path.suffix == ".zarr" else _write_hdf5
+            write(unfinished, tables, key, filled)
 
 
 def _write_hdf5(path: Path, tables: AnnData | MuData, key: str, filled: NDArray[Any]) -> None:
@@ -112,10 +104,3 @@ def _copy(target: Any, filled: NDArray[Any]) -> None:
     for start in range(0, len(filled), CHUNK_ROWS):
         target[start : start + CHUNK_ROWS] = filled[start : start + CHUNK_ROWS]
     target.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

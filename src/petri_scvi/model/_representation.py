@@ -11,9 +11,10 @@ import torch
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import EMBEDDING_KEY
+from petri_scvi.common import rows_from_indices, rows_in_modality
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._embedding_file import array_in_file, check_target, tables_of
-from petri_scvi.model.setup._registered import RegisteredData, rows_from_indices
+from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
     import os
@@ -138,8 +139,8 @@ class RepresentationMixin(EmbeddingMixin):
         Parameters
         ----------
         path
-            File to write: ``.h5mu`` for all modalities, ``.h5ad`` for one, ``.zarr`` (extra ``zarr``) for either. While
-            it is written, it is called ``path + ".partial"``.
+            File to write: ``.h5mu`` for all modalities, ``.h5ad`` for one, ``.zarr`` (extra ``zarr``) for either. It
+            is written in a hidden folder beside it and takes its name when it is complete.
         key_added
             Slot of the embedding in ``obsm``.
         mdata, modality, batch_size, pool, position, seed
@@ -231,8 +232,7 @@ def _rows_of_modalities(
     mdata: MuData, modalities: Sequence[str], chosen: NDArray[np.integer]
 ) -> dict[str, NDArray[np.integer]]:
     """Modality to the row of each chosen cell in it, -1 where the cell is not in the modality."""
-    # obsmap holds 1-based rows, 0 where absent.
-    row_of = {name: np.asarray(mdata.obsmap[name]).reshape(-1)[chosen].astype(np.int64) - 1 for name in modalities}
+    row_of = {name: rows_in_modality(mdata, name)[chosen] for name in modalities}
     n_modalities = sum((rows >= 0).astype(int) for rows in row_of.values())
     for n_found, problem in [(n_modalities > 1, "several of"), (n_modalities == 0, "none of")]:
         if np.any(n_found):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
+from petri_scvi.common import written_whole
 from petri_scvi.pl.concepts._dimension_results import DimensionResults, example_montage
 from petri_scvi.pl.images._crop_pictures import intensity_range, join_pictures
 from petri_scvi.pl.images._montage import find_crops, read_rows
@@ -108,7 +107,9 @@ def dimension_report(
     target = Path(path)
     shown = (cards.card(results.read(number)) for number in track(chosen, "Writing cards", disable=not progress))
     page = TEMPLATES.get_template("dimension_report.html")
-    with _replacing(target) as file:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
+    with written_whole(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         # Piece by piece, so that memory holds the pictures of one card.
         file.writelines(
             page.generate(
@@ -119,30 +120,6 @@ def dimension_report(
             )
         )
     return target
-
-
-class _replacing:
-    """A text file that takes its name once it is whole."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __enter__(self) -> io.TextIOWrapper:
-        if not self.target.parent.is_dir():
-            raise FileNotFoundError(f"the folder {self.target.parent} does not exist; make it first")
-        handle, self.name = tempfile.mkstemp(dir=self.target.parent, prefix=f".{self.target.name}.", suffix=".part")
-        self.file = open(handle, "w", encoding="utf-8")
-        return self.file
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.file.close()
-        if error is not None:
-            os.unlink(self.name)
-            return
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(self.name, 0o666 & ~mask)  # that of a file made by open; a temporary one is private
-        os.replace(self.name, self.target)
 
 
 class _Cards:

@@ -10,6 +10,7 @@ from pandas.api.types import infer_dtype, is_bool_dtype, is_datetime64_any_dtype
 
 from petri_scvi._checks import check_is_mudata
 from petri_scvi._constants import CONTEXT_KEY
+from petri_scvi.common import joined_labels, rows_in_modality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,24 +70,12 @@ def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, mo
         if not any(column in adata.obs for adata in mdata.mod.values()):
             found = {name: list(adata.obs.columns) for name, adata in mdata.mod.items()}
             raise KeyError(f"no modality has the obs column {column!r}; they have {found}. Name columns of these.")
-    places = {name: _places(mdata, name) for name in mdata.mod}
+    places = {name: rows_in_modality(mdata, name) for name in mdata.mod}
     # All of them before the first is written: an error leaves obs as it was.
     joined = {column: _joined(mdata, column, places) for column in columns}
     joined[modality_key] = _modalities(places, mdata.n_obs)
     for column, values in joined.items():
         mdata.obs[column] = values.array
-
-
-def _places(mdata: MuData, name: str) -> NDArray[np.intp]:
-    """Row of the modality that each cell is; -1 for cells that it does not have."""
-    place = np.asarray(mdata.obsmap[name]).ravel().astype(np.intp) - 1  # obsmap holds 1-based rows, 0 where absent
-    names, rows = mdata.mod[name].obs_names, place[place >= 0]
-    if len(rows) != len(names) or not names[rows].equals(mdata.obs_names[place >= 0]):
-        raise ValueError(
-            f"mdata[{name!r}] has other cells than mdata knows of. Call mdata.update() first, or, if this does not "
-            "help, build it anew: mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
-        )
-    return place
 
 
 def _joined(mdata: MuData, column: str, places: dict[str, NDArray[np.intp]]) -> pd.Series:
@@ -138,7 +127,8 @@ def _modalities(places: dict[str, NDArray[np.intp]], n_cells: int) -> pd.Series:
     names = np.full(n_cells, "", dtype=object)
     for name, place in places.items():
         is_here = place >= 0
-        names[is_here] = [f"{before}{SEPARATOR}{name}" if before else name for before in names[is_here]]
+        label = joined_labels([[name]], SEPARATOR)[0]
+        names[is_here] = [f"{before}{SEPARATOR}{label}" if before else name for before in names[is_here]]
     found = set(names)
     several = sorted(found - set(places) - {""})
     return pd.Series(pd.Categorical(names, categories=[name for name in places if name in found] + several))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,11 @@ from mudata import MuData
 from scipy import sparse
 
 from petri_scvi._checks import check_space
+from petri_scvi.common import rows_in_modality, written_whole
 from petri_scvi.common._labels import check_controls, read_column, read_labels
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -117,17 +118,12 @@ class Slot:
         return Path(folder).resolve() / f"{prefix}{key_added}.npy"
 
     def _write_file(self, path: Path, dtype: Any, transform: Transform) -> NDArray[Any]:
-        unfinished = path.with_name(f"{path.name}.partial")
-        try:
+        with written_whole(path) as unfinished:
             target = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=self.shape)
             for rows, chunk in self.chunks(transform):
                 target[rows] = chunk
             target.flush()
             del target  # a mapped file cannot be renamed on Windows
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
         return np.asarray(np.load(path, mmap_mode="r"))  # still mapped; anndata does not write the class memmap
 
     @property
@@ -234,8 +230,8 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
         column: np.full(data.n_obs, None, dtype=object) for column in ("modality", *columns)
     }
     for name in names:
-        place = np.asarray(data.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
-        rows = np.flatnonzero(place)
+        place = rows_in_modality(data, name)
+        rows = np.flatnonzero(place >= 0)
         n_twice = int((filled["modality"][rows] != None).sum())  # noqa: E711
         if n_twice:
             raise ValueError(
@@ -246,7 +242,7 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
         filled["modality"][rows] = name
         for column in columns:
             values = _column(data.mod[name].obs, column, f"mdata[{name!r}].obs", is_text)
-            filled[column][rows] = values[place[rows] - 1]
+            filled[column][rows] = values[place[rows]]
     return Slot(data, key, array, pd.DataFrame(filled))
 
 
@@ -258,13 +254,6 @@ def control_names(slots: Sequence[Slot], column: str, control: Labels) -> list[s
             where = "adata" if name == ALL else f"mdata[{name!r}]"
             labels[f"{where}.obs[{column!r}]"] = cells[column]
     return check_controls(labels, control)
-
-
-def rows_of_modality(mdata: MuData, name: str) -> NDArray[np.intp]:
-    """Rows of a slot of the MuData that are of a modality, in the order of its cells."""
-    place = np.asarray(mdata.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
-    present = np.flatnonzero(place)
-    return present[np.argsort(place[present])]
 
 
 def finite_rows(chunk: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

@@ -138,7 +138,7 @@ def test_cells_without_anything_to_hide_are_left_out(run, screen):
         ({"changed_context": "TARGET01"}, ("is the context of cells to rebuild",)),
         ({"threshold": 1e9}, ("patches both above and below the threshold of 1e+09", "Pass another threshold")),
         ({"quantile": 1.0}, ("quantile=1.0", "0 to below 1")),
-        ({"indices": [400]}, ("indices has shape (1,)", "240 cells")),
+        ({"indices": [400]}, ("indices go from 400 to 400", "240 cells")),
         ({"max_cells": 0}, ("max_cells=0",)),
         ({"modality": "painting"}, ("modality='painting'", "['image', 'rna']")),
     ],

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pooch
 
+from petri_scvi.common import written_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -98,12 +100,8 @@ def write_record(path: Path, sha256: str) -> None:
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that a file under its name is never half of one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content))
 
 
 def check_space(folder: Path, n_bytes: int, what: str) -> None:

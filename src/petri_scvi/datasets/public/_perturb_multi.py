@@ -12,6 +12,7 @@ from anndata import AnnData
 from anndata.io import read_elem, read_h5ad
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY
+from petri_scvi.common import written_whole
 from petri_scvi.datasets._assemble import assemble_screen
 from petri_scvi.datasets.cache._fetch import fetch_all, find_file, plan_download, writable_folder
 from petri_scvi.datasets.cache._registry_public import (
@@ -203,9 +204,8 @@ def _convert(
 
     about = {"chunks": list(chunks), "channels": channels, "n_without_expression": int(is_empty.sum())}
     rna = AnnData(expression[~is_empty], obs=table, var=var, uns={UNS_KEY: about})
-    partial = rna_path.with_name(rna_path.name + ".partial")
-    rna.write_h5ad(partial)
-    partial.replace(rna_path)
+    with written_whole(rna_path) as unfinished:
+        rna.write_h5ad(unfinished)
 
 
 def _read_proteins(path: Path, cells: pd.Index) -> tuple[np.ndarray, np.ndarray]:

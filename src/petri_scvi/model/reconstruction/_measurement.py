@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from petri_scvi.model.setup._registered import RegisteredData, context_codes, rows_from_indices
+from petri_scvi.common import rows_from_indices
+from petri_scvi.model.setup._registered import RegisteredData, context_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

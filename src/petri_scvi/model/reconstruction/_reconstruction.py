@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from petri_scvi._checks import check_sizes
+from petri_scvi.common import rows_from_indices
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.model._documents import random_mask
 from petri_scvi.model.reconstruction._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model.reconstruction._measurement import MeasurementMixin
 from petri_scvi.model.reconstruction._trivial import trivial_predictors
-from petri_scvi.model.setup._registered import rows_from_indices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._checks import check_context
-from petri_scvi.common._labels import as_text
+from petri_scvi.common import joined_columns
 from petri_scvi.model.setup._fields import ModalityField
 
 if TYPE_CHECKING:
@@ -60,12 +60,7 @@ class ContextField(ModalityField):
 
     def labels(self, mdata: MuData, modality: str) -> pd.Series:
         """Context of each cell of a modality, as text."""
-        columns = [as_text(mdata.mod[modality].obs[key]) for key in self.context_key]
-        if len(columns) == 1:
-            return columns[0]
-        # Doubled, a "|" inside a value cannot be taken for the one between values, which would merge contexts.
-        columns = [column.str.replace("|", "||", regex=False) for column in columns]
-        return columns[0].str.cat(columns[1:], sep=" | ")
+        return joined_columns(mdata.mod[modality].obs[list(self.context_key)], " | ")
 
     def _encode(self, mdata: MuData, known: list[str]) -> dict:
         present = [m for m in self.modalities if m in mdata.mod and mdata.mod[m].n_obs > 0]

@@ -215,20 +215,3 @@ class RegisteredData(BaseModelClass):
 def context_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:
     """Context code of each cell of a modality, shape ``(n,)``."""
     return manager.get_from_registry(f"context_{modality}").reshape(-1)
-
-
-def rows_from_indices(indices: Sequence[int] | None, n_cells: int) -> NDArray[np.integer]:
-    """Positions of cells, from positions or a boolean mask."""
-    if indices is None:
-        return np.arange(n_cells)
-    rows = np.asarray(indices)
-    if rows.dtype == bool:
-        if rows.shape != (n_cells,):
-            raise ValueError(f"indices is a boolean mask of shape {rows.shape}; there are {n_cells} cells.")
-        return np.flatnonzero(rows)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "ui"):
-        raise ValueError(f"indices has shape {rows.shape} and dtype {rows.dtype}; expected a list of whole numbers.")
-    rows = rows.astype(np.int64)
-    if rows.size and not (-n_cells <= rows.min() and rows.max() < n_cells):
-        raise ValueError(f"indices go from {rows.min()} to {rows.max()}; there are {n_cells} cells.")
-    return np.where(rows < 0, rows + n_cells, rows)

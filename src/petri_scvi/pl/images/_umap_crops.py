@@ -10,6 +10,7 @@ from matplotlib.transforms import ScaledTranslation
 from mudata import MuData
 
 from petri_scvi._constants import IMAGE, IMAGES_KEY
+from petri_scvi.common import rows_in_mdata
 from petri_scvi.pl._axes import has_frame, is_rasterized, new_figure
 from petri_scvi.pl._colours import BACKGROUND, group_colours
 
@@ -102,13 +103,11 @@ def _points(
         return points, owner.obs[group_key].astype(object).to_numpy(), rows
     labels = np.full(owner.n_obs, None, dtype=object)
     for name, adata in owner.mod.items():
-        place = np.asarray(owner.obsmap[name]).ravel().astype(np.intp)  # 1-based row in the modality, 0 where absent
+        place = rows_in_mdata(owner, name)
         if group_key in adata.obs:
-            labels[place > 0] = adata.obs[group_key].astype(object).to_numpy()[place[place > 0] - 1]
+            labels[place] = adata.obs[group_key].astype(object).to_numpy()
         if adata is montage.adata:
-            row_of = np.zeros(adata.n_obs, dtype=np.intp)
-            row_of[place[place > 0] - 1] = np.flatnonzero(place)
-            rows = row_of[rows]
+            rows = place[rows]
     return points, labels, rows
 
 

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
+from petri_scvi.common import rows_in_modality
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, read_rows
 from petri_scvi.tl._results import forget_results, write_result
@@ -210,11 +211,10 @@ def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bo
 def _write(data: AnnData | MuData, slots: Sequence[Slot], codes: Sequence[sparse.csr_matrix], key_added: str) -> None:
     """Into the MuData if each of its cells has one row, else beside each embedding."""
     if isinstance(data, MuData) and data is not slots[0].owner:
-        # 1-based row of the modality, 0 where the cell is absent
-        places = [np.asarray(data.obsmap[slot.cells["modality"].iloc[0]]).ravel().astype(np.intp) for slot in slots]
-        if (np.sum([place > 0 for place in places], axis=0) == 1).all():
+        places = [rows_in_modality(data, slot.cells["modality"].iloc[0]) for slot in slots]
+        if (np.sum([place >= 0 for place in places], axis=0) == 1).all():
             starts = np.cumsum([0, *(slot.shape[0] for slot in slots[:-1])])
-            row = sum(np.where(place > 0, start + place - 1, 0) for place, start in zip(places, starts, strict=True))
+            row = sum(np.where(place >= 0, start + place, 0) for place, start in zip(places, starts, strict=True))
             data.obsm[key_added] = sparse.vstack(codes, format="csr")[row]
             return
     for slot, part in zip(slots, codes, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +10,13 @@ import torch
 from rich.progress import track
 from scipy import sparse
 
+from petri_scvi.common import written_whole
 from petri_scvi.nn import choose_device
 from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
 from petri_scvi.tl._embedding import finite_rows, read_rows
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
     from typing import Self
 
@@ -119,9 +119,8 @@ class SparseAutoencoder:
             raise ValueError(f"{path} already exists. Choose another file, or pass overwrite=True.")
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "n_active": self.n_active, "weights": self._network.state_dict()}
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as unfinished:
-            torch.save(content, Path(unfinished, path.name))
-            os.replace(Path(unfinished, path.name), path)
+        with written_whole(path) as unfinished:
+            torch.save(content, unfinished)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, accelerator: str = "auto") -> Self:

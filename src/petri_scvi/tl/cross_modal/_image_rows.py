@@ -11,9 +11,10 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
+from petri_scvi.common import rows_in_mdata, rows_in_modality
 from petri_scvi.common._labels import read_labels
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import find_slots, finite_rows, rows_of_modality, subsample
+from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -41,9 +42,8 @@ class RegressionRows:
 
 def paired_places(mdata: MuData) -> NDArray[np.intp]:
     """Rows in the imaging and the expression modality of the cells that are in both, shape ``(n, 2)``."""
-    # obsmap holds 1-based rows, 0 where absent.
-    places = np.column_stack([np.asarray(mdata.obsmap[name]).ravel().astype(np.intp) for name in (IMAGE, RNA)])
-    return places[(places > 0).all(axis=1)] - 1
+    rows = np.column_stack([rows_in_modality(mdata, name) for name in (IMAGE, RNA)])
+    return rows[(rows >= 0).all(axis=1)]
 
 
 def rows_of_cells(
@@ -145,7 +145,7 @@ def _embedding(mdata: MuData, key: str) -> NDArray[np.floating[Any]]:
     (slot,) = find_slots(mdata, key, modality=IMAGE)
     if slot.owner is not mdata:
         return slot.take(np.arange(slot.shape[0]))
-    return slot.take(rows_of_modality(mdata, IMAGE))
+    return slot.take(rows_in_mdata(mdata, IMAGE))
 
 
 def _read_levels(mdata: MuData, layer: str | None, rows: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from petri_scvi.common import rows_from_indices
 from petri_scvi.common._labels import label_list
 
 if TYPE_CHECKING:
@@ -74,13 +75,9 @@ def target_rows(
     if indices is None:
         return model.get_held_out_rows(mdata, modality=modality)
     n_cells = (model.adata if mdata is None else mdata).mod[modality].n_obs
-    rows = np.asarray(indices)
-    rows = np.flatnonzero(rows) if rows.dtype == bool and rows.shape == (n_cells,) else rows
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "ui" or rows.min() < 0 or rows.max() >= n_cells:
-        raise ValueError(
-            f"indices has shape {rows.shape} and dtype {rows.dtype}; expected rows of mdata[{modality!r}], which has "
-            f"{n_cells} cells, each from 0, or a boolean mask of them."
-        )
+    rows = rows_from_indices(indices, n_cells)
+    if rows.size == 0:
+        raise ValueError(f"indices names none of the {n_cells} cells of mdata[{modality!r}]; pass at least one.")
     return np.unique(rows)
 
 

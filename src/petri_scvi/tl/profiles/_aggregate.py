@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import ALL, find_slots, finite_rows
 from petri_scvi.tl._profile_labels import read_targets
@@ -247,11 +248,11 @@ def _one_target_each(guide: pd.Series, target: pd.Series, guide_key: str, target
 def _modalities(means: dict[str, NDArray[np.float64]]) -> list[str]:
     """Names of the modalities that have a profile, per row."""
     is_seen = np.stack([finite_rows(values) for values in means.values()], axis=1)  # (n_profiles, n_modalities)
-    return [SEPARATOR.join(np.array(list(means))[row]) for row in is_seen]
+    return [joined_labels([[name] for name in np.array(list(means))[row]], SEPARATOR)[0] for row in is_seen]
 
 
 def _warn_one_sided(obs: pd.DataFrame, n_modalities: int) -> None:
-    n_names = obs["modalities"].str.count(f"[{SEPARATOR}]") + 1
+    n_names = obs["modalities"].map(lambda joined: len(split_labels(joined, SEPARATOR)))
     partial = obs[n_names < n_modalities]
     if len(partial):
         kinds = partial["modalities"].value_counts().to_dict()

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import median_abs_deviation
 
 from petri_scvi._constants import CONTROL
+from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import check_files, control_names, find_slots, finite_rows
@@ -173,9 +174,7 @@ def _replicate_codes(
             f"obs[{keys}] is missing for {n_missing} of {int(is_cell.sum())} cells. Drop these cells, or name their "
             "replicate."
         )
-    name: Any = cells.loc[is_cell, keys[0]]
-    for other in keys[1:]:
-        name = name + " | " + cells.loc[is_cell, other]
+    name = joined_columns(cells.loc[is_cell, keys], " | ")
     modality, modalities = pd.factorize(cells.loc[is_cell, "modality"], sort=True)
     replicate, replicates = pd.factorize(name, sort=True)
     present, place = np.unique(modality * len(replicates) + replicate, return_inverse=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi.common import split_labels
 from petri_scvi.common._labels import as_text
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._results import write_result
@@ -87,7 +88,7 @@ def split_modalities(profiles: AnnData) -> list[AnnData]:
     """One table per layer, with the rows that have a profile in it."""
     parts = []
     for name in (layer for layer in profiles.layers if layer is not None):
-        is_seen = profiles.obs["modalities"].str.split(SEPARATOR, regex=False).map(lambda names, n=name: n in names)
+        is_seen = profiles.obs["modalities"].map(lambda joined, n=name: n in split_labels(joined, SEPARATOR))
         part = profiles[is_seen.to_numpy()]
         parts.append(AnnData(X=read_vectors(part, name), obs=part.obs.copy()))
     return parts

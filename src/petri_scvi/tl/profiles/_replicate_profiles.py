@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots
@@ -74,11 +75,9 @@ def replicate_profiles(
             f"mdata.obsm[{key!r}] = ..."
         )
     slot = slots[0]
-    replicate = slot.cells[replicate_keys[0]]
-    for other in replicate_keys[1:]:
-        replicate = replicate + " | " + slot.cells[other]
+    replicate = joined_columns(slot.cells[replicate_keys], " | ")
     cells = slot.cells.assign(replicate=replicate)
-    group = cells[guide_key] + SEPARATOR + replicate
+    group = joined_columns(cells[[guide_key, "replicate"]], SEPARATOR)
     is_used = group.notna()
     n_lost = int((cells[[guide_key, target_key]].notna().all(axis=1) & replicate.isna()).sum())
     if n_lost:

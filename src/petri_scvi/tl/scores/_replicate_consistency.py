@@ -9,6 +9,7 @@ import pandas as pd
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
+from petri_scvi.common import joined_columns, split_labels
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import control_names, find_slots, finite_rows
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot
 
-SEPARATOR = "\x1f"
+SEPARATOR = "+"
 
 
 def replicate_consistency(
@@ -169,10 +170,8 @@ def _replicate_profiles(
 ) -> tuple[Similarities, pd.DataFrame]:
     """Profile of each perturbation in each replicate, and its row by perturbation and replicate (-1 if absent)."""
     cells = slot.cells
-    replicate = cells[replicate_keys[0]]
-    for other in replicate_keys[1:]:
-        replicate = replicate + " | " + cells[other]
-    names = cells[perturbation_key] + SEPARATOR + replicate
+    columns = {"perturbation": cells[perturbation_key], "replicate": joined_columns(cells[list(replicate_keys)], " | ")}
+    names = joined_columns(pd.DataFrame(columns), SEPARATOR)
     is_used = (cells["modality"] == modality) & names.notna() & ~cells[perturbation_key].isin(controls)
     labelled = cells.assign(profile=names.where(is_used), modality=cells["modality"].where(is_used))
     fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), "profile", perturbation_key)
@@ -180,7 +179,7 @@ def _replicate_profiles(
         warn(f"{fold.n_not_finite} cells are NaN or infinite in the embedding; they are left out of the profiles")
     unit = unit_rows(fold.means[modality])
     rows: NDArray[np.intp] = np.flatnonzero(finite_rows(unit))
-    split = pd.Series(fold.targets.index[rows]).str.rsplit(SEPARATOR, n=1, expand=True)
-    found = pd.DataFrame({"perturbation": split[0], "replicate": split[1], "row": np.arange(len(rows))})
+    labels = [split_labels(name, SEPARATOR) for name in fold.targets.index[rows]]
+    found = pd.DataFrame(labels, columns=["perturbation", "replicate"]).assign(row=np.arange(len(rows)))
     place = found.pivot(index="perturbation", columns="replicate", values="row").fillna(-1).astype(np.intp)
     return Similarities(unit[rows]), place

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.progress import Progress
 
 from petri_scvi._constants import CONTROL, UNS_KEY
+from petri_scvi.common import joined_labels
 from petri_scvi.common._labels import as_text, column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import control_names, find_slots
@@ -192,7 +193,7 @@ def _combinations(
     if len(parts) < 2:
         return
     usual: tuple[Fusion, ...] = ("mean_embedding",) if is_shared else ("concatenate", "mean_cosine", "max_cosine")
-    name = SEPARATOR.join(modalities)
+    name = joined_labels([[modality] for modality in modalities], SEPARATOR)[0]
     has_guides = len(set.intersection(*(set(part.obs_names) for part in parts))) > 0
     for fusion in usual if fusions is None else fusions:
         if is_shared and fusion == "mean_embedding":

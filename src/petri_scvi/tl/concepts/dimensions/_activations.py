@@ -11,8 +11,9 @@ import pandas as pd
 from mudata import MuData
 from scipy import sparse
 
+from petri_scvi.common import rows_in_mdata
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import CHUNK_ROWS, find_slots, rows_of_modality, take_rows
+from petri_scvi.tl._embedding import CHUNK_ROWS, find_slots, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,7 +122,7 @@ def _modalities_of(slot: Slot) -> Iterator[Activations]:
         yield _finite(str(slot.cells["modality"].iloc[0]), slot.owner, array)
         return
     for name in pd.unique(slot.cells["modality"].dropna()):
-        yield _finite(str(name), slot.owner.mod[name], array[rows_of_modality(slot.owner, name)])
+        yield _finite(str(name), slot.owner.mod[name], array[rows_in_mdata(slot.owner, name)])
 
 
 def _finite(modality: str, adata: AnnData, matrix: Any) -> Activations:
