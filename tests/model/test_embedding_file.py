@@ -139,7 +139,8 @@ def test_results_of_single_modalities_are_files_of_their_own(
 
 def test_a_failure_leaves_no_file(trained_model: PETRI, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any) -> None:
-        assert [left.suffix for left in path.parent.iterdir() if left.suffix] == [".partial"]
+        assert [left.suffix for left in path.parent.iterdir() if left.suffix] == [".unfinished"]
+        assert not path.exists()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -147,10 +148,11 @@ def test_a_failure_leaves_no_file(trained_model: PETRI, path: Path, monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             trained_model.write_latent_representation(path)
     assert list(path.parent.iterdir()) == []
-    # What a killed process left is written anew.
-    path.with_name(f"{path.name}.partial").write_text("half")
+    # A file of that name may be the user's.
+    other = path.with_name(f"{path.name}.partial")
+    other.write_text("mine")
     trained_model.write_latent_representation(path)
-    assert [left.name for left in path.parent.iterdir()] == [path.name]
+    assert sorted(left.name for left in path.parent.iterdir()) == [path.name, other.name]
     with pytest.raises(FileExistsError, match="Delete it"):
         trained_model.write_latent_representation(path)
 

@@ -149,7 +149,10 @@ def test_a_key_that_is_a_column_views_and_unknown_cells_are_refused_with_the_fix
     with pytest.raises(ValueError, match=r"mdata is a view\. Copy it first"):
         join_obs(mdata[:3])
     mdata.mod["rna"] = mdata["rna"][1:].copy()
-    with pytest.raises(ValueError, match=r"mdata\['rna'\] has other cells than mdata knows of.*mdata\.update"):
+    with pytest.raises(
+        ValueError,
+        match=r"mdata\['rna'\] has other cells, or its cells in another order, than mdata knows.*mdata\.update",
+    ):
         join_obs(mdata)
     mdata.update()
     join_obs(mdata)
