@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.io.store._file import check_is_finished
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
 SMALL_SLOTS = ("uns", "varm", "obsp", "varp")
@@ -51,7 +51,8 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     OSError
         The file was cut off.
     ValueError
-        It is neither HDF5 nor zarr, holds no AnnData or MuData, or is a training store whose writing did not end.
+        It is neither HDF5 nor zarr, holds no AnnData or MuData, links to other files, or is a training store whose
+        writing did not end.
 
     Warns
     -----
@@ -117,12 +118,43 @@ def _open_file(path: Path) -> Any:
     if not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file; expected .h5mu, .h5ad or .h5sc, or a .zarr folder.")
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise OSError(
             f"{path} cannot be opened: {error}. If it was cut off, copy or write it again; if another process writes "
             "it, wait."
         ) from error
+    if places := sorted(_leaving(file, set())):
+        read = "mudata.read_h5mu" if path.suffix == ".h5mu" else "anndata.read_h5ad"
+        file.close()
+        raise ValueError(
+            f"{path} links to other files: {', '.join(places[:5])}. They are not followed: a file from elsewhere could "
+            f"show any file of this machine. If you know what it links to, write a copy without links: "
+            f"{read}({path.name!r}).write('copy{path.suffix}')."
+        )
+    return file
+
+
+def _leaving(group: h5py.Group, seen: set[Any]) -> Iterator[str]:
+    """Links to other files and arrays that are stored in them, as ``"place -> file"``; none is followed."""
+    links = group.id.links  # those of h5py's groups look whether there is such a file
+    for name in group:
+        kind, place = links.get_info(name.encode()).type, f"{group.name.rstrip('/')}/{name}"
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            yield f"{place} -> {os.fsdecode(links.get_val(name.encode())[0])}"
+        if kind != h5py.h5l.TYPE_HARD:
+            continue  # a soft link leads to something else in this file
+        element = group[name]
+        identity = h5py.h5o.get_info(element.id).addr
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if isinstance(element, h5py.Group):
+            yield from _leaving(element, seen)
+        elif isinstance(element, h5py.Dataset):
+            others = [file for file, *_ in element.external or []]
+            others += [source.file_name for source in element.virtual_sources()] if element.is_virtual else []
+            yield from (f"{place} -> {file}" for file in dict.fromkeys(others) if file != ".")
 
 
 def _open_table(group: Any, path: Path) -> AnnData:
