@@ -10,7 +10,9 @@ import torch
 
 from benchmarks._timing import PLAIN, Variant, forward_backward, interleave, peak_bytes
 from benchmarks.reference import direct_loss, encode_expression
-from petri_scvi.model import build_module
+from petri_scvi._model import DEFAULTS
+from petri_scvi._module import build_module
+from petri_scvi.modalities import ExpressionModality, ImageModality, Settings
 from petri_scvi.nn import random_masking
 
 if TYPE_CHECKING:
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
     from benchmarks._timing import Call
     from petri_scvi._module import PETRIModule
-    from petri_scvi.nn import ExpressionModality, ImageModality
 
 SHARE_OF_ZEROS = 0.85
-MASK_RATIO = 0.75
-N_HEADS, PATCH_SIZE, IMAGE_DEPTH, DECODER_DIM, DECODER_DEPTH, DEPTH = 8, 8, 6, 128, 2, 4
+MASK_RATIO, N_HEADS, PATCH_SIZE = DEFAULTS["mask_ratio"], DEFAULTS["n_heads"], DEFAULTS["patch_size"]
+IMAGE_DEPTH, DEPTH = DEFAULTS["image_encoder_depth"], DEFAULTS["expression_encoder_depth"]
+DECODER_DIM, DECODER_DEPTH = DEFAULTS["image_decoder_dim"], DEFAULTS["image_decoder_depth"]
 
 
 @dataclass(frozen=True)
@@ -80,29 +82,12 @@ class Run:
 def make_module(setting: Setting, device: str) -> PETRIModule:
     torch.manual_seed(0)
     channels = [str(i) for i in range(setting.n_channels)]
-    states: dict[str, tuple[str, dict[str, Any]]] = {
-        "image": ("images", {"channels": channels, "height": setting.side, "width": setting.side}),
-        "rna": ("X", {"n_vars": setting.n_genes}),
+    states: dict[str, Any] = {
+        "image": (ImageModality, {"channels": channels, "height": setting.side, "width": setting.side}),
+        "rna": (ExpressionModality, {"n_vars": setting.n_genes}),
     }
-    return build_module(
-        states,
-        n_latent_tokens=setting.n_latents,
-        embed_dim=setting.embed_dim,
-        n_heads=N_HEADS,
-        patch_size=PATCH_SIZE,
-        mask_ratio=MASK_RATIO,
-        image_encoder_depth=IMAGE_DEPTH,
-        image_decoder_depth=DECODER_DEPTH,
-        image_decoder_dim=DECODER_DIM,
-        is_flipped=False,
-        intensity_jitter=0.0,
-        expression_encoder_depth=DEPTH,
-        expression_decoder_dim=512,
-        expression_likelihood="nb",
-        set_transformer_depth=4,
-        gene_reads="deviations",
-        share_gene_tokens=True,
-    ).to(device)
+    settings = Settings.of(DEFAULTS, n_latent_tokens=setting.n_latents, embed_dim=setting.embed_dim)
+    return build_module(states, settings).to(device)
 
 
 def make_counts(n_cells: int, n_genes: int, seed: int = 0) -> Tensor:

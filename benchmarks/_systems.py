@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 
 from petri_scvi import PETRI, baselines, pp
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
+from petri_scvi.modalities import EncoderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,8 +159,7 @@ def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[
     system = getattr(baselines, name)
     scvi.settings.seed = job.seed
     system.setup_mudata(job.mdata)
-    names = {"embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth"}
-    names.add("expression_likelihood")
+    names = {field.name for field in fields(EncoderSettings)}
     model = system(job.mdata, **{key: value for key, value in job.network.items() if key in names})
     job.fit(model, n_cells=n_cells, n_contexts=n_contexts)
     yield Row(name, embed(model, job.mdata), is_shared=True)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, log_softmax, scaled_dot_product_attention
 
-from petri_scvi.nn import ExpressionModality, ImageModality
+from petri_scvi.modalities import ExpressionModality, ImageModality
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from petri_scvi._module import PETRIModule
-    from petri_scvi.nn import ExpressionEncoder, ImageDecoder, ImageEncoder, SetTransformer
+    from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder, ImageDecoder, ImageEncoder, SetTransformer
 
 MAX_LOG_DISPERSION = 8.0
 
@@ -51,14 +51,15 @@ def direct_loss(
         else:
             expression = cast("ExpressionModality", modality)
             inputs[name] = raw.float()
-            levels = inputs[name].log1p() if expression.likelihood == "nb" else inputs[name]
+            levels = inputs[name].log1p() if expression.expression_likelihood == "nb" else inputs[name]
             latents[name] = encode_expression(expression.encoder, levels, visible[name])
     fused = fuse(module.set_transformer, latents, n_documents)
     losses = {}
     for name, fused_latents in fused.items():
         modality = module.modality(name)
         if isinstance(modality, ImageModality):
-            error = (decode_image(modality.decoder, fused_latents) - inputs[name]).square().mean(dim=-1)  # (B, N)
+            pixels = decode_image(cast("ImageDecoder", modality.decoder), fused_latents)
+            error = (pixels - inputs[name]).square().mean(dim=-1)  # (B, N)
         else:
             error = expression_error(cast("ExpressionModality", modality), fused_latents, inputs[name])  # (B, M)
         losses[name] = ((error * mask[name]).sum(dim=1) / mask[name].sum(dim=1)).mean()
@@ -74,7 +75,7 @@ def encode_expression(encoder: ExpressionEncoder, levels: Tensor, visible: Tenso
     hidden = gelu(linear(torch.cat([of_gene, of_level], dim=-1), weight, gene_tokens.gene_layer.bias))  # (B, T, D)
     tokens = affine(gene_tokens.output_layer, hidden)  # (B, T, D)
     contents = layer_norm(tokens, tokens.shape[-1:])
-    if encoder.reads == "deviations":
+    if encoder.gene_reads == "deviations":
         mean, std = gene_tokens.level_mean[visible], gene_tokens.level_std[visible]  # (B, T)
         contents = of_gene * (of_level - mean.unsqueeze(-1)) / std.unsqueeze(-1)
     latents = encoder.latents.expand(len(levels), -1, -1)  # (B, L, D)
@@ -118,10 +119,11 @@ def decode_image(decoder: ImageDecoder, latents: Tensor) -> Tensor:
 
 def expression_error(modality: ExpressionModality, latents: Tensor, values: Tensor) -> Tensor:
     """Negative log-likelihood or squared error of every gene; shapes ``(B, L, D)`` and ``(B, M)`` -> ``(B, M)``."""
-    first, _, second, _ = modality.decoder.hidden
+    decoder = cast("ExpressionDecoder", modality.decoder)
+    first, _, second, _ = decoder.hidden
     hidden = gelu(affine(second, gelu(affine(first, latents.mean(dim=1)))))
-    prediction = affine(modality.decoder.output, hidden)  # (B, M)
-    if modality.likelihood == "normal":
+    prediction = affine(decoder.output, hidden)  # (B, M)
+    if modality.expression_likelihood == "normal":
         return (prediction - values).square()
     library_size = values.sum(dim=1, keepdim=True).clamp(min=1)
     log_mean = log_softmax(prediction, dim=-1) + library_size.log()

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference import direct_loss
-from petri_scvi.model import build_module
+from petri_scvi._model import DEFAULTS
+from petri_scvi._module import build_module
+from petri_scvi.modalities import ExpressionModality, ImageModality, Settings
 from petri_scvi.nn import random_masking
 
 if TYPE_CHECKING:
@@ -22,21 +24,13 @@ N_DOCUMENTS, MASK_RATIO = 2, 0.75
 def make_module(
     n_genes: int, side: int, likelihood: Literal["nb", "normal"], reads: Literal["deviations", "tokens"], **sizes: int
 ) -> PETRIModule:
-    states: dict[str, tuple[str, dict[str, Any]]] = {
-        "image": ("images", {"channels": list("abc"), "height": side, "width": side}),
-        "rna": ("X", {"n_vars": n_genes}),
+    states: dict[str, Any] = {
+        "image": (ImageModality, {"channels": list("abc"), "height": side, "width": side}),
+        "rna": (ExpressionModality, {"n_vars": n_genes}),
     }
     torch.manual_seed(0)
-    module = build_module(
-        states,
-        mask_ratio=MASK_RATIO,
-        is_flipped=False,
-        intensity_jitter=0.0,
-        expression_likelihood=likelihood,
-        gene_reads=reads,
-        share_gene_tokens=True,
-        **sizes,
-    )
+    changes: dict[str, Any] = {"expression_likelihood": likelihood, "gene_reads": reads, "mask_ratio": MASK_RATIO}
+    module = build_module(states, Settings.of(DEFAULTS, **changes, **sizes))
     with torch.no_grad():  # biases, norms and dispersions are not left at zero and one
         for parameter in module.parameters():
             if parameter.ndim < 2:

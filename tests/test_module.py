@@ -6,36 +6,48 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from petri_scvi._model import DEFAULTS
 from petri_scvi._module import PETRIModule
-from petri_scvi.nn import (
-    ExpressionDecoder,
-    ExpressionEncoder,
-    ExpressionModality,
-    ImageDecoder,
-    ImageEncoder,
-    ImageModality,
-    Modality,
-    SetTransformer,
-    masked_mean,
-)
+from petri_scvi.modalities import ExpressionModality, ImageModality, MatrixField, Modality, Settings
+from petri_scvi.nn import SetTransformer, masked_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 SHAPE, PATCH_SIZE, N_GENES, N_PROTEINS = (2, 8, 8), 2, 12, 5
 N_LATENTS, DIM, N_HEADS = 3, 8, 2
 N_DOCUMENTS = 2
+SETTINGS = Settings.of(
+    DEFAULTS,
+    n_latent_tokens=N_LATENTS,
+    embed_dim=DIM,
+    n_heads=N_HEADS,
+    patch_size=PATCH_SIZE,
+    image_encoder_depth=1,
+    image_decoder_depth=1,
+    image_decoder_dim=DIM,
+    expression_encoder_depth=1,
+    expression_decoder_dim=DIM,
+    image_flip=True,
+)
 
 
 class ProteinModality(Modality):
     """The smallest modality one could think of: a linear encoder and decoder, and squared error."""
 
-    def __init__(self) -> None:
+    argument = "protein_layer"
+    default_name = "protein"
+
+    def __init__(self, state: Mapping[str, Any], settings: Settings) -> None:
         super().__init__()
-        self.n_tokens = N_PROTEINS
-        self.latent_shape = (N_LATENTS, DIM)
-        self.encoder = nn.Linear(2 * N_PROTEINS, N_LATENTS * DIM)
-        self.decoder = nn.Linear(DIM, N_PROTEINS)
+        self.n_tokens = state["n_vars"]
+        self.latent_shape = (settings.n_latent_tokens, settings.embed_dim)
+        self.encoder = nn.Linear(2 * self.n_tokens, settings.n_latent_tokens * settings.embed_dim)
+        self.decoder = nn.Linear(settings.embed_dim, self.n_tokens)
+
+    @classmethod
+    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> MatrixField:
+        return MatrixField(cls.field_name(modality), modality, "X", slot)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         pass
@@ -61,16 +73,10 @@ class ProteinModality(Modality):
 
 def make_modality(name: str) -> Modality:
     if name == "image":
-        return ImageModality(
-            ImageEncoder(SHAPE, PATCH_SIZE, N_LATENTS, DIM, 1, N_HEADS),
-            ImageDecoder(SHAPE, PATCH_SIZE, DIM, DIM, 1, N_HEADS),
-            SHAPE,
-            is_flipped=True,
-        )
+        return ImageModality({"channels": ["dna", "actin"], "height": SHAPE[1], "width": SHAPE[2]}, SETTINGS)
     if name == "rna":
-        encoder = ExpressionEncoder(N_GENES, N_LATENTS, DIM, 1, N_HEADS)
-        return ExpressionModality(encoder, ExpressionDecoder(N_GENES, DIM, DIM), N_GENES, "nb")
-    return ProteinModality()
+        return ExpressionModality({"n_vars": N_GENES}, SETTINGS)
+    return ProteinModality({"n_vars": N_PROTEINS}, SETTINGS)
 
 
 def make_module(names: tuple[str, ...] = ("image", "rna"), mask_ratio: float = 0.75, depth: int = 1) -> PETRIModule:

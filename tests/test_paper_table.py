@@ -237,7 +237,7 @@ def test_perturb_multi_is_trained_with_squared_errors_and_not_by_what_needs_coun
     monkeypatch.setattr(paper_table, "score", remember)
     for name in ("petri", "clip", "pca", "scvi"):
         paper_table.run_system(name, perturb_multi, 100, {}, tmp_path)
-    assert [model._likelihood for model in models] == ["normal"] * 2
+    assert [model.module.modality("rna").expression_likelihood for model in models] == ["normal"] * 2
     assert (tmp_path / "scvi.not_run").read_text().startswith("it models counts")
     assert {path.stem for path in tmp_path.glob("*.csv")} == {"petri", "clip", "pca"}
 

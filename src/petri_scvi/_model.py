@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
 
-from petri_scvi.model import (
-    ReconstructionMixin,
-    RepresentationMixin,
-    SavingMixin,
-    SetupMixin,
-    TrainingMixin,
-    build_module,
-)
+from petri_scvi._module import build_module
+from petri_scvi.modalities import Settings
+from petri_scvi.model import ReconstructionMixin, RepresentationMixin, SavingMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -100,28 +96,10 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         gene_reads: Literal["deviations", "tokens"] = "deviations",
         share_gene_tokens: bool = True,
     ) -> None:
+        settings = Settings.of(locals())
         super().__init__(mdata, registry)
-        self.module = build_module(
-            self._modality_states(),
-            n_latent_tokens=n_latent_tokens,
-            embed_dim=embed_dim,
-            n_heads=n_heads,
-            patch_size=patch_size,
-            mask_ratio=mask_ratio,
-            image_encoder_depth=image_encoder_depth,
-            image_decoder_depth=image_decoder_depth,
-            image_decoder_dim=image_decoder_dim,
-            is_flipped=image_flip,
-            intensity_jitter=image_intensity_jitter,
-            expression_encoder_depth=expression_encoder_depth,
-            expression_decoder_dim=expression_decoder_dim,
-            expression_likelihood=expression_likelihood,
-            set_transformer_depth=set_transformer_depth,
-            gene_reads=gene_reads,
-            share_gene_tokens=share_gene_tokens,
-        )
+        self.module = build_module(self._modality_states(), settings)
         self.n_cells_per_context_ = 8
-        self._likelihood = expression_likelihood
         self._model_summary_string = (
             f"{type(self).__name__} with modalities {list(self.module.modalities)}, "
             f"n_latent_tokens: {n_latent_tokens}, embed_dim: {embed_dim}, mask_ratio: {mask_ratio}, "
@@ -129,4 +107,12 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         )
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
-            self._check_likelihood(mdata)
+            self._check_cells(mdata)
+
+
+DEFAULTS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in signature(PETRI).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+"""Defaults of the arguments that networks are built from, for models that share some of them."""

@@ -8,14 +8,48 @@ import torch
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
-from petri_scvi.nn import random_masking
+from petri_scvi.nn import SetTransformer, random_masking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
-    from petri_scvi.nn import Modality, SetTransformer
+    from petri_scvi.modalities import EncoderSettings, Modality, Settings
+
+    States = Mapping[str, tuple[type[Modality], Mapping[str, Any]]]
+    """Name of each registered modality to its class and what its field recorded."""
+
+
+def build_module(states: States, settings: Settings) -> PETRIModule:
+    """Build the modalities, and the set transformer that joins them; untrained.
+
+    Raises
+    ------
+    ValueError
+        An argument does not fit the data.
+    """
+    modalities = build_modalities(states, settings)
+    check_hides_tokens(modalities, settings.mask_ratio)
+    set_transformer = SetTransformer(
+        list(modalities), settings.embed_dim, settings.set_transformer_depth, settings.n_heads
+    )
+    return PETRIModule(modalities, set_transformer, settings.mask_ratio)
+
+
+def build_modalities(states: States, settings: EncoderSettings) -> dict[str, Modality]:
+    """Build one modality for each that was registered; with decoders if the settings have those of decoders."""
+    return {name: modality_class(state, settings) for name, (modality_class, state) in states.items()}
+
+
+def check_hides_tokens(modalities: Mapping[str, Modality], mask_ratio: float) -> None:
+    """Require that the mask hides tokens of every modality: a modality that is never reconstructed trains nothing."""
+    for name, modality in modalities.items():
+        if int(modality.n_tokens * mask_ratio) == 0:
+            raise ValueError(
+                f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
+                "it does nothing. Pass a larger mask_ratio or, for images, a smaller patch_size."
+            )
 
 
 class PETRIModule(BaseModuleClass):
@@ -65,7 +99,7 @@ class PETRIModule(BaseModuleClass):
         *,
         is_augmented: bool = False,
         generator: Generator | Sequence[Generator] | None = None,
-    ) -> dict[str, dict[str, Tensor]]:
+    ) -> dict[str, dict[str, Any]]:
         """Mask and encode every cell, then fuse each document.
 
         Parameters
@@ -81,16 +115,22 @@ class PETRIModule(BaseModuleClass):
 
         Returns
         -------
-        Per modality: ``inputs`` as prepared; positions ``visible``, shape ``(G * S, T_visible)``; ``mask``, shape
-        ``(G * S, T)``; ``latents`` before and ``fused`` after the set transformer, both ``(G * S, L, D)``.
+        Per modality: ``inputs`` as prepared; positions ``visible``, shape ``(G * S, T_visible)``, ``None`` if nothing
+        is masked; ``mask``, shape ``(G * S, T)``; ``latents`` before and ``fused`` after the set transformer, both
+        ``(G * S, L, D)``.
         """
-        inputs, visible, mask, latents = {}, {}, {}, {}
+        inputs, latents, mask = {}, {}, {}
+        visible: dict[str, Tensor | None] = {}
         for name, raw in cells.items():
             modality = self.modality(name)
             inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
-            visible[name], mask[name] = random_masking(
-                len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
-            )
+            shape = (len(raw), modality.n_tokens)
+            if self.mask_ratio:
+                visible[name], mask[name] = random_masking(
+                    *shape, self.mask_ratio, device=raw.device, generator=generator
+                )
+            else:
+                visible[name], mask[name] = None, torch.zeros(shape, dtype=torch.bool, device=raw.device)
             latents[name] = modality.encode(inputs[name], visible[name])
         documents = {name: cell_latents.unflatten(0, (n_documents, -1)) for name, cell_latents in latents.items()}
         fused = {name: document.flatten(0, 1) for name, document in self.set_transformer(documents).items()}
@@ -101,7 +141,7 @@ class PETRIModule(BaseModuleClass):
 
     @auto_move_data
     def generative(
-        self, fused: dict[str, Tensor], inputs: dict[str, Tensor], visible: dict[str, Tensor]
+        self, fused: dict[str, Tensor], inputs: dict[str, Tensor], visible: dict[str, Tensor | None]
     ) -> dict[str, Tensor]:
         """Decode each modality from its fused latents; what was ``visible`` may be left out of the predictions."""
         return {

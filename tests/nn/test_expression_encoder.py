@@ -13,7 +13,9 @@ N_GENES, DIM, N_LATENTS = 9, 8, 3
 @pytest.fixture(params=["deviations", "tokens"])
 def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
     torch.manual_seed(0)
-    return randomised(ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=2, n_heads=2, reads=request.param))
+    return randomised(
+        ExpressionEncoder(N_GENES, N_LATENTS, DIM, expression_encoder_depth=2, n_heads=2, gene_reads=request.param)
+    )
 
 
 def randomised(encoder: ExpressionEncoder) -> ExpressionEncoder:

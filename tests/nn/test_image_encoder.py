@@ -13,7 +13,7 @@ N_PATCHES = 6
 @pytest.fixture
 def encoder() -> ImageEncoder:
     torch.manual_seed(0)
-    encoder = ImageEncoder(SHAPE, PATCH_SIZE, N_LATENTS, DIM, depth=2, n_heads=2)
+    encoder = ImageEncoder(SHAPE, PATCH_SIZE, N_LATENTS, DIM, image_encoder_depth=2, n_heads=2)
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     return encoder.eval()

@@ -12,7 +12,7 @@ DIM = 8
 @pytest.fixture
 def transformer() -> SetTransformer:
     torch.manual_seed(0)
-    transformer = SetTransformer(["image", "rna"], DIM, depth=2, n_heads=2)
+    transformer = SetTransformer(["image", "rna"], DIM, set_transformer_depth=2, n_heads=2)
     for parameter in transformer.parameters():
         nn.init.normal_(parameter, std=0.5)
     return transformer.eval()
@@ -92,7 +92,7 @@ def test_a_missing_modality_leaves_the_other_to_itself(transformer: SetTransform
 
 
 def test_without_blocks_cells_stay_as_they_are_and_nothing_is_learned(latents: dict[str, Tensor]) -> None:
-    transformer = SetTransformer(["image", "rna"], DIM, depth=0, n_heads=2)
+    transformer = SetTransformer(["image", "rna"], DIM, set_transformer_depth=0, n_heads=2)
     fused = transformer(latents)
     assert all(torch.equal(fused[name], latents[name]) for name in latents)
     assert list(transformer.parameters()) == []

@@ -23,7 +23,7 @@ def expression(kind: str) -> Tensor:
 
 def encode(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None, *, share: bool) -> dict[str, Tensor]:
     """Latents, as ``output``, and the gradient of every parameter."""
-    encoder.share_tokens = share
+    encoder.share_gene_tokens = share
     encoder.zero_grad()
     latents = encoder(levels, visible)
     (latents * torch.arange(latents.numel(), dtype=latents.dtype).view_as(latents).sin()).sum().backward()
@@ -34,7 +34,9 @@ def encode(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None, *
 @pytest.fixture(params=["deviations", "tokens"])
 def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
     torch.manual_seed(0)
-    encoder = ExpressionEncoder(N_GENES, N_LATENTS, DIM, depth=3, n_heads=2, reads=request.param)
+    encoder = ExpressionEncoder(
+        N_GENES, N_LATENTS, DIM, expression_encoder_depth=3, n_heads=2, gene_reads=request.param
+    )
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     encoder.tokens.fit_levels(torch.rand(N_GENES), torch.rand(N_GENES) + 0.5)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi.common import rows_from_indices
+from petri_scvi.modalities import ExpressionModality, ImageModality
 from petri_scvi.model import SetupMixin
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
     from petri_scvi.dataloaders import RowReader
-
-ARGUMENT_OF_FIELD = {"X": "rna_layer", "images": "images_key"}
+    from petri_scvi.modalities import Modality
 
 
 class UnimodalModel(SetupMixin):
@@ -38,10 +37,8 @@ class UnimodalModel(SetupMixin):
         MuData registered with :meth:`setup_mudata`.
     """
 
-    _field: ClassVar[Literal["X", "images"]]
-    """The field that is embedded: expression or images."""
-    _likelihood = "none"
-    """What is asked of the expression; ``"nb"``: counts."""
+    _modality_class: ClassVar[type[Modality]]
+    """What is embedded."""
     _batch_size = 1024
     """Cells embedded at a time unless the user says otherwise."""
     _device = torch.device("cpu")
@@ -49,23 +46,27 @@ class UnimodalModel(SetupMixin):
     def __init__(self, mdata: MuData) -> None:
         super().__init__(mdata)
         name = type(self).__name__
-        found = [modality for modality, (field, _) in self._modality_states().items() if field == self._field]
+        states = self._modality_states()
+        found = [modality for modality, (kind, _) in states.items() if kind is self._modality_class]
         if not found:
-            argument = ARGUMENT_OF_FIELD[self._field]
+            argument = self._modality_class.argument
             raise ValueError(
                 f"{name} embeds the modality that {argument} refers to, and the data was set up without it: it has "
-                f"{list(self._modality_states())}. Call {name}.setup_mudata(mdata) on data with that modality, naming "
+                f"{list(states)}. Call {name}.setup_mudata(mdata) on data with that modality, naming "
                 f"it with modalities={{{argument!r}: ...}} if need be."
             )
         self.modality_ = found[0]
         """The modality whose cells are embedded."""
-        self._check_likelihood(mdata)
+        self._check_cells(mdata)
         self._model_summary_string = f"{name} of modality {self.modality_!r}"
 
     @property
     def _state(self) -> dict[str, Any]:
         """What the field recorded when the data was set up: genes, or channels and size."""
-        return dict(self.registry_[FIELD_REGISTRIES_KEY][self._field][STATE_REGISTRY_KEY])
+        return self._modality_states()[self.modality_][1]
+
+    def _check_modality(self, modality: str, cells: Any) -> None:
+        """Any cells will do, unless a system says otherwise."""
 
     @property
     def device(self) -> Any:
@@ -148,6 +149,18 @@ class UnimodalModel(SetupMixin):
     def load(cls, *args: Any, **kwargs: Any) -> None:
         """Not available: see :meth:`save`."""
         raise NotImplementedError(f"{cls.__name__} cannot be loaded, since it cannot be saved; train it anew.")
+
+
+class ImageModel(UnimodalModel):
+    """A system that embeds images."""
+
+    _modality_class = ImageModality
+
+
+class ExpressionModel(UnimodalModel):
+    """A system that embeds transcriptomes."""
+
+    _modality_class = ExpressionModality
 
 
 def read_sparse(reader: RowReader, rows: NDArray[np.integer]) -> sparse.csr_matrix:

@@ -147,7 +147,7 @@ class SavingMixin(RegisteredData):
         Modality to its names, or one array.
         """
         names = {
-            modality: np.asarray(state["channels"] if field == "images" else state["column_names"]).astype(str)
-            for modality, (field, state) in self._modality_states().items()
+            modality: modality_class.variable_names(state)
+            for modality, (modality_class, state) in self._modality_states().items()
         }
         return np.concatenate(list(names.values())) if legacy_mudata_format else names

@@ -1,7 +1,7 @@
 """Networks of PETRI. Plain torch: tensors in, tensors out.
 
-An encoder, a decoder and a loss are a ``Modality``; the set transformer joins the latent tokens of modalities.
-Open first: ``_modality.py``, then ``_image_encoder.py``.
+Encoders compress a cell to latent tokens, the set transformer joins those of a document, decoders reconstruct cells.
+Open first: ``_image_encoder.py``, then ``_expression_encoder.py``.
 """
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock
@@ -10,8 +10,7 @@ from petri_scvi.nn._device import choose_device
 from petri_scvi.nn._expression_encoder import ExpressionEncoder
 from petri_scvi.nn._image_encoder import ImageEncoder
 from petri_scvi.nn._losses import masked_mean, negative_binomial_nll
-from petri_scvi.nn._masking import random_masking, take_tokens
-from petri_scvi.nn._modality import ExpressionModality, ImageModality, Modality
+from petri_scvi.nn._masking import random_masking, random_numbers, take_tokens
 from petri_scvi.nn._patches import patchify, sincos_position, unpatchify
 from petri_scvi.nn._set_transformer import SetTransformer
 
@@ -19,11 +18,8 @@ __all__ = [
     "CrossAttentionBlock",
     "ExpressionDecoder",
     "ExpressionEncoder",
-    "ExpressionModality",
     "ImageDecoder",
     "ImageEncoder",
-    "ImageModality",
-    "Modality",
     "SelfAttentionBlock",
     "SetTransformer",
     "choose_device",
@@ -31,6 +27,7 @@ __all__ = [
     "negative_binomial_nll",
     "patchify",
     "random_masking",
+    "random_numbers",
     "sincos_position",
     "take_tokens",
     "unpatchify",

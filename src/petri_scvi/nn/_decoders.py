@@ -21,12 +21,12 @@ class ImageDecoder(nn.Module):
         Side P of a patch in pixels.
     embed_dim
         Width D of the latents.
-    decoder_dim
+    image_decoder_dim
         Width of the decoder's own tokens.
-    depth
+    image_decoder_depth
         Number of self-attention blocks.
     n_heads
-        Attention heads; divides ``decoder_dim``.
+        Attention heads; divides ``image_decoder_dim``.
     """
 
     def __init__(
@@ -34,21 +34,21 @@ class ImageDecoder(nn.Module):
         image_shape: tuple[int, int, int],
         patch_size: int,
         embed_dim: int,
-        decoder_dim: int,
-        depth: int,
+        image_decoder_dim: int,
+        image_decoder_depth: int,
         n_heads: int,
     ) -> None:
         super().__init__()
         n_channels, height, width = image_shape
-        self.embed = nn.Linear(embed_dim, decoder_dim)
-        self.mask_token = nn.Parameter(torch.randn(decoder_dim) * 0.02)
+        self.embed = nn.Linear(embed_dim, image_decoder_dim)
+        self.mask_token = nn.Parameter(torch.randn(image_decoder_dim) * 0.02)
         self.position: Tensor
         self.register_buffer(
-            "position", sincos_position(height // patch_size, width // patch_size, decoder_dim), persistent=False
+            "position", sincos_position(height // patch_size, width // patch_size, image_decoder_dim), persistent=False
         )
-        self.blocks = nn.ModuleList(SelfAttentionBlock(decoder_dim, n_heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(decoder_dim)
-        self.head = nn.Linear(decoder_dim, n_channels * patch_size**2)
+        self.blocks = nn.ModuleList(SelfAttentionBlock(image_decoder_dim, n_heads) for _ in range(image_decoder_depth))
+        self.norm = nn.LayerNorm(image_decoder_dim)
+        self.head = nn.Linear(image_decoder_dim, n_channels * patch_size**2)
         self.apply(init_weights)
 
     def forward(self, latents: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -66,8 +66,8 @@ class ImageDecoder(nn.Module):
         Pixels, shape ``(B, N, C * P * P)``; 0 at ``visible``.
         """
         n_latents = latents.shape[1]
-        mask_tokens = (self.mask_token + self.position).expand(len(latents), -1, -1)  # (B, N, decoder_dim)
-        tokens = torch.cat([self.embed(latents), mask_tokens], dim=1)  # (B, L + N, decoder_dim)
+        mask_tokens = (self.mask_token + self.position).expand(len(latents), -1, -1)  # (B, N, image_decoder_dim)
+        tokens = torch.cat([self.embed(latents), mask_tokens], dim=1)  # (B, L + N, image_decoder_dim)
         *blocks, last_block = self.blocks
         for block in blocks:
             tokens = block(tokens)
@@ -88,16 +88,19 @@ class ExpressionDecoder(nn.Module):
         Number of genes (M).
     embed_dim
         Width D of the latents.
-    hidden_dim
+    expression_decoder_dim
         Width of the two hidden layers.
     """
 
-    def __init__(self, n_genes: int, embed_dim: int, hidden_dim: int) -> None:
+    def __init__(self, n_genes: int, embed_dim: int, expression_decoder_dim: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(
-            nn.Linear(embed_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU()
+            nn.Linear(embed_dim, expression_decoder_dim),
+            nn.GELU(),
+            nn.Linear(expression_decoder_dim, expression_decoder_dim),
+            nn.GELU(),
         )
-        self.output = nn.Linear(hidden_dim, n_genes)
+        self.output = nn.Linear(expression_decoder_dim, n_genes)
         self.apply(init_weights)
 
     @property

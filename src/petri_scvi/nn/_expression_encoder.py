@@ -89,14 +89,14 @@ class ExpressionEncoder(nn.Module):
         Latent tokens per cell (L).
     embed_dim
         Width D of the tokens.
-    depth
+    expression_encoder_depth
         Number of pairs of a cross-attention and a self-attention block.
     n_heads
         Attention heads; divides D.
-    reads
+    gene_reads
         What latents find where they look: ``"deviations"``, each gene's embedding times its standardised level, or
         ``"tokens"``, the tokens themselves.
-    share_tokens
+    share_gene_tokens
         Compute each distinct token once instead of once per cell: the same result for a fraction of the work. ``False``
         writes everything out, for debugging.
     """
@@ -106,19 +106,23 @@ class ExpressionEncoder(nn.Module):
         n_genes: int,
         n_latent_tokens: int,
         embed_dim: int,
-        depth: int,
+        expression_encoder_depth: int,
         n_heads: int,
         *,
-        reads: Literal["deviations", "tokens"] = "deviations",
-        share_tokens: bool = True,
+        gene_reads: Literal["deviations", "tokens"] = "deviations",
+        share_gene_tokens: bool = True,
     ) -> None:
         super().__init__()
-        self.reads = reads
-        self.share_tokens = share_tokens
+        self.gene_reads = gene_reads
+        self.share_gene_tokens = share_gene_tokens
         self.tokens = GeneTokens(n_genes, embed_dim)
         self.latents = nn.Parameter(torch.randn(1, n_latent_tokens, embed_dim) * 0.02)
-        self.cross_blocks = nn.ModuleList(CrossAttentionBlock(embed_dim, n_heads) for _ in range(depth))
-        self.self_blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(depth))
+        self.cross_blocks = nn.ModuleList(
+            CrossAttentionBlock(embed_dim, n_heads) for _ in range(expression_encoder_depth)
+        )
+        self.self_blocks = nn.ModuleList(
+            SelfAttentionBlock(embed_dim, n_heads) for _ in range(expression_encoder_depth)
+        )
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(init_weights)
 
@@ -136,10 +140,10 @@ class ExpressionEncoder(nn.Module):
         -------
         Latents, shape ``(B, L, D)``.
         """
-        if not self.share_tokens:
+        if not self.share_gene_tokens:
             seen = levels if visible is None else levels.gather(1, visible)  # (B, T)
             tokens = self.tokens(seen, visible)  # (B, T, D)
-            contents = self.tokens.deviations(seen, visible) if self.reads == "deviations" else None
+            contents = self.tokens.deviations(seen, visible) if self.gene_reads == "deviations" else None
             return self._compress(len(levels), lambda block, latents: block.read(latents, tokens, contents))
         if visible is None:
             return self._encode_every_gene(levels)
@@ -199,7 +203,7 @@ class ExpressionEncoder(nn.Module):
     def _tables(self, levels: Tensor, genes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Normalised tokens and their contents, in the precision of the products that read them."""
         tokens = layer_norm(self.tokens(levels, genes), self.latents.shape[-1:], eps=self.norm.eps)
-        contents = self.tokens.deviations(levels, genes) if self.reads == "deviations" else tokens
+        contents = self.tokens.deviations(levels, genes) if self.gene_reads == "deviations" else tokens
         return tokens.to(product_dtype(tokens)), contents.to(product_dtype(contents))
 
     def _chunks(self, rows: Tensor, n_tokens: int) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ class ImageEncoder(nn.Module):
         Latent tokens per cell (L).
     embed_dim
         Width D of the tokens.
-    depth
+    image_encoder_depth
         Number of self-attention blocks.
     n_heads
         Attention heads; divides D.
@@ -35,7 +35,7 @@ class ImageEncoder(nn.Module):
         patch_size: int,
         n_latent_tokens: int,
         embed_dim: int,
-        depth: int,
+        image_encoder_depth: int,
         n_heads: int,
     ) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ImageEncoder(nn.Module):
             "position", sincos_position(height // patch_size, width // patch_size, embed_dim), persistent=False
         )
         self.latents = nn.Parameter(torch.randn(1, n_latent_tokens, embed_dim) * 0.02)
-        self.blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(image_encoder_depth))
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(init_weights)
 

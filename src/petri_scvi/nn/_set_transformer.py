@@ -24,20 +24,20 @@ class SetTransformer(nn.Module):
         Names of the modalities a document may hold.
     embed_dim
         Width D of the latent tokens.
-    depth
+    set_transformer_depth
         Number of self-attention blocks; 0 keeps every cell to itself, which makes each modality a plain masked
         autoencoder.
     n_heads
         Attention heads; divides D.
     """
 
-    def __init__(self, modalities: Sequence[str], embed_dim: int, depth: int, n_heads: int) -> None:
+    def __init__(self, modalities: Sequence[str], embed_dim: int, set_transformer_depth: int, n_heads: int) -> None:
         super().__init__()
         self.modality_embedding = nn.ParameterDict(
-            {name: nn.Parameter(torch.randn(embed_dim) * 0.02) for name in modalities} if depth else {}
+            {name: nn.Parameter(torch.randn(embed_dim) * 0.02) for name in modalities} if set_transformer_depth else {}
         )
-        self.blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(embed_dim) if depth else nn.Identity()
+        self.blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(set_transformer_depth))
+        self.norm = nn.LayerNorm(embed_dim) if set_transformer_depth else nn.Identity()
         self.apply(init_weights)
 
     def forward(self, latents: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -106,12 +106,10 @@ def test_the_loss_of_clip_is_info_nce_of_the_mean_cells(screen, encoders, miniba
 def test_cell_clip_pools_images_by_attention_and_averages_transcriptomes(screen, encoders, minibatch):
     CellCLIP.setup_mudata(screen)
     module = CellCLIP(screen, **encoders).module
-    latents, compared, _ = module(minibatch)
-    weights = module.pools["image"].weights(latents["vectors"]["image"])
-    pooled = {
-        "image": (weights.unsqueeze(-1) * latents["vectors"]["image"]).sum(dim=1),
-        "rna": latents["vectors"]["rna"].mean(dim=1),
-    }
+    encoded, compared, _ = module(minibatch)
+    cells = {name: latents.mean(dim=1).unflatten(0, (3, 2)) for name, latents in encoded["latents"].items()}
+    weights = module.pools["image"].weights(cells["image"])
+    pooled = {"image": (weights.unsqueeze(-1) * cells["image"]).sum(dim=1), "rna": cells["rna"].mean(dim=1)}
     for name, vectors in pooled.items():
         assert compared[name].shape == (3, 128)
         torch.testing.assert_close(compared[name], module.project(name, vectors))
@@ -141,7 +139,7 @@ def test_a_mask_hides_tokens_in_training_and_none_afterwards(screen, encoders, m
     module = CLIP(screen, **encoders, mask_ratio=0.5).module
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
     first, again, other = (
-        module.inference(minibatch["cells"], 3, generator=generator)["vectors"]["rna"] for generator in generators
+        module.inference(minibatch["cells"], 3, generator=generator)["latents"]["rna"] for generator in generators
     )
     torch.testing.assert_close(first, again)
     assert (first - other).abs().max() > 1e-3

@@ -9,7 +9,6 @@ from scipy import sparse
 from petri_scvi.dataloaders._readers import _InMemory
 from petri_scvi.model import _documents
 from petri_scvi.model.reconstruction import _reconstruction
-from petri_scvi.model.reconstruction._trivial import trivial_predictors
 
 CELL = 3
 IMAGES = "single_cell_images"
@@ -282,8 +281,8 @@ def test_mean_patch_and_mean_of_visible_patches_are_scored_as_defined(trained_mo
     network = trained_model.module.modality("image")
     images = torch.from_numpy(trained_model.adata["image"].obsm[IMAGES][:6])
     mask = torch.tensor([[True, True, True, False]] * 2)
-    scores = {name: score(images[:2], mask) for name, score in trivial_predictors(network, images[2:]).items()}
     pixels = network.prepare(images)
+    scores = {name: score(pixels[:2], mask) for name, score in network.model_free_scores(pixels[2:]).items()}
     expected = (pixels[:2] - pixels[2:].mean(dim=0)).square()
     is_hidden = torch.ones(16, 16, dtype=torch.bool)
     is_hidden[8:, 8:] = False

@@ -6,23 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
-from petri_scvi._checks import (
-    check_is_mudata,
-    check_modality,
-    check_sizes,
-    check_unique_names,
-    check_unshared_names,
-    context_columns,
-)
-from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi._checks import check_is_mudata, check_modality, check_sizes, context_columns
 from petri_scvi._constants import CONTEXT_KEY
 from petri_scvi.baselines.autoencoders._cross_modal_module import CrossModalModule
-from petri_scvi.baselines.autoencoders._embedding_field import EmbeddingField
 from petri_scvi.baselines.autoencoders._embedding_modality import EmbeddingModality
-from petri_scvi.dataloaders import open_rows
-from petri_scvi.model import ContextField, EmbeddingMixin, SavingMixin, TrainingMixin, check_contexts
+from petri_scvi.model import EmbeddingMixin, RegistrationMixin, SavingMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,13 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from petri_scvi.dataloaders import RowReader
 
-PREFIX = "embedding_"
-"""Of the names of the fields with the embeddings."""
-
-
-class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
+class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
     """Cross-modal autoencoder of precomputed embeddings, weakly paired by context, after :cite:t:`Yang2021`.
 
     Each modality has an MLP encoder into a shared space and an MLP decoder out of it. The loss is the squared error of
@@ -79,6 +63,9 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
     """
 
     module: CrossModalModule
+    _modality_classes = (EmbeddingModality,)
+    _lonely_contexts = "Their cells are reconstructed, and not aligned with anything."
+    _setup_arguments = "mdata, embedding_keys=..."
 
     def __init__(
         self,
@@ -100,20 +87,11 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
         }
         self.module = CrossModalModule(modalities, alignment_weight)
         self.n_cells_per_context_ = 16
-        self._likelihood = "normal"
         self._model_summary_string = (
             f"CrossModalAutoencoder of embeddings of width {widths}, embed_dim: {embed_dim}, alignment_weight: "
             f"{alignment_weight}"
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
-        """Not available: several modalities are read; see :meth:`setup_mudata`."""
-        raise NotImplementedError(
-            "CrossModalAutoencoder reads a MuData. Put the modalities together and register them: "
-            "CrossModalAutoencoder.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...), embedding_keys=...)."
-        )
 
     @classmethod
     def setup_mudata(
@@ -160,26 +138,11 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
                 f"embedding_keys names {list(embedding_keys)}; a shared space is learned of two modalities. Pass, for "
                 "example, embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
             )
-        embeddings = [EmbeddingField(modality, key) for modality, key in embedding_keys.items()]
-        columns = context_columns(context_key)
-        contexts = [ContextField(modality, columns, list(embedding_keys)) for modality in embedding_keys]
-        present = [modality for modality in embedding_keys if modality in mdata.mod]
-        check_unique_names(mdata, present)
-        if not is_paired:
-            check_unshared_names(mdata, present)
         if kwargs.get("source_registry") is None:
             for modality in embedding_keys:
                 check_modality(mdata, modality, "embedding_keys")
-            check_contexts(
-                mdata, contexts, "Their cells are reconstructed, and not aligned with anything.", stacklevel=3
-            )
-        manager = AnnDataManager(
-            fields=[*embeddings, *contexts],
-            setup_method_args=setup_method_args,
-            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
-        )
-        manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
+        fields = [EmbeddingModality.make_field(modality, key, {}) for modality, key in embedding_keys.items()]
+        cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)
 
     def train(
         self,
@@ -263,19 +226,3 @@ class CrossModalAutoencoder(TrainingMixin, EmbeddingMixin, SavingMixin):
                 yield positions, latents.mean(dim=1)
 
         return self._embed(manager, modality, indices, self.module.latent_shape[1:], vectors_of)
-
-    def _modality_states(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Modality to its field and what that recorded."""
-        return {
-            registry["data_registry"]["mod_key"]: (field, registry[STATE_REGISTRY_KEY])
-            for field, registry in self.registry_[FIELD_REGISTRIES_KEY].items()
-            if field.startswith(PREFIX)
-        }
-
-    def _readers(self, manager: AnnDataManager) -> dict[str, RowReader]:
-        """Readers of the modalities that the data has cells of."""
-        return {
-            modality: open_rows(manager.get_from_registry(field))
-            for modality, (field, _) in self._modality_states().items()
-            if modality in manager.adata.mod and manager.adata.mod[modality].n_obs > 0
-        }

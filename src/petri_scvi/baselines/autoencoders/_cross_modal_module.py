@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from scvi.module.base import LossOutput, auto_move_data
+from scvi.module.base import LossOutput
 
 from petri_scvi._module import PETRIModule
 from petri_scvi.baselines.contrastive._losses import mean_misalignment
 from petri_scvi.nn import SetTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 
 class CrossModalModule(PETRIModule):
@@ -32,51 +32,8 @@ class CrossModalModule(PETRIModule):
 
     def __init__(self, modalities: Mapping[str, Modality], alignment_weight: float) -> None:
         embed_dim = next(iter(modalities.values())).latent_shape[1]
-        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, depth=0, n_heads=1), mask_ratio=0.0)
+        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, 0, n_heads=1), mask_ratio=0.0)
         self.alignment_weight = alignment_weight
-
-    @auto_move_data
-    def inference(
-        self,
-        cells: dict[str, Tensor],
-        n_documents: int,
-        *,
-        is_augmented: bool = False,
-        generator: Generator | Sequence[Generator] | None = None,
-    ) -> dict[str, dict[str, Tensor]]:
-        """Encode every cell.
-
-        Parameters
-        ----------
-        cells
-            Raw cells per modality, document by document, shape ``(G * S, ...)``.
-        n_documents
-            Number of documents (G).
-        is_augmented
-            Whether to augment the cells first.
-        generator
-            Source of the augmentation; torch's global one if ``None``, or one per document.
-
-        Returns
-        -------
-        Per modality: ``inputs`` as prepared, ``latents`` of shape ``(G * S, L, D)``, and ``means`` of the documents,
-        ``(G, D)``.
-        """
-        inputs, latents, means = {}, {}, {}
-        for name, raw in cells.items():
-            modality = self.modality(name)
-            inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
-            latents[name] = modality.encode(inputs[name])
-            means[name] = latents[name].float().mean(dim=1).unflatten(0, (n_documents, -1)).mean(dim=1)
-        return {"inputs": inputs, "latents": latents, "means": means}
-
-    def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
-        return {name: inference_outputs[name] for name in ("latents", "inputs")}
-
-    @auto_move_data
-    def generative(self, latents: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Decode each modality from its own latents."""
-        return {name: self.modality(name).decode(latents[name], inputs[name]) for name in latents}
 
     def loss(
         self,
@@ -121,7 +78,10 @@ class CrossModalModule(PETRIModule):
             )
         weights = loss_weights or {}
         loss = torch.stack([weights.get(name, 1.0) * mean for name, mean in losses.items()]).sum()
-        means = list(inference_outputs["means"].values())
+        means = [
+            latents.float().mean(dim=1).unflatten(0, (n_contexts, -1)).mean(dim=1)  # (G, D)
+            for latents in inference_outputs["latents"].values()
+        ]
         # Where all documents happen to be of one context, there is no distance to measure disagreement by.
         if len(means) == 2 and len(tensors["context"].unique()) > 1:
             losses["alignment"] = mean_misalignment(*means)

@@ -16,6 +16,7 @@ from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi._compat import columns_stay_in_modalities, forget_data
 from petri_scvi.baselines._unimodal import read_sparse
 from petri_scvi.baselines.classical._pca_pixels import PixelComponents
+from petri_scvi.modalities import ExpressionModality, ImageModality, check_counts
 from petri_scvi.model import EmbeddingMixin, SetupMixin
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     >>> mdata.obsm["X_multivi"] = model.get_latent_representation()
     """
 
-    _likelihood = "nb"
     _lonely_contexts = "MULTIVI reads their cells as it reads all others."
 
     def __init__(
@@ -86,14 +86,14 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         check_seed(seed)
         if n_bins < 2:
             raise ValueError("n_bins=1; one bin says nothing of a cell. Pass 2 or more.")
-        modality_of = {field: modality for modality, (field, _) in self._modality_states().items()}
+        modality_of = {kind: modality for modality, (kind, _) in self._modality_states().items()}
         if len(modality_of) < 2:
             raise ValueError(
                 f"MULTIVI reads images and expression, and the data was set up with {list(modality_of.values())}. Call "
                 "MULTIVI.setup_mudata(mdata) on data with both, or take baselines.SCVI or baselines.PCAPixels."
             )
-        self._check_likelihood(mdata)
-        self._images, self._rna = modality_of["images"], modality_of["X"]
+        self._images, self._rna = modality_of[ImageModality], modality_of[ExpressionModality]
+        self._check_cells(mdata)
         images = self._require_modality(self._manager_of(None), self._images)
         n_most = min(len(images), int(np.prod(images.shape[1:])))
         if n_components > n_most:
@@ -216,6 +216,11 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     def _require_trained(self) -> None:
         if not self.is_trained_:
             raise ValueError("this MULTIVI is not trained; call model.train() first.")
+
+    def _check_modality(self, modality: str, cells: Any) -> None:
+        """Require counts."""
+        if modality == self._rna:
+            check_counts(cells, modality)
 
     def _rows_by_modality(self, rows: NDArray[np.integer]) -> dict[str, NDArray[np.integer]]:
         """Rows of each modality, from rows of the tables that scvi-tools was trained on."""

@@ -10,7 +10,8 @@ from scvi.model import SCVI as ScviModel
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._compat import forget_data
-from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
+from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
+from petri_scvi.modalities import check_counts
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -24,7 +25,7 @@ Likelihood = Literal["zinb", "nb", "poisson"]
 LIKELIHOODS = get_args(Likelihood)
 
 
-class SCVI(UnimodalModel):
+class SCVI(ExpressionModel):
     """scVI :cite:p:`Lopez2018` on the registered counts, by :class:`scvi.model.SCVI`.
 
     scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is. Cells
@@ -51,9 +52,6 @@ class SCVI(UnimodalModel):
         An argument is out of range, ``batch_key`` has missing values, or the expression was not registered or is not
         counts.
     """
-
-    _field = "X"
-    _likelihood = "nb"
 
     def __init__(
         self,
@@ -108,6 +106,11 @@ class SCVI(UnimodalModel):
     def to_device(self, device: Any) -> None:
         """Move the model of scvi-tools to a device."""
         self.scvi_.to_device(device)
+
+    def _check_modality(self, modality: str, cells: Any) -> None:
+        """Require counts."""
+        if modality == self.modality_:
+            check_counts(cells, modality)
 
     def _counts(self, manager: AnnDataManager) -> AnnData:
         """A copy of the counts as scVI wants them."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi._constants import CONTEXT_KEY, CONTROL
-from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.baselines.classical._measure import GROUPS, measure_cells
 from petri_scvi.common._labels import as_text, check_controls, read_column
 from petri_scvi.dataloaders import rows_by_context
@@ -33,7 +33,7 @@ MAX_MISSING = 0.05
 """Largest share of cells in which a feature may be undefined."""
 
 
-class ImageFeatures(UnimodalModel):
+class ImageFeatures(ImageModel):
     """CellProfiler's measurements :cite:p:`Stirling2021`, made by cp_measure :cite:p:`Munoz2025` on a sample of cells.
 
     A cell takes a tenth of a second or more, so that by default 20 cells of each context and 500 non-targeting
@@ -80,8 +80,6 @@ class ImageFeatures(UnimodalModel):
     ValueError
         Images were not registered, there is no such channel or kind of measurement, or a number is out of range.
     """
-
-    _field = "images"
 
     def __init__(
         self,

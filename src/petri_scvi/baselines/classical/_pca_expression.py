@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from petri_scvi._checks import check_seed, check_sizes
-from petri_scvi.baselines._unimodal import UnimodalModel, read_sparse
+from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -22,7 +22,7 @@ MAX_SCALED = 10.0
 """Where scanpy's tutorials clip scaled expression."""
 
 
-class PCAExpression(UnimodalModel):
+class PCAExpression(ExpressionModel):
     """Scanpy's standard workflow :cite:p:`Wolf2018`: normalise to equal totals, log1p, PCA.
 
     Fitted on all cells. The expression is copied, as a sparse matrix in single precision; the user's AnnData stays as
@@ -49,8 +49,6 @@ class PCAExpression(UnimodalModel):
         The expression was not registered, holds fractions although ``is_normalized`` is ``False``, or has fewer cells
         or genes than asked for.
     """
-
-    _field = "X"
 
     def __init__(
         self,

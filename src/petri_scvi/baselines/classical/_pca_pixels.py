@@ -9,7 +9,7 @@ from sklearn.decomposition import IncrementalPCA
 from sklearn.utils import gen_batches
 
 from petri_scvi._checks import check_seed, check_sizes
-from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.imaging import channel_moments
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PixelComponents:
         return images.reshape(len(rows), -1)
 
 
-class PCAPixels(UnimodalModel):
+class PCAPixels(ImageModel):
     """PCA of pixels, each channel brought to zero mean and unit variance over all cells.
 
     Fitted on all cells in random order and in batches :cite:p:`Ross2008`, so that images may lie on disk: memory is
@@ -84,8 +84,6 @@ class PCAPixels(UnimodalModel):
     ValueError
         Images were not registered, or there are fewer cells or pixels than components.
     """
-
-    _field = "images"
 
     def __init__(
         self, mdata: MuData, *, n_components: int | None = None, fit_batch_size: int = 1024, seed: int = 0

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from petri_scvi.baselines.contrastive._contrastive import ContrastiveModel
 from petri_scvi.baselines.contrastive._contrastive_module import CLIPModule
+from petri_scvi.modalities import ImageModality
 
 if TYPE_CHECKING:
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 
 class CellCLIP(ContrastiveModel):
@@ -40,5 +41,5 @@ class CellCLIP(ContrastiveModel):
     _n_cells_per_context = 8
 
     def _make_module(self, modalities: dict[str, Modality], **contrastive_kwargs: Any) -> CLIPModule:
-        of_images = [name for name, (field, _) in self._modality_states().items() if field == "images"]
-        return CLIPModule(modalities, attention_modalities=of_images, **contrastive_kwargs)
+        images = [name for name, modality in modalities.items() if isinstance(modality, ImageModality)]
+        return CLIPModule(modalities, attention_modalities=images, **contrastive_kwargs)

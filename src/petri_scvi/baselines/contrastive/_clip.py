@@ -8,7 +8,7 @@ from petri_scvi.baselines.contrastive._contrastive import ContrastiveModel
 from petri_scvi.baselines.contrastive._contrastive_module import CLIPModule
 
 if TYPE_CHECKING:
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 
 class CLIP(ContrastiveModel):
@@ -30,22 +30,20 @@ class CLIP(ContrastiveModel):
         MuData registered with :meth:`setup_mudata`, with both modalities.
     registry
         Saved registry, to build the model without data; :meth:`load` passes it.
-    n_latent_tokens, embed_dim, n_heads, patch_size, image_encoder_depth, image_flip, image_intensity_jitter
-        Of the encoders, as in :class:`petri_scvi.PETRI`.
-    expression_encoder_depth, gene_reads, share_gene_tokens
-        Of the encoders, as in :class:`petri_scvi.PETRI`.
-    expression_likelihood
-        Whether expression is counts, ``"nb"``, which are read as log(1 + count), or log-normalised, ``"normal"``. It is
-        never scored.
     mask_ratio
         Fraction of patches or genes hidden in training, as augmentation; 0 hides nothing.
     projection_dim
         Width of the shared space; ours.
     temperature
         Temperature to start from; it is learned, and stays above 0.01. 0.07 in CLIP.
+    encoder_kwargs
+        Arguments of :class:`petri_scvi.PETRI` for the encoders: all but those of decoders and set transformer.
+        ``expression_likelihood`` says how expression is read, ``"nb"`` for counts; it is never scored.
 
     Raises
     ------
+    TypeError
+        An argument of decoders or set transformer, or one that does not exist.
     ValueError
         One modality only, an argument out of range, or one that does not fit the data.
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from petri_scvi._checks import check_sizes
+from petri_scvi._model import DEFAULTS
+from petri_scvi._module import build_modalities, check_hides_tokens
 from petri_scvi.baselines.contrastive._contrastive_module import MAX_SCALE
 from petri_scvi.baselines.contrastive._shared_contexts import SharedContextDataModule
-from petri_scvi.model import (
-    EmbeddingMixin,
-    SavingMixin,
-    SetupMixin,
-    TrainingMixin,
-    build_modalities,
-    check_hides_tokens,
-    check_mask_ratio,
-)
+from petri_scvi.modalities import EncoderSettings
+from petri_scvi.model import EmbeddingMixin, SavingMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from petri_scvi.baselines.contrastive._contrastive_module import ContrastiveModule
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 
 class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
@@ -50,61 +44,34 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         mdata: MuData | None = None,
         registry: dict | None = None,
         *,
-        n_latent_tokens: int = 8,
-        embed_dim: int = 256,
-        n_heads: int = 8,
-        patch_size: int = 8,
         mask_ratio: float = 0.0,
-        image_encoder_depth: int = 6,
-        image_flip: bool = False,
-        image_intensity_jitter: float = 0.0,
-        expression_encoder_depth: int = 4,
-        expression_likelihood: Literal["nb", "normal"] = "nb",
-        gene_reads: Literal["deviations", "tokens"] = "deviations",
-        share_gene_tokens: bool = True,
         projection_dim: int = 128,
         temperature: float = 0.07,
+        **encoder_kwargs: Any,
     ) -> None:
+        settings = EncoderSettings.of(DEFAULTS, mask_ratio=mask_ratio, **encoder_kwargs)
         super().__init__(mdata, registry)
-        self._check_arguments(projection_dim, mask_ratio, temperature)
-        modalities = build_modalities(
-            self._modality_states(),
-            n_latent_tokens=n_latent_tokens,
-            embed_dim=embed_dim,
-            n_heads=n_heads,
-            patch_size=patch_size,
-            image_encoder_depth=image_encoder_depth,
-            # Decoders as small as can be: nothing uses them.
-            image_decoder_depth=1,
-            image_decoder_dim=math.lcm(4, max(1, n_heads)),
-            is_flipped=image_flip,
-            intensity_jitter=image_intensity_jitter,
-            expression_encoder_depth=expression_encoder_depth,
-            expression_decoder_dim=1,
-            expression_likelihood=expression_likelihood,
-            gene_reads=gene_reads,
-            share_gene_tokens=share_gene_tokens,
-        )
+        self._check_arguments(projection_dim, temperature)
+        modalities = build_modalities(self._modality_states(), settings)
         if mask_ratio:
             check_hides_tokens(modalities, mask_ratio)
         self.module = self._make_module(
             modalities, projection_dim=projection_dim, mask_ratio=mask_ratio, temperature=temperature
         )
         self.n_cells_per_context_ = self._n_cells_per_context
-        self._likelihood = expression_likelihood
         self._model_summary_string = (
-            f"{type(self).__name__} with modalities {list(modalities)}, n_latent_tokens: {n_latent_tokens}, "
-            f"embed_dim: {embed_dim}, projection_dim: {projection_dim}, mask_ratio: {mask_ratio}"
+            f"{type(self).__name__} with modalities {list(modalities)}, n_latent_tokens: {settings.n_latent_tokens}, "
+            f"embed_dim: {settings.embed_dim}, projection_dim: {projection_dim}, mask_ratio: {mask_ratio}"
         )
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
-            self._check_likelihood(mdata)
+            self._check_cells(mdata)
 
     @abstractmethod
     def _make_module(self, modalities: dict[str, Modality], **contrastive_kwargs: Any) -> ContrastiveModule:
         """The module that makes the model what it is."""
 
-    def _check_arguments(self, projection_dim: int, mask_ratio: float, temperature: float) -> None:
+    def _check_arguments(self, projection_dim: int, temperature: float) -> None:
         name, registered = type(self).__name__, list(self._modality_states())
         if len(registered) < 2:
             raise ValueError(
@@ -113,7 +80,6 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
                 "petri_scvi.baselines.MAE."
             )
         check_sizes(projection_dim=projection_dim)
-        check_mask_ratio(mask_ratio)
         if not 1 / MAX_SCALE <= temperature < float("inf"):
             raise ValueError(
                 f"temperature={temperature}; it must be finite and at least {1 / MAX_SCALE}, for example 0.07."

@@ -14,14 +14,14 @@ from torch.nn.functional import normalize
 from petri_scvi._module import PETRIModule
 from petri_scvi.baselines.contrastive._losses import group_nce, info_nce
 from petri_scvi.baselines.contrastive._pooling import AttentionPool, MeanPool
-from petri_scvi.nn import SetTransformer, random_masking
+from petri_scvi.nn import SetTransformer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
-    from torch import Generator, Tensor
+    from torch import Tensor
 
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 MAX_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
@@ -33,7 +33,7 @@ class ContrastiveModule(PETRIModule):
     Parameters
     ----------
     modalities
-        Name to the modality; two of them. Their decoders are not used and not trained.
+        Name to the modality; two of them. They need no decoder.
     projection_dim
         Width of the shared space.
     mask_ratio
@@ -51,60 +51,20 @@ class ContrastiveModule(PETRIModule):
         temperature: float,
     ) -> None:
         embed_dim = next(iter(modalities.values())).latent_shape[1]
-        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, depth=0, n_heads=1), mask_ratio)
+        super().__init__(modalities, SetTransformer(list(modalities), embed_dim, 0, n_heads=1), mask_ratio)
         self.projection_dim = projection_dim
         self.projections = nn.ModuleDict(
             {name: nn.Linear(embed_dim, projection_dim, bias=False) for name in modalities}
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        for modality in modalities.values():  # no gradient reaches what serves reconstruction
-            for name, parameter in modality.named_parameters():
-                parameter.requires_grad_(name.startswith("encoder."))
-
-    @auto_move_data
-    def inference(
-        self,
-        cells: dict[str, Tensor],
-        n_documents: int,
-        *,
-        is_augmented: bool = False,
-        generator: Generator | Sequence[Generator] | None = None,
-    ) -> dict[str, dict[str, Tensor]]:
-        """Encode every cell, seen in part if ``mask_ratio`` is not 0.
-
-        Parameters
-        ----------
-        cells
-            Raw cells per modality, document by document, shape ``(G * S, ...)``.
-        n_documents
-            Number of contexts (G).
-        is_augmented
-            Whether to augment the cells first.
-        generator
-            Source of the masks; torch's global one if ``None``, or one per document.
-
-        Returns
-        -------
-        Per modality the ``vectors`` of the cells before projection, shape ``(G, S, D)``.
-        """
-        vectors = {}
-        for name, raw in cells.items():
-            modality = self.modality(name)
-            inputs = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
-            visible = None
-            if self.mask_ratio:
-                visible, _ = random_masking(
-                    len(raw), modality.n_tokens, self.mask_ratio, device=raw.device, generator=generator
-                )
-            vectors[name] = modality.encode(inputs, visible).mean(dim=1).unflatten(0, (n_documents, -1))
-        return {"vectors": vectors}
 
     def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
-        return {"vectors": inference_outputs["vectors"]}
+        return {"latents": inference_outputs["latents"], "n_documents": len(tensors["context"])}
 
     @auto_move_data
-    def generative(self, vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def generative(self, latents: dict[str, Tensor], n_documents: int) -> dict[str, Tensor]:
         """Unit vectors that are compared, per modality."""
+        vectors = {name: cells.mean(dim=1).unflatten(0, (n_documents, -1)) for name, cells in latents.items()}
         return {name: self.project(name, self.pool(name, cells)) for name, cells in vectors.items()}
 
     def project(self, modality: str, vectors: Tensor) -> Tensor:

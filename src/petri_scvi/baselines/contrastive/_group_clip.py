@@ -10,7 +10,7 @@ from petri_scvi.baselines.contrastive._contrastive_module import GroupCLIPModule
 if TYPE_CHECKING:
     from mudata import MuData
 
-    from petri_scvi.nn import Modality
+    from petri_scvi.modalities import Modality
 
 
 class GroupCLIP(ContrastiveModel):

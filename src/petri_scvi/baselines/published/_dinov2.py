@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_seed, check_sizes, require
-from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.imaging import channel_position, channel_range, to_unit_range
 from petri_scvi.nn import choose_device
 
@@ -33,7 +33,7 @@ WHERE_TO_GET_IT = (
 )
 
 
-class DINOv2(UnimodalModel):
+class DINOv2(ImageModel):
     """Embedding of image crops by a published DINOv2 :cite:p:`Oquab2024`, without fine-tuning.
 
     DINOv2 reads colour images. Each channel is shown to it by itself, in all three colours, and the embeddings of the
@@ -70,7 +70,6 @@ class DINOv2(UnimodalModel):
         Images were not registered, the checkpoint is of another model or lacks weights, or triples or size do not fit.
     """
 
-    _field = "images"
     _batch_size = 32
 
     def __init__(

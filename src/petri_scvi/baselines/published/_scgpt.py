@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from petri_scvi._checks import check_seed, check_sizes
-from petri_scvi.baselines._unimodal import UnimodalModel
+from petri_scvi.baselines._unimodal import ExpressionModel
 from petri_scvi.baselines.published._scgpt_network import read_checkpoint
 from petri_scvi.baselines.published._scgpt_tokens import make_tokens, match_genes
 from petri_scvi.nn import choose_device
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from petri_scvi.dataloaders import RowReader
 
 
-class ScGPT(UnimodalModel):
+class ScGPT(ExpressionModel):
     """Cell embedding of a published scGPT :cite:p:`Cui2024`, without fine-tuning.
 
     The expressed genes of a cell, each with one of 51 bins of its expression, go through the pretrained encoder; the
@@ -65,7 +65,6 @@ class ScGPT(UnimodalModel):
         Fewer than half of the genes are in the vocabulary.
     """
 
-    _field = "X"
     _batch_size = 64
 
     def __init__(

@@ -1,6 +1,6 @@
 """Reconstruct masked cells, and measure what their companions contribute.
 
-``_cross_modal.py`` compares contexts, ``_trivial.py`` has the predictions that a model has to beat.
+``_cross_modal.py`` compares contexts, ``_measurement.py`` reads what was measured.
 Open first: ``_reconstruction.py``.
 """
 

@@ -15,7 +15,6 @@ from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.model._documents import random_mask
 from petri_scvi.model.reconstruction._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model.reconstruction._measurement import MeasurementMixin
-from petri_scvi.model.reconstruction._trivial import trivial_predictors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
+    from torch import Tensor
 
+    from petri_scvi.dataloaders import RowReader
 
 N_CELLS_FOR_AVERAGES = 5_000
-"""Training cells from which the averages of trivial predictors are taken."""
+"""Training cells from which the averages of model-free predictors are taken."""
 N_CELLS_PER_CHUNK = 512
-"""Cells that trivial predictors rebuild at once: the images to score may not fit into memory together."""
+"""Cells that model-free predictors score at once: all images together may not fit into memory."""
 
 
 class Reconstruction(NamedTuple):
@@ -101,7 +102,7 @@ class ReconstructionMixin(MeasurementMixin):
             manager, modality, rows, mask=mask, n_cells=n_cells_per_context, seed=seed, companions=companions
         )
         for placed, latents in fused:
-            inputs = network.prepare(torch.from_numpy(reader.read(rows[placed])).to(self.module.device))
+            inputs = self._prepared(modality, reader, rows[placed])
             prediction[placed] = network.to_measurement(network.decode(latents, inputs)).cpu().numpy()
         return Reconstruction(prediction, mask)
 
@@ -151,14 +152,14 @@ class ReconstructionMixin(MeasurementMixin):
             known = self.train_indices[name] if is_split else np.arange(len(reader))
             known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
             mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
-            training = torch.from_numpy(reader.read(known)).to(self.module.device)
-            for predictor, score in trivial_predictors(network, training).items():
-                losses[predictor] = np.concatenate(
-                    [
-                        score(torch.from_numpy(reader.read(rows[part])), torch.from_numpy(mask[part])).cpu().numpy()
-                        for part in np.array_split(np.arange(len(rows)), -(-len(rows) // N_CELLS_PER_CHUNK))
-                    ]
-                )
+            scores = network.model_free_scores(self._prepared(name, reader, known))
+            parts: dict[str, list[NDArray[np.float32]]] = {predictor: [] for predictor in scores}
+            for part in np.array_split(np.arange(len(rows)), -(-len(rows) // N_CELLS_PER_CHUNK)):
+                inputs = self._prepared(name, reader, rows[part])
+                hidden = torch.from_numpy(mask[part]).to(self.module.device)
+                for predictor, score in scores.items():
+                    parts[predictor].append(score(inputs, hidden).cpu().numpy())
+            losses |= {predictor: np.concatenate(found) for predictor, found in parts.items()}
             means = {predictor: float(loss.mean()) for predictor, loss in losses.items()}
             tables += [
                 {
@@ -235,6 +236,10 @@ class ReconstructionMixin(MeasurementMixin):
             seed=seed,
         )
         return summarise_gain(per_cell) if is_summarised else per_cell
+
+    def _prepared(self, modality: str, reader: RowReader, rows: NDArray[np.integer]) -> Tensor:
+        """Cells as they are encoded and scored, on the device of the module."""
+        return self.module.modality(modality).prepare(torch.from_numpy(reader.read(rows)).to(self.module.device))
 
     def _targets(
         self, manager: AnnDataManager, indices: Mapping[str, Sequence[int]] | None

@@ -9,7 +9,7 @@ import pandas as pd
 
 from petri_scvi._checks import check_context
 from petri_scvi.common import joined_columns
-from petri_scvi.model.setup._fields import ModalityField
+from petri_scvi.modalities import ModalityField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scvi.model.base import BaseModelClass
 
-from petri_scvi._checks import check_integers, check_is_mudata, check_sizes
+from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi.common._labels import label_list
-from petri_scvi.dataloaders import ChannelReader, arrange_documents, open_rows, rows_by_context
+from petri_scvi.dataloaders import arrange_documents, rows_by_context
+from petri_scvi.modalities import MODALITIES
 from petri_scvi.model._documents import documents_of_targets, fuse_cells
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from petri_scvi._module import PETRIModule
     from petri_scvi.dataloaders import DocumentRows, RowReader
+    from petri_scvi.modalities import Modality
 
 
 MIXED = -1
@@ -33,31 +35,28 @@ class RegisteredData(BaseModelClass):
 
     module: PETRIModule
     n_cells_per_context_: int
-    _likelihood: str
+    _modality_classes: ClassVar[tuple[type[Modality], ...]] = MODALITIES
+    """Kinds of modality that the model reads."""
     _is_lent = False
     """Whether ``adata`` is data that was passed to a method of a model without data."""
 
-    def _modality_states(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Modality to its field, ``"images"`` or ``"X"``, and what that recorded."""
-        registries = self.registry_[FIELD_REGISTRIES_KEY]
+    def _modality_states(self) -> dict[str, tuple[type[Modality], dict[str, Any]]]:
+        """Modality to its class and what its field recorded."""
         return {
-            registries[field]["data_registry"]["mod_key"]: (field, registries[field][STATE_REGISTRY_KEY])
-            for field in ("images", "X")
-            if field in registries
+            modality: (modality_class, registry[STATE_REGISTRY_KEY])
+            for modality_class in self._modality_classes
+            for field, registry in self.registry_[FIELD_REGISTRIES_KEY].items()
+            if field == modality_class.field_name(modality := registry["data_registry"]["mod_key"])
         }
 
     def _readers(self, manager: AnnDataManager) -> dict[str, RowReader]:
         """Readers of the modalities that the data has cells of."""
         readers = {}
-        for modality, (field, _) in self._modality_states().items():
-            if modality not in manager.adata.mod or manager.adata.mod[modality].n_obs == 0:
-                continue
-            reader = open_rows(manager.get_from_registry(field))
-            if field == "images":
-                positions = manager.get_state_registry("images")["positions"]
-                if list(positions) != list(range(reader.shape[1])):
-                    reader = ChannelReader(reader, positions)
-            readers[modality] = reader
+        for modality, (modality_class, _) in self._modality_states().items():
+            if modality in manager.adata.mod and manager.adata.mod[modality].n_obs > 0:
+                field = modality_class.field_name(modality)
+                cells, state = manager.get_from_registry(field), manager.get_state_registry(field)
+                readers[modality] = modality_class.open_cells(cells, state)
         return readers
 
     def _codes(self, manager: AnnDataManager) -> dict[str, NDArray[np.integer]]:
@@ -71,7 +70,7 @@ class RegisteredData(BaseModelClass):
             # All checks come before the first write: data that is refused stays as it was.
             check_is_mudata(mdata)
             self._check_modalities(mdata)
-            self._check_likelihood(mdata)
+            self._check_cells(mdata)
         # scvi-tools takes the first data that such a model meets for its training data.
         self._is_lent |= self.adata is None
         mdata = self._validate_anndata(mdata)
@@ -103,17 +102,19 @@ class RegisteredData(BaseModelClass):
                 "them alike: mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
             )
 
-    def _check_likelihood(self, mdata: MuData) -> None:
-        if self._likelihood != "nb":
-            return
-        for modality, (field, _) in self._modality_states().items():
-            if field != "X" or modality not in mdata.mod:
-                continue
-            layer = self.registry_[FIELD_REGISTRIES_KEY][field]["data_registry"]["attr_key"]
-            values = mdata.mod[modality].X if layer is None else mdata.mod[modality].layers.get(layer)
-            if values is not None:
-                reader = open_rows(values)
-                check_integers(reader.chunks(np.arange(len(reader))), f"the expression of mdata[{modality!r}]")
+    def _check_cells(self, mdata: MuData) -> None:
+        """Require cells that the model is made for; what is missing is left to the fields."""
+        for modality, (modality_class, _) in self._modality_states().items():
+            if modality in mdata.mod:
+                field = self.registry_[FIELD_REGISTRIES_KEY][modality_class.field_name(modality)]["data_registry"]
+                cells = getattr(mdata.mod[modality], field["attr_name"])
+                cells = cells if field["attr_key"] is None else cells.get(field["attr_key"])
+                if cells is not None:
+                    self._check_modality(modality, cells)
+
+    def _check_modality(self, modality: str, cells: Any) -> None:
+        """Require cells that the loss of a modality is made for."""
+        self.module.modality(modality).check_cells(cells, modality)
 
     def _documents_of(
         self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], n_cells: int | None, seed: int

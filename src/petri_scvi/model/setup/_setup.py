@@ -14,11 +14,10 @@ from petri_scvi._checks import (
     check_unshared_names,
     context_columns,
 )
-from petri_scvi._compat import FIELD_REGISTRIES_KEY
-from petri_scvi._constants import CONTEXT_KEY, COUNTS_LAYER, IMAGE, IMAGES_KEY, RNA
+from petri_scvi._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY
+from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.model.setup._context_field import ContextField
-from petri_scvi.model.setup._fields import ExpressionField, ImagesField
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -26,20 +25,62 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from petri_scvi.modalities import Modality, ModalityField
 
-class SetupMixin(RegisteredData):
-    """Where images, expression and contexts are."""
+    Slots = list[tuple[type[Modality], str, str | None]]
+    """Class of a modality, its key in ``mdata.mod``, and the slot of its cells."""
+
+
+class RegistrationMixin(RegisteredData):
+    """Registration of fields of any kind, and of the contexts of their cells."""
 
     _lonely_contexts = "Their cells train in documents of that modality alone."
     """What becomes of contexts that were measured in one modality only."""
+    _setup_arguments = "mdata"
+    """What ``setup_mudata`` must be given."""
 
     @classmethod
     def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
         """Not available: several modalities are read; see :meth:`setup_mudata`."""
         raise NotImplementedError(
             f"{cls.__name__} reads a MuData. Put the modalities together and register them: "
-            f"mdata = petri_scvi.pp.build_mudata(image=..., rna=...); {cls.__name__}.setup_mudata(mdata)."
+            f"mdata = petri_scvi.pp.build_mudata(image=..., rna=...); {cls.__name__}.setup_mudata("
+            f"{cls._setup_arguments})."
         )
+
+    @classmethod
+    def _register(
+        cls,
+        mdata: MuData,
+        fields: list[ModalityField],
+        context_key: list[str],
+        is_paired: bool,
+        setup_method_args: dict,
+        **kwargs: Any,
+    ) -> None:
+        """Check and register the fields of modalities, and the contexts of their cells."""
+        names = [field.modality for field in fields]
+        present = [name for name in names if name in mdata.mod]
+        check_unique_names(mdata, present)
+        if not is_paired:
+            check_unshared_names(mdata, present)
+        contexts = [ContextField(name, context_key, names) for name in names]
+        if kwargs.get("source_registry") is None:
+            # Before any field is registered: a setup that fails leaves the MuData as it was.
+            present_contexts = [field for field in contexts if field.is_present(mdata)]
+            check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=4)
+        manager = AnnDataManager(
+            fields=fields + contexts,
+            setup_method_args=setup_method_args,
+            # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+
+class SetupMixin(RegistrationMixin):
+    """Where images, expression and contexts are."""
 
     @classmethod
     def setup_mudata(
@@ -89,78 +130,64 @@ class SetupMixin(RegisteredData):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)
-        source_registry = kwargs.get("source_registry")
-        if source_registry is None:
-            chosen = _choose_modalities(mdata, modalities)
-            layer = _choose_layer(mdata, chosen.get("rna_layer"), rna_layer)
-        else:
-            chosen, layer = _read_choices(source_registry)
-        columns = context_columns(context_key)
-        present = [modality for modality in chosen.values() if modality in mdata.mod]
-        check_unique_names(mdata, present)
-        if not is_paired:
-            check_unshared_names(mdata, present)
-        fields: list[Any] = []
-        if "images_key" in chosen:
-            fields.append(ImagesField(chosen["images_key"], images_key, image_channels))
-        if "rna_layer" in chosen:
-            fields.append(ExpressionField(chosen["rna_layer"], layer))
-        contexts = [ContextField(modality, columns, list(chosen.values())) for modality in chosen.values()]
-        if source_registry is None:
-            # Before any field is registered: a setup that fails leaves the MuData as it was.
-            present_contexts = [field for field in contexts if field.is_present(mdata)]
-            check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=3)
-        manager = AnnDataManager(
-            fields=fields + contexts,
-            setup_method_args=setup_method_args,
-            # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
-            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        arguments, source_registry = setup_method_args[SETUP_ARGS_KEY], kwargs.get("source_registry")
+        slots = (
+            _choose_slots(cls._modality_classes, mdata, modalities, arguments)
+            if source_registry is None
+            else _read_slots(cls._modality_classes, source_registry)
         )
-        manager.register_fields(mdata, **kwargs)
-        cls.register_manager(manager)
+        cls._register(
+            mdata,
+            [modality_class.make_field(name, slot, arguments) for modality_class, name, slot in slots],
+            context_columns(context_key),
+            is_paired,
+            setup_method_args,
+            **kwargs,
+        )
 
 
-def _choose_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> dict[str, str]:
-    """Setup argument to the modality it refers to, without those to go without."""
-    defaults = {"images_key": IMAGE, "rna_layer": RNA}
+def _choose_slots(
+    classes: Sequence[type[Modality]],
+    mdata: MuData,
+    modalities: Mapping[str, str | None] | None,
+    arguments: Mapping[str, Any],
+) -> Slots:
+    """Each modality to be registered, without those to go without."""
+    defaults = {one.argument: one.default_name for one in classes}
     unknown = set(modalities or {}) - set(defaults)
     if unknown:
         raise ValueError(
             f"modalities has {sorted(unknown)}; expected the setup arguments {sorted(defaults)}, for example "
-            "modalities={'images_key': 'image', 'rna_layer': 'rna'}."
+            f"modalities={defaults}."
         )
     wanted = {**defaults, **(modalities or {})}
-    chosen = {}
     unused = [name for name in mdata.mod if name not in wanted.values()]
-    for argument, name in wanted.items():
+    slots: Slots = []
+    for modality_class in classes:
+        argument = modality_class.argument
+        name = wanted[argument]
         if name is None:
             continue
         # A MuData of one modality is meant to be that. One with other modalities more likely calls them by other names.
         if name in mdata.mod or argument in (modalities or {}) or unused or not set(wanted.values()) & set(mdata.mod):
             check_modality(mdata, name, argument)
-            chosen[argument] = name
-    if not chosen:
-        raise ValueError("no modality is left; name at least one in modalities={'images_key': ..., 'rna_layer': ...}.")
-    return chosen
+            slot = modality_class.choose_slot(mdata.mod[name], arguments.get(argument))
+            slots.append((modality_class, name, slot))
+    if not slots:
+        accepted = ", ".join(f"{argument!r}: ..." for argument in defaults)
+        raise ValueError(f"no modality is left; name at least one in modalities={{{accepted}}}.")
+    return slots
 
 
-def _read_choices(registry: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
-    """Modalities and layer of a saved setup; new data may lack a modality or have a layer more."""
-    fields = registry[FIELD_REGISTRIES_KEY]
-    places = {
-        argument: fields[field]["data_registry"]
-        for argument, field in [("images_key", "images"), ("rna_layer", "X")]
-        if field in fields
-    }
-    layer = places["rna_layer"]["attr_key"] if "rna_layer" in places else None
-    return {argument: place["mod_key"] for argument, place in places.items()}, layer
-
-
-def _choose_layer(mdata: MuData, modality: str | None, layer: str | None) -> str | None:
-    """The layer asked for, else ``"counts"`` if there is one."""
-    if layer is None and modality in mdata.mod and COUNTS_LAYER in mdata.mod[modality].layers:
-        return COUNTS_LAYER
-    return layer
+def _read_slots(classes: Sequence[type[Modality]], registry: Mapping[str, Any]) -> Slots:
+    """Each modality of a saved setup; new data may lack a modality, or have a slot that would be preferred."""
+    places = [(field, saved["data_registry"]) for field, saved in registry[FIELD_REGISTRIES_KEY].items()]
+    return [
+        (modality_class, place["mod_key"], place["attr_key"])
+        for modality_class in classes
+        for field, place in places
+        if field == modality_class.field_name(place["mod_key"])
+    ]
 
 
 def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_contexts: str, *, stacklevel: int) -> None:

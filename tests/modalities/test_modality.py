@@ -1,51 +1,43 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from petri_scvi.nn import (
-    ExpressionDecoder,
-    ExpressionEncoder,
-    ExpressionModality,
-    ImageDecoder,
-    ImageEncoder,
-    ImageModality,
-    patchify,
-)
+from petri_scvi._model import DEFAULTS
+from petri_scvi.modalities import EncoderSettings, ExpressionModality, ImageModality, Settings
+from petri_scvi.nn import patchify
 from petri_scvi.nn._expression_encoder import MIN_LEVEL_STD
 
 PATCH_SIZE = 2
+SIZES: dict[str, Any] = {
+    "n_latent_tokens": 3,
+    "embed_dim": 8,
+    "n_heads": 2,
+    "patch_size": PATCH_SIZE,
+    "image_encoder_depth": 1,
+    "expression_encoder_depth": 1,
+}
+DECODERS: dict[str, Any] = {"image_decoder_dim": 8, "image_decoder_depth": 1, "expression_decoder_dim": 8}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_images(
-    shape: tuple[int, int, int] = (2, 4, 4), *, is_flipped: bool = False, intensity_jitter: float = 0.0
-) -> ImageModality:
+def make_images(shape: tuple[int, int, int] = (2, 4, 4), **options: Any) -> ImageModality:
     torch.manual_seed(0)
-    return ImageModality(
-        ImageEncoder(shape, PATCH_SIZE, n_latent_tokens=3, embed_dim=8, depth=1, n_heads=2),
-        ImageDecoder(shape, PATCH_SIZE, embed_dim=8, decoder_dim=8, depth=1, n_heads=2),
-        shape,
-        is_flipped=is_flipped,
-        intensity_jitter=intensity_jitter,
-    )
+    state = {"channels": ["dna", "actin", "er"][: shape[0]], "height": shape[1], "width": shape[2]}
+    return ImageModality(state, Settings.of(DEFAULTS, **SIZES, **DECODERS, **options))
 
 
 def make_expression(likelihood: Literal["nb", "normal"] = "nb", n_genes: int = 6) -> ExpressionModality:
     torch.manual_seed(0)
-    return ExpressionModality(
-        ExpressionEncoder(n_genes, n_latent_tokens=3, embed_dim=8, depth=1, n_heads=2),
-        ExpressionDecoder(n_genes, embed_dim=8, hidden_dim=8),
-        n_genes,
-        likelihood,
-    )
+    settings = Settings.of(DEFAULTS, **SIZES, **DECODERS, expression_likelihood=likelihood)
+    return ExpressionModality({"n_vars": n_genes}, settings)
 
 
 # Images
@@ -145,14 +137,14 @@ def test_augmentation_is_off_by_default() -> None:
 @pytest.mark.parametrize("shape", [(2, 4, 4), (2, 4, 6)])
 def test_flips_move_pixels_inside_their_channel_and_keep_channels_together(shape: tuple[int, int, int]) -> None:
     images = asymmetric(32, *shape[1:])
-    changed = make_images(shape, is_flipped=True).augment(images, seeded())
+    changed = make_images(shape, image_flip=True).augment(images, seeded())
     assert torch.equal(changed.flatten(2).sort(dim=2).values, images.flatten(2))
     n_pixels = shape[1] * shape[2]
     assert torch.equal(changed[:, 1], changed[:, 0] + n_pixels)  # both channels moved alike
 
 
 def test_all_eight_symmetries_of_a_square_occur_about_equally_often() -> None:
-    changed = make_images(is_flipped=True).augment(asymmetric(4_000, 4, 4), seeded())
+    changed = make_images(image_flip=True).augment(asymmetric(4_000, 4, 4), seeded())
     square = asymmetric(1, 4, 4)[0]
     symmetries = [torch.rot90(flipped, k, (-2, -1)) for flipped in (square, square.flip(-1)) for k in range(4)]
     shares = [(changed == symmetry).all(dim=(1, 2, 3)).float().mean().item() for symmetry in symmetries]
@@ -161,7 +153,7 @@ def test_all_eight_symmetries_of_a_square_occur_about_equally_often() -> None:
 
 
 def test_an_oblong_image_is_flipped_but_never_turned_on_its_side() -> None:
-    changed = make_images((2, 4, 6), is_flipped=True).augment(asymmetric(400, 4, 6), seeded())
+    changed = make_images((2, 4, 6), image_flip=True).augment(asymmetric(400, 4, 6), seeded())
     oblong = asymmetric(1, 4, 6)[0]
     symmetries = [oblong, oblong.flip(-1), oblong.flip(-2), oblong.flip(-1, -2)]
     counts = [int((changed == symmetry).all(dim=(1, 2, 3)).sum()) for symmetry in symmetries]
@@ -171,7 +163,7 @@ def test_an_oblong_image_is_flipped_but_never_turned_on_its_side() -> None:
 
 def test_intensity_jitter_multiplies_each_channel_of_each_cell_by_a_factor_of_its_own() -> None:
     images = torch.randint(1, 255, (500, 2, 4, 4), generator=seeded(1)).to(torch.uint8)
-    ratio = make_images(intensity_jitter=0.2).augment(images, seeded()) / images.float()
+    ratio = make_images(image_intensity_jitter=0.2).augment(images, seeded()) / images.float()
     factor = ratio[:, :, :1, :1]
     torch.testing.assert_close(ratio, factor.expand_as(ratio), rtol=1e-5, atol=0)
     assert len(factor.unique()) == 1_000
@@ -181,7 +173,7 @@ def test_intensity_jitter_multiplies_each_channel_of_each_cell_by_a_factor_of_it
 
 
 def test_augmentation_is_a_function_of_its_generator_and_leaves_the_images_alone() -> None:
-    modality = make_images(is_flipped=True, intensity_jitter=0.5)
+    modality = make_images(image_flip=True, image_intensity_jitter=0.5)
     images = asymmetric(16, 4, 4)
     original = images.clone()
     first, again, other = (modality.augment(images, seeded(seed)) for seed in (1, 1, 2))
@@ -292,3 +284,35 @@ def test_a_modality_is_trained_as_a_whole() -> None:
     modality: nn.Module = make_expression()
     names = {name.partition(".")[0] for name, _ in modality.named_parameters()}
     assert names == {"encoder", "decoder", "log_dispersion"}
+
+
+# Without decoders
+
+
+@pytest.mark.parametrize(
+    ("modality_class", "state", "cells"),
+    [
+        (ImageModality, {"channels": ["dna"], "height": 4, "width": 4}, torch.rand(5, 1, 4, 4)),
+        (ExpressionModality, {"n_vars": 6}, counts_of(5)),
+    ],
+)
+def test_what_only_encodes_has_the_weights_and_statistics_of_its_encoder_and_no_others(
+    modality_class: Any, state: dict[str, Any], cells: Tensor
+) -> None:
+    modality = modality_class(state, EncoderSettings.of(DEFAULTS, **SIZES))
+    modality.fit_statistics([cells])
+    assert modality.decoder is None
+    assert {name.partition(".")[0] for name, _ in modality.named_parameters()} == {"encoder"}
+    assert modality.encode(modality.prepare(cells)).shape == (5, 3, 8)
+
+
+# Settings
+
+
+def test_settings_are_those_arguments_of_a_model_that_build_networks_and_nothing_else() -> None:
+    settings = Settings.of({**DEFAULTS, "mdata": None}, embed_dim=16)
+    assert vars(settings) == {**DEFAULTS, "embed_dim": 16}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'embed_dims'"):
+        Settings.of(DEFAULTS, embed_dims=16)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'image_decoder_dim'"):
+        EncoderSettings.of(DEFAULTS, image_decoder_dim=8)

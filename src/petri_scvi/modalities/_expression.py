@@ -1,0 +1,189 @@
+"""Transcriptomes: counts or log-normalised expression of genes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from petri_scvi._checks import check_expression, check_integers
+from petri_scvi._constants import COUNTS_LAYER, RNA
+from petri_scvi.dataloaders import open_rows
+from petri_scvi.modalities._field import MatrixField
+from petri_scvi.modalities._modality import Modality
+from petri_scvi.modalities._settings import EncoderSettings, Settings
+from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder, masked_mean, negative_binomial_nll
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from petri_scvi.modalities._modality import Score
+
+MAX_LOG_DISPERSION = 8.0
+LOG_DISPERSIONS = torch.linspace(-4, 6, 41)
+"""Candidates for the dispersion of a gene in the model-free prediction."""
+
+
+class ExpressionField(MatrixField):
+    """Counts or log-normalised values in ``X`` or a layer."""
+
+    variables = "genes"
+
+    def validate_field(self, adata: MuData) -> None:
+        """Check every value, in chunks."""
+        modality = adata.mod[self.modality]
+        if self.attr_key is not None and self.attr_key not in modality.layers:
+            raise KeyError(
+                f"rna_layer={self.attr_key!r} is not in mdata[{self.modality!r}].layers; it has "
+                f"{[key for key in modality.layers if key is not None]}. Name the layer with the counts, or None for X."
+            )
+        values = self.get_field_data(adata)
+        if values is None or 0 in values.shape:
+            raise ValueError(
+                f"{self.where} is empty; expected expression of shape (n_cells, n_genes). "
+                "Name the layer that holds it with rna_layer=..."
+            )
+        reader = open_rows(values)
+        check_expression(reader.chunks(np.arange(len(reader))), self.where)
+
+
+class ExpressionModality(Modality):
+    """Transcriptomes: Perceiver encoder, MLP decoder, negative binomial or squared error.
+
+    Parameters
+    ----------
+    state
+        What the field recorded: ``n_vars``.
+    settings
+        Sizes and options; without those of the decoder, none is built.
+    """
+
+    argument = "rna_layer"
+    default_name = RNA
+
+    def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
+        super().__init__()
+        n_genes, embed_dim = state["n_vars"], settings.embed_dim
+        self.n_tokens = n_genes
+        self.latent_shape = (settings.n_latent_tokens, embed_dim)
+        self.expression_likelihood = settings.expression_likelihood
+        self.encoder = ExpressionEncoder(
+            n_genes,
+            settings.n_latent_tokens,
+            embed_dim,
+            settings.expression_encoder_depth,
+            settings.n_heads,
+            gene_reads=settings.gene_reads,
+            share_gene_tokens=settings.share_gene_tokens,
+        )
+        self.decoder: ExpressionDecoder | None = None
+        if isinstance(settings, Settings):
+            self.decoder = ExpressionDecoder(n_genes, embed_dim, settings.expression_decoder_dim)
+            if self.expression_likelihood == "nb":
+                self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
+
+    @classmethod
+    def field_name(cls, modality: str) -> str:
+        return "X"  # where scvi-tools looks for expression
+
+    @classmethod
+    def choose_slot(cls, adata: AnnData, slot: str | None) -> str | None:
+        """The layer that was named, else ``"counts"`` if there is one, else ``X``."""
+        return COUNTS_LAYER if slot is None and COUNTS_LAYER in adata.layers else slot
+
+    @classmethod
+    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ExpressionField:
+        return ExpressionField(cls.field_name(modality), modality, "X" if slot is None else "layers", slot)
+
+    def check_cells(self, cells: Any, modality: str) -> None:
+        """Require counts if counts are modelled."""
+        if self.expression_likelihood == "nb":
+            check_counts(cells, modality)
+
+    def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
+        """Start the decoder at the mean expression of the training cells, and standardise levels by them."""
+        n_cells = 0
+        total, total_level, total_square = (torch.zeros(self.n_tokens, dtype=torch.float64) for _ in range(3))
+        for cells in chunks:
+            values = cells.to(torch.float64)
+            levels = self._levels(values)
+            n_cells += len(values)
+            total += values.sum(dim=0)
+            total_level += levels.sum(dim=0)
+            total_square += levels.square().sum(dim=0)
+        mean = total_level / n_cells
+        self.encoder.tokens.fit_levels(mean, (total_square / n_cells - mean.square()).clamp(min=0).sqrt())
+        if self.decoder is None:
+            return
+        with torch.no_grad():
+            if self.expression_likelihood == "nb":  # half a count keeps genes that were never seen finite
+                self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
+            else:
+                self.decoder.offset.copy_(total / n_cells)
+
+    def _levels(self, values: Tensor) -> Tensor:
+        """Log expression."""
+        return values.log1p() if self.expression_likelihood == "nb" else values
+
+    def prepare(self, cells: Tensor) -> Tensor:
+        """Cast to float."""
+        return cells.float()
+
+    def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``."""
+        return self.encoder(self._levels(inputs), visible)
+
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict the log mean count, or the mean log-normalised value; shape ``(B, M)``.
+
+        Visible genes are predicted too: the softmax of the others needs them.
+        """
+        prediction = cast("ExpressionDecoder", self.decoder)(latents).float()
+        if self.expression_likelihood == "nb":
+            library_size = inputs.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+            return log_softmax(prediction, dim=-1) + library_size.log()
+        return prediction
+
+    def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Mean negative log-likelihood, or squared error, of the masked genes; shape ``(B,)``."""
+        if self.expression_likelihood == "nb":
+            # Beyond this a gene is Poisson for all that counts show, and float32 loses digits in the lgamma terms.
+            log_dispersion = self.log_dispersion.clamp(max=MAX_LOG_DISPERSION)
+            return masked_mean(negative_binomial_nll(inputs, prediction, log_dispersion), mask)
+        return masked_mean((prediction - inputs).square(), mask)
+
+    def to_measurement(self, prediction: Tensor) -> Tensor:
+        """Expected counts, or log-normalised values; shape ``(B, M)``."""
+        return prediction.exp() if self.expression_likelihood == "nb" else prediction
+
+    def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
+        """``"mean expression"`` of each gene.
+
+        Where counts are modelled, it is scaled to the cell's library size, and each gene has the dispersion that fits
+        the training cells best.
+        """
+        if self.expression_likelihood == "normal":
+            mean = reference.mean(dim=0)  # (M,)
+            return {"mean expression": lambda inputs, mask: self.loss(mean.expand_as(inputs), inputs, mask)}
+        total = reference.sum(dim=0) + 0.5  # half a count, so that a gene without any stays possible
+        log_share = (total / total.sum()).log()  # (M,)
+
+        def nll(counts: Tensor, log_dispersion: Tensor) -> Tensor:
+            return negative_binomial_nll(counts, log_share + counts.sum(dim=1, keepdim=True).log(), log_dispersion)
+
+        candidates = LOG_DISPERSIONS.to(reference)
+        fits = torch.stack([nll(reference, candidate).mean(dim=0) for candidate in candidates])  # (41, M)
+        log_dispersion = candidates[fits.argmin(dim=0)]  # (M,)
+        return {"mean expression": lambda inputs, mask: masked_mean(nll(inputs, log_dispersion), mask)}
+
+
+def check_counts(cells: Any, modality: str) -> None:
+    """Require that the expression of a modality is whole numbers; it is read in chunks."""
+    reader = open_rows(cells)
+    check_integers(reader.chunks(np.arange(len(reader))), f"the expression of mdata[{modality!r}]")

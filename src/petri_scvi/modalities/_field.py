@@ -1,0 +1,122 @@
+"""How the cells of a modality are registered with scvi-tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from rich.table import Table
+from scvi.data.fields import BaseAnnDataField
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+
+class ModalityField(BaseAnnDataField):
+    """A field of one modality, which data that the model meets later may lack.
+
+    Parameters
+    ----------
+    registry_key
+        Name of the field; unique, since scvi-tools lets the second of two equal names replace the first.
+    modality
+        Key of ``mdata.mod``.
+    attr_name, attr_key
+        Where in the modality the data is.
+    """
+
+    is_empty = False
+
+    def __init__(self, registry_key: str, modality: str, attr_name: str, attr_key: str | None) -> None:
+        self._registry_key = registry_key
+        self.modality = modality
+        self._attr_name = attr_name
+        self._attr_key = attr_key
+
+    @property
+    def registry_key(self) -> str:
+        return self._registry_key
+
+    @property
+    def attr_name(self) -> str:
+        return self._attr_name
+
+    @property
+    def attr_key(self) -> str | None:
+        return self._attr_key
+
+    @property
+    def mod_key(self) -> str:
+        return self.modality
+
+    @property
+    def where(self) -> str:
+        """How a user would write the place of the data."""
+        place = self.attr_name if self.attr_key is None else f"{self.attr_name}[{self.attr_key!r}]"
+        return f"mdata[{self.modality!r}].{place}"
+
+    def is_present(self, mdata: MuData) -> bool:
+        """Whether the data has cells of this modality."""
+        return self.modality in mdata.mod and mdata.mod[self.modality].n_obs > 0
+
+    def transfer_field(self, state_registry: dict, adata_target: MuData, **kwargs: Any) -> dict:
+        """Check new data against what the model was built for; a missing modality is left out."""
+        if not self.is_present(adata_target):
+            return dict(state_registry)
+        return self.transfer_present(state_registry, adata_target)
+
+    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
+        """Transfer to data that has the modality."""
+        raise NotImplementedError
+
+    def view_state_registry(self, state_registry: dict) -> Table | None:
+        """A two-column table of the state."""
+        table = Table(title=f"{self.registry_key} State Registry")
+        table.add_column("Property")
+        table.add_column("Value")
+        for name, value in state_registry.items():
+            table.add_row(name, str(value))
+        return table
+
+
+class MatrixField(ModalityField):
+    """A matrix of cells by named variables, in ``X`` or a layer."""
+
+    variables: ClassVar[str] = "variables"
+    """What the columns are called in messages."""
+
+    def validate_field(self, adata: MuData) -> None:
+        """Check that there is something to read."""
+        values = self.get_field_data(adata)
+        if values is None or 0 in values.shape:
+            raise ValueError(f"{self.where} is empty; expected values of shape (n_cells, n_{self.variables}).")
+
+    def register_field(self, adata: MuData) -> dict:
+        """Record the names of the variables."""
+        super().register_field(adata)
+        modality = adata.mod[self.modality]
+        return {"n_obs": modality.n_obs, "n_vars": modality.n_vars, "column_names": np.asarray(modality.var_names)}
+
+    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
+        """Require the same variables in the same order."""
+        expected = list(state_registry["column_names"])
+        found = list(mdata.mod[self.modality].var_names)
+        if found != expected:
+            missing = sorted(set(expected) - set(found))
+            if missing:
+                reason = f"{len(missing)} {self.variables} of the model are missing, for example {missing[0]!r}"
+            elif len(found) != len(expected):
+                reason = f"it has {len(found)} {self.variables} where the model has {len(expected)}"
+            else:
+                reason = f"the {self.variables} are in another order"
+            name = self.modality
+            raise ValueError(
+                f"the {self.variables} of mdata[{name!r}] are not those of the model: {reason}. Subset and order them "
+                f"before the MuData is made: {name} = {name}[:, model.get_var_names()[{name!r}]].copy()."
+            )
+        return self.register_field(mdata)
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of cells and variables."""
+        counts = {"cells": state_registry["n_obs"], self.variables: state_registry["n_vars"]}
+        return {f"n_{self.modality}_{name}": count for name, count in counts.items()}

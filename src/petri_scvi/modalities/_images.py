@@ -1,0 +1,282 @@
+"""Images: crops of cells in several channels."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from petri_scvi._checks import check_finite_images, check_images
+from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE
+from petri_scvi.dataloaders import ChannelReader, open_rows
+from petri_scvi.modalities._field import ModalityField
+from petri_scvi.modalities._modality import Modality
+from petri_scvi.modalities._settings import EncoderSettings, Settings
+from petri_scvi.nn import ImageDecoder, ImageEncoder, masked_mean, patchify, random_numbers, unpatchify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+    from torch import Generator
+
+    from petri_scvi.dataloaders import RowReader
+    from petri_scvi.modalities._modality import Score
+
+
+class ImagesField(ModalityField):
+    """Image crops in ``obsm``, with the names of the channels to use.
+
+    Parameters
+    ----------
+    registry_key, modality
+        As in :class:`ModalityField`.
+    images_key
+        Slot in ``obsm``.
+    image_channels
+        Names or positions of the channels to use, in this order; all if ``None``.
+    """
+
+    def __init__(
+        self, registry_key: str, modality: str, images_key: str, image_channels: Sequence[str | int] | None
+    ) -> None:
+        super().__init__(registry_key, modality, "obsm", images_key)
+        self.image_channels = image_channels
+
+    def validate_field(self, adata: MuData) -> None:
+        """Check that the slot holds crops."""
+        obsm = adata.mod[self.modality].obsm
+        if self.attr_key not in obsm:
+            raise KeyError(
+                f"images_key={self.attr_key!r} is not in mdata[{self.modality!r}].obsm; it has {list(obsm.keys())}. "
+                "Name the slot that holds the crops, shape (n_cells, C, H, W)."
+            )
+        images = self.get_field_data(adata)
+        check_images(images, self.where, adata.mod[self.modality])
+        if np.dtype(images.dtype).kind == "f":
+            reader = open_rows(images)
+            check_finite_images(reader.chunks(np.arange(len(reader))), self.where)
+
+    def register_field(self, adata: MuData) -> dict:
+        """Record shape, dtype and channels."""
+        super().register_field(adata)
+        images = self.get_field_data(adata)
+        if advice := open_rows(images).advice:
+            warnings.warn(f"{self.where} {advice}", UserWarning, stacklevel=2)
+        names = self._channel_names(adata.mod[self.modality], images.shape[1])
+        chosen = names if self.image_channels is None else self._choose(self.image_channels, names)
+        return {
+            "n_obs": images.shape[0],
+            "height": images.shape[2],
+            "width": images.shape[3],
+            "dtype": str(np.dtype(images.dtype)),
+            "channels": chosen,
+            "positions": [names.index(name) for name in chosen],
+        }
+
+    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
+        """Require the same size and dtype, and find the same channels, which may lie elsewhere."""
+        self.validate_field(mdata)
+        images = self.get_field_data(mdata)
+        expected = (state_registry["height"], state_registry["width"])
+        if images.shape[2:] != expected:
+            raise ValueError(
+                f"{self.where} has crops of {images.shape[2]} x {images.shape[3]} pixels; the model was built for "
+                f"{expected[0]} x {expected[1]}. Cut the crops again at that size."
+            )
+        if str(np.dtype(images.dtype)) != state_registry["dtype"]:
+            raise ValueError(
+                f"{self.where} has dtype {images.dtype}; the model was built for {state_registry['dtype']}. Another "
+                "dtype usually means another intensity scale: rescale, then "
+                f"images.astype({state_registry['dtype']!r})."
+            )
+        names = self._channel_names(mdata.mod[self.modality], images.shape[1])
+        positions = [names.index(self._name_of(name, names)) for name in state_registry["channels"]]
+        return {**state_registry, "n_obs": images.shape[0], "positions": positions}
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        """Number of cells and channels."""
+        return {f"n_{self.modality}_cells": state_registry["n_obs"], "n_channels": len(state_registry["channels"])}
+
+    def _channel_names(self, adata: AnnData, n_channels: int) -> list[str]:
+        """Names from ``uns["channel_names"]``, else from scPortrait's ``var["channels"]``, else "0", "1", ..."""
+        if CHANNEL_NAMES_KEY in adata.uns:
+            names = [str(name) for name in adata.uns[CHANNEL_NAMES_KEY]]
+        elif "channels" in adata.var and len(adata.var) == n_channels:
+            names = adata.var["channels"].astype(str).tolist()
+        else:
+            names = [str(i) for i in range(n_channels)]
+        if len(names) != n_channels or len(set(names)) != n_channels:
+            raise ValueError(
+                f"mdata[{self.modality!r}].uns[{CHANNEL_NAMES_KEY!r}] is {names}, but {self.where} has {n_channels} "
+                "channels. Give one unique name per channel."
+            )
+        return names
+
+    def _choose(self, channels: Sequence[str | int], names: list[str]) -> list[str]:
+        """Names of the channels asked for."""
+        if isinstance(channels, str):
+            raise ValueError(f"image_channels={channels!r} is one string; pass a list, such as [{channels!r}].")
+        if not len(channels):
+            raise ValueError(f"image_channels is empty; name at least one of {names}, or pass None for all.")
+        chosen = [self._name_of(channel, names) for channel in channels]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"image_channels names a channel twice: {chosen}. Name each once.")
+        return chosen
+
+    def _name_of(self, channel: str | int, names: list[str]) -> str:
+        if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
+            return names[channel]
+        if channel in names:
+            return str(channel)
+        raise ValueError(
+            f"channel {channel!r} is not in {self.where}, whose channels are {names}. Pass image_channels with some of "
+            f"these names, or set mdata[{self.modality!r}].uns[{CHANNEL_NAMES_KEY!r}]."
+        )
+
+
+class ImageModality(Modality):
+    """Image crops: ViT encoder, masked-autoencoder decoder, squared error of normalised pixels.
+
+    Parameters
+    ----------
+    state
+        What the field recorded: ``channels``, ``height`` and ``width``.
+    settings
+        Sizes and options; without those of the decoder, none is built.
+
+    Raises
+    ------
+    ValueError
+        Patches of this size do not tile the crops.
+    """
+
+    argument = "images_key"
+    default_name = IMAGE
+
+    def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
+        super().__init__()
+        n_channels, height, width = image_shape = (len(state["channels"]), state["height"], state["width"])
+        patch_size, embed_dim, n_heads = settings.patch_size, settings.embed_dim, settings.n_heads
+        _check_patch_size(height, width, patch_size)
+        self.image_shape, self.patch_size = image_shape, patch_size
+        self.n_tokens = (height // patch_size) * (width // patch_size)
+        self.latent_shape = (settings.n_latent_tokens, embed_dim)
+        self.image_flip, self.image_intensity_jitter = settings.image_flip, settings.image_intensity_jitter
+        self.encoder = ImageEncoder(
+            image_shape, patch_size, settings.n_latent_tokens, embed_dim, settings.image_encoder_depth, n_heads
+        )
+        self.decoder: ImageDecoder | None = None
+        if isinstance(settings, Settings):
+            self.decoder = ImageDecoder(
+                image_shape, patch_size, embed_dim, settings.image_decoder_dim, settings.image_decoder_depth, n_heads
+            )
+        self.channel_mean: Tensor
+        self.channel_std: Tensor
+        self.register_buffer("channel_mean", torch.zeros(n_channels))
+        self.register_buffer("channel_std", torch.ones(n_channels))
+
+    @classmethod
+    def field_name(cls, modality: str) -> str:
+        return "images"
+
+    @classmethod
+    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ImagesField:
+        return ImagesField(cls.field_name(modality), modality, cast("str", slot), arguments["image_channels"])
+
+    @classmethod
+    def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:
+        reader, positions = open_rows(cells), list(state["positions"])
+        return reader if positions == list(range(reader.shape[1])) else ChannelReader(reader, positions)
+
+    @classmethod
+    def variable_names(cls, state: Mapping[str, Any]) -> NDArray[np.str_]:
+        return np.asarray(state["channels"]).astype(str)
+
+    def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
+        """Set mean and standard deviation of each channel from raw images, in float64."""
+        n_pixels = 0
+        total = torch.zeros(self.image_shape[0], dtype=torch.float64)
+        total_square = torch.zeros_like(total)
+        for images in chunks:
+            pixels = images.to(torch.float64).transpose(0, 1).flatten(1)  # (C, B * H * W)
+            n_pixels += pixels.shape[1]
+            total += pixels.sum(dim=1)
+            total_square += pixels.square().sum(dim=1)
+        mean = total / n_pixels
+        variance = (total_square / n_pixels - mean.square()).clamp(min=0)
+        # A blank channel has no scale; dividing by 1 keeps it at zero instead of turning it into NaN.
+        std = torch.where(variance > 1e-12 * (1 + mean.square()), variance.sqrt(), 1.0)
+        self.channel_mean.copy_(mean)
+        self.channel_std.copy_(std)
+
+    def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
+        """Flip, rotate and rescale the intensity of raw images; shape ``(B, C, H, W)``, returned as float."""
+        images = cells.float()
+        draw = partial(random_numbers, device=images.device, generator=generator)
+
+        def for_half(changed: Tensor) -> Tensor:
+            is_changed = draw("uniform", (len(images), 1, 1, 1)) < 0.5
+            return torch.where(is_changed, changed, images)
+
+        if self.image_flip:
+            images = for_half(images.flip(-1))
+            images = for_half(images.flip(-2))
+            if images.shape[-1] == images.shape[-2]:  # two flips and a transpose make all eight symmetries
+                images = for_half(images.transpose(-1, -2))
+        if self.image_intensity_jitter:
+            log_gain = draw("normal", (*images.shape[:2], 1, 1))
+            images = images * (log_gain * self.image_intensity_jitter).exp()
+        return images
+
+    def prepare(self, cells: Tensor) -> Tensor:
+        """Normalise each channel; integers are cast here, on the device."""
+        return (cells.float() - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+
+    def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Shapes ``(B, C, H, W)`` and ``(B, N_visible)`` -> ``(B, L, D)``."""
+        return self.encoder(inputs, visible)
+
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict normalised pixels; shape ``(B, N, C * P * P)``, 0 in ``visible`` patches."""
+        return cast("ImageDecoder", self.decoder)(latents, visible)
+
+    def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error over the pixels of masked patches; shape ``(B,)``."""
+        target = patchify(inputs, self.patch_size)  # (B, N, C * P * P)
+        return masked_mean((prediction.float() - target).square().mean(dim=-1), mask)
+
+    def to_measurement(self, prediction: Tensor) -> Tensor:
+        """Shapes ``(B, N, C * P * P)`` -> ``(B, C, H, W)``, in the intensity units of the raw images."""
+        images = unpatchify(prediction.float(), self.image_shape, self.patch_size)
+        return images * self.channel_std[:, None, None] + self.channel_mean[:, None, None]
+
+    def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
+        """``"mean patch"`` at each position in training, and ``"mean of visible patches"`` of the same cell."""
+        mean_patch = patchify(reference, self.patch_size).mean(dim=0, keepdim=True)  # (1, N, C * P * P)
+
+        def score_mean_patch(inputs: Tensor, mask: Tensor) -> Tensor:
+            return self.loss(mean_patch.expand(len(inputs), -1, -1), inputs, mask)
+
+        def score_visible_mean(inputs: Tensor, mask: Tensor) -> Tensor:
+            patches = patchify(inputs, self.patch_size)  # (n, N, C * P * P)
+            is_visible = ~mask.unsqueeze(-1)  # (n, N, 1)
+            visible_mean = (patches * is_visible).sum(dim=1, keepdim=True) / is_visible.sum(dim=1, keepdim=True)
+            return self.loss(visible_mean.expand_as(patches), inputs, mask)
+
+        return {"mean patch": score_mean_patch, "mean of visible patches": score_visible_mean}
+
+
+def _check_patch_size(height: int, width: int, patch_size: int) -> None:
+    if height % patch_size or width % patch_size:
+        fitting = [p for p in range(2, min(height, width)) if height % p == 0 and width % p == 0]
+        raise ValueError(
+            f"crops of {height} x {width} pixels cannot be cut into patches of {patch_size} x {patch_size}. "
+            f"Pass a patch_size that divides both, here {fitting or 'none above 1: crop or pad the images first'}."
+        )

@@ -1,0 +1,137 @@
+"""A modality: how its cells are registered, encoded, decoded and scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from petri_scvi.dataloaders import open_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from torch import Generator
+
+    from petri_scvi.dataloaders import RowReader
+    from petri_scvi.modalities._field import ModalityField
+
+    Score = Callable[[Tensor, Tensor], Tensor]
+    """Prepared cells ``(n, ...)`` and what is hidden of them ``(n, T)``, to the loss of each cell ``(n,)``."""
+
+
+class Modality(nn.Module, ABC):
+    """One kind of measurement, and all that a model knows about it.
+
+    A new modality is a subclass whose constructor takes what its field recorded and a
+    :class:`petri_scvi.modalities.Settings`, and which is listed in ``petri_scvi.modalities.MODALITIES``.
+    """
+
+    argument: ClassVar[str]
+    """Argument of ``setup_mudata`` that names the slot of the cells, and key of ``setup_mudata(modalities=...)``."""
+    default_name: ClassVar[str]
+    """Key of ``mdata.mod`` unless the user names another one."""
+
+    n_tokens: int
+    """Tokens per cell (T); the width of the mask."""
+    latent_shape: tuple[int, int]
+    """Latent tokens per cell and their width, ``(L, D)``."""
+
+    # Registration
+
+    @classmethod
+    def field_name(cls, modality: str) -> str:
+        """Name of the field in the registry of scvi-tools."""
+        return f"cells_{modality}"
+
+    @classmethod
+    def choose_slot(cls, adata: AnnData, slot: str | None) -> str | None:
+        """The slot to read if the user named ``slot``."""
+        return slot
+
+    @classmethod
+    @abstractmethod
+    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ModalityField:
+        """How the cells are registered.
+
+        Parameters
+        ----------
+        modality
+            Key of ``mdata.mod``.
+        slot
+            What :meth:`choose_slot` returned.
+        arguments
+            All arguments of ``setup_mudata``.
+        """
+
+    @classmethod
+    def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:
+        """Reader of registered cells; ``state`` is what their field recorded."""
+        return open_rows(cells)
+
+    @classmethod
+    def variable_names(cls, state: Mapping[str, Any]) -> NDArray[np.str_]:
+        """Names of what is measured in a cell, such as genes."""
+        return np.asarray(state["column_names"]).astype(str)
+
+    def check_cells(self, cells: Any, modality: str) -> None:
+        """Require raw cells that the loss is made for. Default: any."""
+
+    # From raw cells to their loss
+
+    @abstractmethod
+    def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
+        """Set the statistics of the model from training cells, given in chunks of raw cells."""
+
+    @abstractmethod
+    def prepare(self, cells: Tensor) -> Tensor:
+        """Turn raw cells into the float tensor that is encoded and is the target of the loss."""
+
+    def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
+        """Randomly change raw cells in ways that do not matter; used in training only. Default: not at all."""
+        return cells
+
+    @abstractmethod
+    def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Compress prepared cells, seen at ``visible`` ``(B, T_visible)``, to latents ``(B, L, D)``."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict tokens from latents; not called in models that do not reconstruct, whose modalities have no decoder.
+
+        Parameters
+        ----------
+        latents
+            Latents of the cells, shape ``(B, L, D)``.
+        inputs
+            The prepared cells. Only what is no secret may be used, such as the library size.
+        visible
+            Positions that the encoder saw and that will not be scored, shape ``(B, T_visible)``. Their prediction may
+            be left out; ``None`` asks for all.
+
+        Returns
+        -------
+        A prediction of all tokens, shape ``(B, T, ...)``.
+        """
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Score the prediction where ``mask`` ``(B, T)`` is True; shape ``(B,)``."""
+
+    @abstractmethod
+    def to_measurement(self, prediction: Tensor) -> Tensor:
+        """Turn a prediction into the shape and units of raw cells."""
+
+    def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
+        """Losses of predictors that know averages only, to compare a model with. Default: none.
+
+        Parameters
+        ----------
+        reference
+            Prepared training cells that the averages are taken of, shape ``(n_training, ...)``.
+        """
+        return {}

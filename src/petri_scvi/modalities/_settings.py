@@ -1,0 +1,91 @@
+"""Arguments of a model from which its networks are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from petri_scvi._checks import check_flags, check_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """Arguments of :class:`petri_scvi.PETRI` that its encoders are built from; their meaning and defaults are there.
+
+    Raises
+    ------
+    TypeError
+        An argument of another name.
+    ValueError
+        An argument is out of range.
+    """
+
+    n_latent_tokens: int
+    embed_dim: int
+    n_heads: int
+    patch_size: int
+    mask_ratio: float
+    image_encoder_depth: int
+    image_flip: bool
+    image_intensity_jitter: float
+    expression_encoder_depth: int
+    expression_likelihood: Literal["nb", "normal"]
+    gene_reads: Literal["deviations", "tokens"]
+    share_gene_tokens: bool
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], **changes: Any) -> Self:
+        """The settings among the arguments of a model, some of them changed."""
+        return cls(**{**{field.name: arguments[field.name] for field in fields(cls)}, **changes})
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            n_latent_tokens=self.n_latent_tokens,
+            embed_dim=self.embed_dim,
+            n_heads=self.n_heads,
+            patch_size=self.patch_size,
+            image_encoder_depth=self.image_encoder_depth,
+            expression_encoder_depth=self.expression_encoder_depth,
+        )
+        check_flags(image_flip=self.image_flip, share_gene_tokens=self.share_gene_tokens)
+        _check_width("embed_dim", self.embed_dim, self.n_heads)
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio={self.mask_ratio}; it must lie in [0, 1).")
+        if self.image_intensity_jitter < 0:
+            raise ValueError(
+                f"image_intensity_jitter={self.image_intensity_jitter}; a standard deviation is not negative."
+            )
+        if self.expression_likelihood not in ("nb", "normal"):
+            raise ValueError(f"expression_likelihood={self.expression_likelihood!r}; expected 'nb' or 'normal'.")
+        if self.gene_reads not in ("deviations", "tokens"):
+            raise ValueError(f"gene_reads={self.gene_reads!r}; expected 'deviations' or 'tokens'.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(EncoderSettings):
+    """All arguments of :class:`petri_scvi.PETRI`: with these, modalities are built with decoders."""
+
+    image_decoder_depth: int
+    image_decoder_dim: int
+    expression_decoder_dim: int
+    set_transformer_depth: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(
+            image_decoder_depth=self.image_decoder_depth,
+            image_decoder_dim=self.image_decoder_dim,
+            expression_decoder_dim=self.expression_decoder_dim,
+        )
+        _check_width("image_decoder_dim", self.image_decoder_dim, self.n_heads)
+        if self.set_transformer_depth < 0:
+            raise ValueError(f"set_transformer_depth={self.set_transformer_depth}; it must be at least 0.")
+
+
+def _check_width(name: str, width: int, n_heads: int) -> None:
+    if width % n_heads or width % 4:
+        raise ValueError(f"{name}={width} must be a multiple of n_heads={n_heads} and of 4.")
