@@ -98,8 +98,8 @@ def test_a_third_modality_is_one_class(
     assert model.get_var_names()["protein"].tolist() == [f"CD{i}" for i in range(N_PROTEINS)]
     assert set(model.cross_modal_gain()["modality"]) == {"image", "rna", "protein"}
     assert "protein" in set(model.get_reconstruction_error()["modality"])
-    model.save(tmp_path / "model")
-    loaded = ThreeModalPETRI.load(tmp_path / "model", proteins)
+    model.save(str(tmp_path / "model"))
+    loaded = ThreeModalPETRI.load(str(tmp_path / "model"), proteins)
     np.testing.assert_array_equal(
         loaded.get_latent_representation(modality="protein"), model.get_latent_representation(modality="protein")
     )

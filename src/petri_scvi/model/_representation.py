@@ -45,7 +45,7 @@ class EmbeddingMixin(RegisteredData):
         """
         if modality is not None:
             n_cells = len(self._require_modality(manager, modality))
-            rows_of = {modality: rows_from_indices(indices, n_cells)}
+            rows_of: dict[str, NDArray[np.integer]] = {modality: rows_from_indices(indices, n_cells)}
         else:
             chosen = rows_from_indices(indices, manager.adata.n_obs)
             rows_of = _rows_of_modalities(manager.adata, list(self._readers(manager)), chosen)

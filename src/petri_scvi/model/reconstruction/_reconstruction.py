@@ -256,7 +256,7 @@ class ReconstructionMixin(MeasurementMixin):
                 f"indices={{{next(iter(readers))!r}: [0, 1]}}."
             )
         rows = {name: rows_from_indices(indices[name], len(readers[name])) for name in readers if name in indices}
-        targets = {name: found for name, found in rows.items() if len(found)}
+        targets: dict[str, NDArray[np.integer]] = {name: found for name, found in rows.items() if len(found)}
         if not targets:
             raise ValueError(
                 "there are no cells to rebuild: no validation cells, or no indices. Pass "
