@@ -141,7 +141,7 @@ def report(
         print(by_visibility(mdata, codes, kinds).to_string(index=False, float_format="{:.1f}".format))
         print(agreement["summary"].to_string(index=False), flush=True)
         tl.dimension_wells(mdata, progress=False, max_cells=4000)
-        print(mdata.uns["petri_scvi"]["dimension_wells_well"]["summary"].to_string(index=False), flush=True)
+        print(mdata.uns["petri_scvi"]["dimension_wells_X_sae_well"]["summary"].to_string(index=False), flush=True)
 
 
 def main() -> None:

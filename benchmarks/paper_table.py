@@ -99,7 +99,7 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
     # However modalities are joined in one row, they are joined in all: which way is best differs between systems.
     tables = [tl.score_screen(mdata, [key], fusions=FUSIONS[1:], **scoring)]
     tl.probe(mdata, key, obs_key="well", max_cells=3000)
-    folds = mdata.uns["petri_scvi"]["probe_well_linear"]["table"]
+    folds = mdata.uns["petri_scvi"][f"probe_{key}_well_linear"]["table"]
     wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()
     if row.is_shared:
         joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)

@@ -45,7 +45,8 @@ HAVE_REPLICATES = ("center_scale", "score_screen", "perturbation_strength", "rep
 
 def results(data: AnnData | MuData, name: str) -> Any:
     found = data.uns["petri_scvi"]
-    return found[name if name in found else f"{name}_X_emb_{'scaled' if name == 'center_scale' else 'whitened'}"]
+    slots = {"center_scale": "X_emb_scaled", "whiten": "X_emb_whitened"}
+    return found[name if name in found else f"{name}_{slots.get(name, 'X_emb')}"]
 
 
 def named(cells: AnnData, name: str, two_labels: bool = False) -> AnnData:

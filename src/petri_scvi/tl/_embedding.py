@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     """Maps a chunk of rows and their place in the matrix to the changed chunk."""
 
 CHUNK_ROWS = 8192
+MODALITY = "\0modality"
+"""Column of the modality in ``Slot.cells``; no column of a user has this name."""
 ALL = "all"
-"""What the ``modality`` column says for an AnnData, which does not name its modality."""
+"""What that column says for an AnnData, which does not name its modality."""
 
 
 @dataclass(frozen=True)
 class Slot:
     """One ``obsm`` matrix.
 
-    ``cells`` has one row per row of the matrix: ``modality`` and the ``obs`` columns that were asked for.
+    ``cells`` has one row per row of the matrix: ``MODALITY`` and the ``obs`` columns that were asked for.
     """
 
     owner: AnnData | MuData
@@ -113,7 +115,7 @@ class Slot:
 
     def file(self, folder: str | os.PathLike[str], key_added: str) -> Path:
         """File of a matrix; one of a single modality has its name in front."""
-        names = pd.unique(self.cells["modality"].dropna())
+        names = pd.unique(self.cells[MODALITY].dropna())
         prefix = f"{names[0]}_" if len(names) == 1 and names[0] != ALL else ""
         return Path(folder).resolve() / f"{prefix}{key_added}.npy"
 
@@ -197,7 +199,7 @@ def find_slots(
     if key not in data.obsm:
         raise KeyError(_no_key(key, f"adata.obsm, which has {sorted(data.obsm)}", "adata"))
     array = _checked(data.obsm[key], key)
-    cells = {"modality": np.full(len(data), ALL, dtype=object)}
+    cells = {MODALITY: np.full(len(data), ALL, dtype=object)}
     cells |= {column: _column(data.obs, column, "adata.obs", is_text) for column in columns}
     return [Slot(data, key, array, pd.DataFrame(cells))]
 
@@ -217,7 +219,7 @@ def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: s
     slots = []
     for name in holders:
         (slot,) = find_slots(data.mod[name], key)
-        cells = {"modality": np.full(slot.shape[0], name, dtype=object)}
+        cells = {MODALITY: np.full(slot.shape[0], name, dtype=object)}
         obs = data.mod[name].obs
         cells |= {column: _column(obs, column, f"mdata[{name!r}].obs", is_text) for column in columns}
         slots.append(Slot(data.mod[name], key, slot.array, pd.DataFrame(cells)))
@@ -227,19 +229,19 @@ def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: s
 def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence[str], is_text: bool) -> Slot:
     array = _checked(data.obsm[key], key)
     filled: dict[str, NDArray[Any]] = {
-        column: np.full(data.n_obs, None, dtype=object) for column in ("modality", *columns)
+        column: np.full(data.n_obs, None, dtype=object) for column in (MODALITY, *columns)
     }
     for name in names:
         place = rows_in_modality(data, name)
         rows = np.flatnonzero(place >= 0)
-        n_twice = int((filled["modality"][rows] != None).sum())  # noqa: E711
+        n_twice = int((filled[MODALITY][rows] != None).sum())  # noqa: E711
         if n_twice:
             raise ValueError(
                 f"{n_twice} cells are in mdata[{name!r}] and in another modality, so a row of mdata.obsm[{key!r}] does "
                 f"not belong to one modality. Store one embedding per modality: mdata[{name!r}].obsm[{key!r}] = ...; "
                 f"or pass modality={name!r} to tools that have it."
             )
-        filled["modality"][rows] = name
+        filled[MODALITY][rows] = name
         for column in columns:
             values = _column(data.mod[name].obs, column, f"mdata[{name!r}].obs", is_text)
             filled[column][rows] = values[place[rows]]
@@ -250,7 +252,7 @@ def control_names(slots: Sequence[Slot], column: str, control: Labels) -> list[s
     """Labels of controls, as text, each of which some cell has in a column of the slots."""
     labels = {}
     for slot in slots:
-        for name, cells in slot.cells.groupby("modality", sort=False):
+        for name, cells in slot.cells.groupby(MODALITY, sort=False):
             where = "adata" if name == ALL else f"mdata[{name!r}]"
             labels[f"{where}.obs[{column!r}]"] = cells[column]
     return check_controls(labels, control)

@@ -50,7 +50,7 @@ def test_the_most_consistent_genes_are_named(guides):
 
 
 def test_replicates_of_both_modalities_have_their_own_colours_and_null(cells):
-    table = cells.uns["petri_scvi"]["replicate_consistency"]["table"]
+    table = cells.uns["petri_scvi"]["replicate_consistency_X_emb"]["table"]
     ax = pl.replicate_consistency(cells)
     for i, name in enumerate(("image", "rna")):
         rows = table[table["modality"] == name].sort_values("similarity")
@@ -66,7 +66,7 @@ def test_replicates_of_both_modalities_have_their_own_colours_and_null(cells):
 
 
 def test_one_modality_can_be_drawn(cells):
-    table = cells.uns["petri_scvi"]["perturbation_strength"]["table"]
+    table = cells.uns["petri_scvi"]["perturbation_strength_X_emb"]["table"]
     ax = pl.perturbation_strength(cells, modality="rna")
     drawn = np.sort(np.concatenate(points(ax))[:, 1])
     np.testing.assert_array_equal(drawn, np.sort(table.loc[table["modality"] == "rna", "energy_distance"]))
@@ -76,7 +76,7 @@ def test_one_modality_can_be_drawn(cells):
 
 
 def test_strength_names_the_strongest_active_ones_of_each_modality(cells):
-    table = cells.uns["petri_scvi"]["perturbation_strength"]["table"]
+    table = cells.uns["petri_scvi"]["perturbation_strength_X_emb"]["table"]
     ax = pl.perturbation_strength(cells, n_labels=2)
     strongest = [
         table[(table["modality"] == m) & table["is_active"]]["perturbation"].head(2).tolist() for m in ("image", "rna")
@@ -108,7 +108,9 @@ def strength_of(n: int, *, n_active: int, n_untested: int = 0) -> AnnData:
     table.loc[n - n_untested :, "energy_distance"] = np.nan
     parameters = {"alpha": 0.05, "control": np.array(["NT", "safe"]), "perturbation_key": "guide"}
     data = AnnData(np.zeros((1, 1)))
-    data.uns["petri_scvi"] = {"perturbation_strength": {"table": table, "parameters": parameters}}
+    data.uns["petri_scvi"] = {
+        "perturbation_strength_X_emb": {"table": table, "parameters": parameters | {"key": "X_emb"}}
+    }
     return data
 
 

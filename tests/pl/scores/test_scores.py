@@ -92,7 +92,7 @@ def test_scores_without_resamples_have_no_interval_and_other_metrics_say_what_th
 
 
 def test_probe_draws_folds_mean_and_chance_of_each_modality(cells):
-    table = result(cells, "probe_perturbation_linear")["table"]
+    table = result(cells, "probe_X_emb_perturbation_linear")["table"]
     ax = pl.probe(cells, obs_key="perturbation")
     points, mean, chance = ax.collections[:3]
     of_image = table[table["modality"] == "image"]
@@ -114,7 +114,7 @@ def test_probe_of_numbers_draws_r2_and_knows_no_accuracy(cells):
 
 
 def test_mixing_draws_both_scores_of_each_modality(cells):
-    table = result(cells, "mixing_replicate")["table"]
+    table = result(cells, "mixing_X_emb_replicate")["table"]
     ax = pl.mixing(cells, obs_key="replicate")
     np.testing.assert_array_equal(ax.lines[-2].get_xdata(), table["entropy"])
     np.testing.assert_array_equal(ax.lines[-1].get_xdata(), table["silhouette"])

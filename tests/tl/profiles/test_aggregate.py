@@ -143,11 +143,11 @@ def test_chunks_without_a_cell_to_average_are_passed_over(
     mdata = make_mudata()
     expected = aggregate_profiles(mdata, "X_emb", modality="rna")
     replicate_consistency(mdata, "X_emb", n_null=200)
-    table = mdata.uns["petri_scvi"]["replicate_consistency"]["table"]
+    table = mdata.uns["petri_scvi"]["replicate_consistency_X_emb"]["table"]
     monkeypatch.setattr(_embedding, "CHUNK_ROWS", 29)
     np.testing.assert_allclose(aggregate_profiles(mdata, "X_emb", modality="rna").X, expected.X)
     replicate_consistency(mdata, "X_emb", n_null=200)
-    pd.testing.assert_frame_equal(mdata.uns["petri_scvi"]["replicate_consistency"]["table"], table)
+    pd.testing.assert_frame_equal(mdata.uns["petri_scvi"]["replicate_consistency_X_emb"]["table"], table)
 
 
 def test_profiles_survive_a_file(make_mudata: Callable[..., MuData], tmp_path: Path) -> None:

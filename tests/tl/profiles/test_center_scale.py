@@ -198,7 +198,12 @@ def test_controls_named_by_a_number_are_controls_of_every_function(
         found.append([cells.obsm["X_emb_scaled_whitened"], len(read_statistics(guides, name).genes)])
         found[-1] += [
             len(results[key]["table"])
-            for key in ("guide_consistency", "mean_average_precision", "perturbation_strength", "replicate_consistency")
+            for key in (
+                "guide_consistency",
+                "mean_average_precision",
+                "perturbation_strength_X_emb",
+                "replicate_consistency_X_emb",
+            )
         ]
     np.testing.assert_allclose(found[0][0], found[1][0])
     assert found[0][1:] == found[1][1:]

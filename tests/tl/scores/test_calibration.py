@@ -53,7 +53,7 @@ def test_p_values_are_uniform_and_scores_at_chance_in_200_screens_without_effect
         shares.append(found["score"])
         aucs.append(genes.uns["petri_scvi"]["edge_recall"]["auc"])
         recalls.append(genes.uns["petri_scvi"]["edge_recall"]["score"])
-        table = mdata.uns["petri_scvi"]["perturbation_strength"]["table"].set_index("perturbation")
+        table = mdata.uns["petri_scvi"]["perturbation_strength_X_emb_scaled"]["table"].set_index("perturbation")
         strength.append(table.loc["GENE0", "p_value"].iloc[0])
         distances.append(table.loc["GENE0", "energy_distance"].iloc[0])
     # P-values of 99 exchanges are multiples of 0.01; spread over their steps they are continuous.
@@ -86,7 +86,7 @@ def test_a_simulated_screen_without_effects_scores_nothing_in_either_modality() 
         aucs += table.loc[(table["metric"] == "edge_auc") & (table["fusion"] == "none"), "value"].tolist()
         tl.center_scale(mdata, "X_pca")
         tl.perturbation_strength(mdata, "X_pca_scaled", n_permutations=199, progress=False)
-        active.append(mdata.uns["petri_scvi"]["perturbation_strength"]["table"]["is_active"].mean())
+        active.append(mdata.uns["petri_scvi"]["perturbation_strength_X_pca_scaled"]["table"]["is_active"].mean())
     assert np.mean(shares) < 0.01
     assert np.mean(active) < 0.02
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.06)

@@ -27,7 +27,7 @@ def two_batches(distance: float, n: int = 400) -> AnnData:
 
 def row_of(data: AnnData | MuData, obs_key: str = "batch", **changes: Any) -> pd.Series:
     mixing(data, "X_emb", obs_key=obs_key, **changes)
-    return data.uns["petri_scvi"][f"mixing_{obs_key}"]["table"].iloc[0]
+    return data.uns["petri_scvi"][f"mixing_X_emb_{obs_key}"]["table"].iloc[0]
 
 
 def test_batches_that_are_apart_have_no_entropy_and_mixed_ones_nearly_all() -> None:
@@ -61,7 +61,7 @@ def test_modalities_are_compared_in_a_shared_slot_with_as_many_cells_of_each(
     mdata.obsm["X_emb"][: mdata["image"].n_obs] += 100
     assert row_of(mdata, "modality")["entropy"] == pytest.approx(0, abs=1e-9)
     mdata.write(tmp_path / "screen.h5mu")
-    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["mixing_modality"]
+    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["mixing_X_emb_modality"]
     assert read["parameters"]["n_neighbors"] == 30
 
 
@@ -92,4 +92,4 @@ def test_equal_cells_are_mixed_whatever_the_order_of_their_rows() -> None:
     batch = np.repeat(["a", "b"], 100)
     adata = AnnData(obs={"batch": batch}, obsm={"X_emb": np.ones((200, 3))})
     mixing(adata, "X_emb", obs_key="batch")
-    assert adata.uns["petri_scvi"]["mixing_batch"]["table"]["entropy"].item() > 0.9
+    assert adata.uns["petri_scvi"]["mixing_X_emb_batch"]["table"]["entropy"].item() > 0.9

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def table_of(data: AnnData | MuData, **changes: Any) -> Any:
     perturbation_strength(data, "X_emb", **({"progress": False, "n_permutations": 199} | changes))
-    return data.uns["petri_scvi"]["perturbation_strength"]["table"]
+    return data.uns["petri_scvi"]["perturbation_strength_X_emb"]["table"]
 
 
 def test_the_distance_is_its_definition_over_distinct_cells(rng: np.random.Generator) -> None:
@@ -111,7 +111,7 @@ def test_scaling_on_few_controls_makes_nothing_active(make_cells: MakeCells) -> 
         adata = adata[~is_extra].copy()  # 30 controls in each of two replicates
         center_scale(adata, "X_emb")
         perturbation_strength(adata, "X_emb_scaled", n_permutations=99, progress=False, seed=seed)
-        scaled = adata.uns["petri_scvi"]["perturbation_strength"]["table"]
+        scaled = adata.uns["petri_scvi"]["perturbation_strength_X_emb"]["table"]
         pd.testing.assert_frame_equal(scaled, table_of(adata, n_permutations=99, seed=seed), rtol=1e-4)
         p_values += scaled["p_value"].tolist()
     assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)
@@ -165,6 +165,6 @@ def test_modalities_are_tested_apart_and_survive_a_file(make_mudata: Callable[..
     table = table_of(mdata)
     assert table.groupby("modality").size().to_dict() == {"image": 6, "rna": 6}
     mdata.write(tmp_path / "screen.h5mu")
-    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["perturbation_strength"]
+    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["perturbation_strength_X_emb"]
     np.testing.assert_array_equal(read["table"]["energy_distance"], table["energy_distance"])
     assert read["parameters"]["n_permutations"] == 199

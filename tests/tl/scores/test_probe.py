@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def result_of(data: AnnData | MuData, obs_key: str, method: str = "linear", **changes: Any) -> dict[str, Any]:
     probe(data, "X_emb", obs_key=obs_key, method=method, **changes)  # type: ignore[arg-type]
-    return data.uns["petri_scvi"][f"probe_{obs_key}_{method}"]
+    return data.uns["petri_scvi"][f"probe_X_emb_{obs_key}_{method}"]
 
 
 def test_balanced_accuracy_is_that_of_scikit_learn(make_cells: MakeCells) -> None:
@@ -88,7 +88,7 @@ def test_modalities_are_probed_apart_and_survive_a_file(make_mudata: Callable[..
         result = result_of(mdata, "replicate", "knn", max_cells=1000)
     assert result["summary"]["modality"].tolist() == ["image", "rna"]
     mdata.write(tmp_path / "screen.h5mu")
-    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["probe_replicate_knn"]
+    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["probe_X_emb_replicate_knn"]
     np.testing.assert_array_equal(read["table"]["auc"], result["table"]["auc"])
 
 

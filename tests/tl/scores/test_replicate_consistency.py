@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def result_of(data: AnnData | MuData, **changes: Any) -> dict[str, Any]:
     replicate_consistency(data, "X_emb", **({"n_null": 2000} | changes))
-    return data.uns["petri_scvi"]["replicate_consistency"]
+    return data.uns["petri_scvi"]["replicate_consistency_X_emb"]
 
 
 def test_similarity_is_the_cosine_between_replicates(make_cells: MakeCells) -> None:
@@ -78,7 +78,7 @@ def test_modalities_are_scored_apart_and_survive_a_file(make_mudata: Callable[..
     result = result_of(mdata)
     assert result["table"].groupby("modality").size().to_dict() == {"image": 6, "rna": 6}
     mdata.write(tmp_path / "screen.h5mu")
-    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["replicate_consistency"]
+    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["replicate_consistency_X_emb"]
     np.testing.assert_array_equal(read["table"]["p_value"], result["table"]["p_value"])
     assert read["parameters"]["replicate_key"] == "replicate"
 

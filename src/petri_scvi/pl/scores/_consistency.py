@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from petri_scvi.pl._axes import open_axes
-from petri_scvi.pl._results import key_argument, read_result
+from petri_scvi.pl._results import key_argument, read_result, read_score, slot_argument
 
 from ._ranking import HEIGHT, WIDTH, choose_modality, draw_ranking, ranking_table
 
@@ -53,7 +53,12 @@ def guide_consistency(
 
 
 def replicate_consistency(
-    data: AnnData | MuData, *, modality: str | None = None, n_labels: int = 10, ax: Axes | None = None
+    data: AnnData | MuData,
+    *,
+    modality: str | None = None,
+    key: str | None = None,
+    n_labels: int = 10,
+    ax: Axes | None = None,
 ) -> Axes:
     """Similarity of the replicates of each perturbation, in order, against different perturbations.
 
@@ -63,6 +68,8 @@ def replicate_consistency(
         Cells that :func:`petri_scvi.tl.replicate_consistency` scored.
     modality
         Draw this modality; by default all, in colours.
+    key
+        Slot of the embedding; may be left out if a single one was scored.
     n_labels
         Consistent perturbations to name, per modality, the most similar first, as many as fit.
     ax
@@ -75,11 +82,12 @@ def replicate_consistency(
     Raises
     ------
     KeyError
-        :func:`petri_scvi.tl.replicate_consistency` has not been called.
+        :func:`petri_scvi.tl.replicate_consistency` has not been called for this embedding.
     ValueError
-        The modality has not been scored.
+        The modality has not been scored, or several embeddings were and ``key`` is ``None``.
     """
-    result = read_result(data, "replicate_consistency", field="n_not_scored", written_by="replicate_consistency(data)")
+    call = f"replicate_consistency(data{slot_argument(key)})"
+    result = read_score(data, key, start="replicate_consistency", field="n_not_scored", written_by=call)
     scored = choose_modality(result["table"], modality)
     table = ranking_table(scored, name="perturbation", value="similarity", is_hit="is_consistent", null=NULL)
     with open_axes(ax, "replicate_consistency", WIDTH, HEIGHT) as ax:

@@ -8,7 +8,7 @@ import numpy as np
 
 from petri_scvi.pl._axes import open_axes, outer_legend
 from petri_scvi.pl._colours import PALETTE, REFERENCE
-from petri_scvi.pl._results import read_result
+from petri_scvi.pl._results import read_score, slot_argument
 
 from ._ranking import ALL
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 METRICS = {"entropy": ("o", PALETTE[0], "entropy (1: mixed)"), "silhouette": ("s", PALETTE[1], "silhouette (0: mixed)")}
 
 
-def mixing(data: AnnData | MuData, *, obs_key: str = "modality", ax: Axes | None = None) -> Axes:
+def mixing(
+    data: AnnData | MuData, *, obs_key: str = "modality", key: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Entropy and silhouette of groups of cells, such as batches or modalities.
 
     Parameters
@@ -29,6 +31,8 @@ def mixing(data: AnnData | MuData, *, obs_key: str = "modality", ax: Axes | None
         Cells that :func:`petri_scvi.tl.mixing` scored.
     obs_key
         As in that call.
+    key
+        Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
 
@@ -39,10 +43,12 @@ def mixing(data: AnnData | MuData, *, obs_key: str = "modality", ax: Axes | None
     Raises
     ------
     KeyError
-        :func:`petri_scvi.tl.mixing` has not been called for this column.
+        :func:`petri_scvi.tl.mixing` has not been called for this column and embedding.
+    ValueError
+        Several embeddings were scored and ``key`` is ``None``.
     """
-    call = f"mixing(data, obs_key={obs_key!r})"
-    table = read_result(data, f"mixing_{obs_key}", field="table", written_by=call)["table"]
+    call = f"mixing(data{slot_argument(key)}, obs_key={obs_key!r})"
+    table = read_score(data, key, start="mixing", end=f"_{obs_key}", field="table", written_by=call)["table"]
     names = ["" if name == ALL else name for name in table["modality"].astype(str)]
     rows = np.arange(len(table))
     with open_axes(ax, "mixing", 4.0, 1.5 + 0.4 * len(table)) as ax:

@@ -8,7 +8,7 @@ import numpy as np
 
 from petri_scvi.pl._axes import open_axes
 from petri_scvi.pl._colours import REFERENCE
-from petri_scvi.pl._results import read_result
+from petri_scvi.pl._results import read_score, slot_argument
 
 from ._ranking import HEIGHT, WIDTH, choose_modality, draw_ranking, ranking_table
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def perturbation_strength(
-    data: AnnData | MuData, *, modality: str | None = None, n_labels: int = 10, ax: Axes | None = None
+    data: AnnData | MuData,
+    *,
+    modality: str | None = None,
+    key: str | None = None,
+    n_labels: int = 10,
+    ax: Axes | None = None,
 ) -> Axes:
     """Energy distance of each perturbation to the controls, in order.
 
@@ -30,6 +35,8 @@ def perturbation_strength(
     modality
         Draw this modality; by default all, in colours. If each has an embedding of its own, their distances are not in
         the same units.
+    key
+        Slot of the embedding; may be left out if a single one was scored.
     n_labels
         Active perturbations to name, per modality, the strongest first, as many as fit.
     ax
@@ -42,11 +49,12 @@ def perturbation_strength(
     Raises
     ------
     KeyError
-        :func:`petri_scvi.tl.perturbation_strength` has not been called.
+        :func:`petri_scvi.tl.perturbation_strength` has not been called for this embedding.
     ValueError
-        The modality has not been tested.
+        The modality has not been tested, or several embeddings were and ``key`` is ``None``.
     """
-    result = read_result(data, "perturbation_strength", field="table", written_by="perturbation_strength(data)")
+    call = f"perturbation_strength(data{slot_argument(key)})"
+    result = read_score(data, key, start="perturbation_strength", field="table", written_by=call)
     parameters = result["parameters"]
     tested = choose_modality(result["table"], modality)
     table = ranking_table(tested, name="perturbation", value="energy_distance", is_hit="is_active")

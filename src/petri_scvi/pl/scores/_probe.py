@@ -8,7 +8,7 @@ import numpy as np
 
 from petri_scvi.pl._axes import open_axes, outer_legend
 from petri_scvi.pl._colours import PALETTE, REFERENCE
-from petri_scvi.pl._results import read_result
+from petri_scvi.pl._results import read_score, slot_argument
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +26,7 @@ def probe(
     obs_key: str,
     method: Literal["linear", "knn"] = "linear",
     metric: str | None = None,
+    key: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """How well an ``obs`` column is predicted in held-out cells, per modality.
@@ -38,6 +39,8 @@ def probe(
         As in that call.
     metric
         ``"balanced_accuracy"``, ``"auc"`` or ``"r2"``; by default the first that was scored.
+    key
+        Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
 
@@ -48,12 +51,13 @@ def probe(
     Raises
     ------
     KeyError
-        :func:`petri_scvi.tl.probe` has not been called for this column and method.
+        :func:`petri_scvi.tl.probe` has not been called for this column, method and embedding.
     ValueError
-        The metric has not been scored.
+        The metric has not been scored, or several embeddings were scored and ``key`` is ``None``.
     """
-    call = f"probe(data, obs_key={obs_key!r}, method={method!r})"
-    table = read_result(data, f"probe_{obs_key}_{method}", field="summary", written_by=call)["table"]
+    call = f"probe(data{slot_argument(key)}, obs_key={obs_key!r}, method={method!r})"
+    name_ends = f"_{obs_key}_{method}"
+    table = read_score(data, key, start="probe", end=name_ends, field="summary", written_by=call)["table"]
     scored = [name for name in NAMES if name in table and table[name].notna().any()]
     metric = scored[0] if metric is None else metric
     if metric not in scored:

@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 from petri_scvi.common import rows_in_modality
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import find_slots, read_rows
+from petri_scvi.tl._embedding import MODALITY, find_slots, read_rows
 from petri_scvi.tl._results import forget_results, write_result
 
 from ._sae import SparseAutoencoder, SparseRows, fit_autoencoder
@@ -170,7 +170,7 @@ def _n_steps(n_rows: int, batch_size: int, max_epochs: float | None) -> int:
 
 def _check_embedding(data: AnnData | MuData, slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float64], float]:
     """Mean and scale of an embedding that can be fitted."""
-    widths = {str(slot.cells["modality"].iloc[0]): slot.shape[1] for slot in slots}
+    widths = {str(slot.cells[MODALITY].iloc[0]): slot.shape[1] for slot in slots}
     if len(set(widths.values())) > 1:
         raise ValueError(
             f"obsm[{key!r}] of the modalities have different widths, {widths}, so they are no common space. Fit each "
@@ -192,14 +192,14 @@ def _without_bad_cells(data: AnnData | MuData, slots: Sequence[Slot], key: str) 
     bad = next(slot for slot in slots if mean_and_scale([slot])[3])
     if bad.owner is data:
         return f"data[numpy.isfinite(data.obsm[{key!r}]).all(axis=1)].copy()"
-    part = f"mdata[{str(bad.cells['modality'].iloc[0])!r}]"
+    part = f"mdata[{str(bad.cells[MODALITY].iloc[0])!r}]"
     return f"{part.replace('mdata', 'mdata.mod')} = {part}[numpy.isfinite({part}.obsm[{key!r}]).all(axis=1)].copy()"
 
 
 def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bool) -> sparse.csr_matrix:
     """Activations of a slot; adds to the account of what they explain."""
     codes = SparseRows(slot.shape[0], len(sae.decoder), sae.n_active)
-    modality = slot.cells["modality"].to_numpy()
+    modality = slot.cells[MODALITY].to_numpy()
     for rows in track(list(sae.pieces(slot.shape[0])), "Encoding", disable=not progress):
         values = read_rows(slot.array, rows, np.float32)
         part = sae.encode_rows(values)
@@ -211,7 +211,7 @@ def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bo
 def _write(data: AnnData | MuData, slots: Sequence[Slot], codes: Sequence[sparse.csr_matrix], key_added: str) -> None:
     """Into the MuData if each of its cells has one row, else beside each embedding."""
     if isinstance(data, MuData) and data is not slots[0].owner:
-        places = [rows_in_modality(data, slot.cells["modality"].iloc[0]) for slot in slots]
+        places = [rows_in_modality(data, slot.cells[MODALITY].iloc[0]) for slot in slots]
         if (np.sum([place >= 0 for place in places], axis=0) == 1).all():
             starts = np.cumsum([0, *(slot.shape[0] for slot in slots[:-1])])
             row = sum(np.where(place >= 0, start + place, 0) for place, start in zip(places, starts, strict=True))

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import ALL, find_slots, finite_rows
+from petri_scvi.tl._embedding import ALL, MODALITY, find_slots, finite_rows
 from petri_scvi.tl._profile_labels import read_targets
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors
@@ -96,7 +96,7 @@ def aggregate_profiles(
     check_choice("over_guides", over_guides, ("mean", "median"))
     slots = find_slots(data, key, [guide_key, target_key], modality=modality)
     if len(slots) > 1:
-        names = [slot.cells["modality"].iloc[0] for slot in slots]
+        names = [slot.cells[MODALITY].iloc[0] for slot in slots]
         raise ValueError(
             f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. "
             f"Aggregate them one by one with modality={names[0]!r} and join them with petri_scvi.tl.late_fusion. If "
@@ -165,15 +165,15 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
 def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transform) -> Fold:
     """Mean of the transformed rows of each modality and guide, from one pass through the matrix."""
     cells = slot.cells
-    is_used = cells[["modality", guide_key, target_key]].notna().all(axis=1).to_numpy()
+    is_used = cells[[MODALITY, guide_key, target_key]].notna().all(axis=1).to_numpy()
     if not is_used.any():
         raise ValueError(f"no cell has both a {guide_key!r} and a {target_key!r}; name the columns that have them")
     guide = cells[guide_key][is_used]
     targets = _one_target_each(guide, cells[target_key][is_used], guide_key, target_key)
     guides = pd.Index(targets.index)
-    modalities = list(pd.unique(cells["modality"].dropna()))
+    modalities = list(pd.unique(cells[MODALITY].dropna()))
     group = np.full(len(cells), -1, dtype=np.intp)
-    modality_code = pd.Categorical(cells.loc[is_used, "modality"], categories=modalities).codes.astype(np.intp)
+    modality_code = pd.Categorical(cells.loc[is_used, MODALITY], categories=modalities).codes.astype(np.intp)
     group[is_used] = modality_code * len(guides) + guides.get_indexer(guide)
 
     sums, counts, n_bad = slot.sum_groups(group, len(modalities) * len(guides), *transforms)

@@ -13,7 +13,7 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import check_files, control_names, find_slots, finite_rows
+from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
 from petri_scvi.tl._results import one_or_several, write_result
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def center_scale(
 
 def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, controls: Sequence[str]) -> Scaler:
     """Median and deviation of the controls of each modality and replicate."""
-    is_cell = slot.cells["modality"].notna().to_numpy()
+    is_cell = slot.cells[MODALITY].notna().to_numpy()
     codes, groups = _replicate_codes(slot.cells, is_cell, list(replicate_keys))
     is_control = is_cell & slot.cells[target_key].isin(controls).to_numpy()
     n_controls = np.bincount(codes[is_control], minlength=len(groups))
@@ -175,7 +175,7 @@ def _replicate_codes(
             "replicate."
         )
     name = joined_columns(cells.loc[is_cell, keys], " | ")
-    modality, modalities = pd.factorize(cells.loc[is_cell, "modality"], sort=True)
+    modality, modalities = pd.factorize(cells.loc[is_cell, MODALITY], sort=True)
     replicate, replicates = pd.factorize(name, sort=True)
     present, place = np.unique(modality * len(replicates) + replicate, return_inverse=True)
     codes = np.full(len(cells), -1, dtype=np.intp)

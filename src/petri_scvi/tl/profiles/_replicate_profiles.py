@@ -9,7 +9,7 @@ import pandas as pd
 from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import find_slots
+from petri_scvi.tl._embedding import MODALITY, find_slots
 from petri_scvi.tl._results import one_or_several, write_result
 
 from ._aggregate import SEPARATOR, fold_guides, guide_profiles
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+GROUP, REPLICATE = "\0group", "\0replicate"
+"""Columns beside those of the user, whose names no column of a user has."""
 
 
 def replicate_profiles(
@@ -68,7 +71,7 @@ def replicate_profiles(
     replicate_keys = column_list(replicate_key, "replicate_key")
     slots = find_slots(data, key, [guide_key, target_key, *replicate_keys], modality=modality)
     if len(slots) > 1:
-        names = [slot.cells["modality"].iloc[0] for slot in slots]
+        names = [slot.cells[MODALITY].iloc[0] for slot in slots]
         raise ValueError(
             f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. Make the "
             f"profiles of one with modality={names[0]!r}. If they share one space, store it once: "
@@ -76,18 +79,18 @@ def replicate_profiles(
         )
     slot = slots[0]
     replicate = joined_columns(slot.cells[replicate_keys], " | ")
-    cells = slot.cells.assign(replicate=replicate)
-    group = joined_columns(cells[[guide_key, "replicate"]], SEPARATOR)
+    cells = slot.cells.assign(**{REPLICATE: replicate})
+    group = joined_columns(cells[[guide_key, REPLICATE]], SEPARATOR)
     is_used = group.notna()
     n_lost = int((cells[[guide_key, target_key]].notna().all(axis=1) & replicate.isna()).sum())
     if n_lost:
         warn(f"{n_lost} cells have a {guide_key!r} but no {' and '.join(replicate_keys)}; they are left out")
-    labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(group=group))
-    fold = fold_guides(labelled, "group", target_key)
+    labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(**{GROUP: group}))
+    fold = fold_guides(labelled, GROUP, target_key)
     profiles = guide_profiles(fold, warns_one_sided=False)  # replicates of one modality are not in the other
-    names = cells.assign(group=group)[is_used].drop_duplicates("group").set_index("group")
-    found = names.loc[profiles.obs_names, [guide_key, "replicate"]]
-    columns = {"guide": found[guide_key].to_numpy(), "replicate": found["replicate"].to_numpy()}
+    names = cells.assign(**{GROUP: group})[is_used].drop_duplicates(GROUP).set_index(GROUP)
+    found = names.loc[profiles.obs_names, [guide_key, REPLICATE]]
+    columns = {"guide": found[guide_key].to_numpy(), "replicate": found[REPLICATE].to_numpy()}
     rest = profiles.obs.drop(columns="guide")
     profiles.obs = pd.concat([pd.DataFrame(columns, index=rest.index), rest], axis=1)
     parameters: dict[str, Any] = {"key": key, "guide_key": guide_key, "target_key": target_key}

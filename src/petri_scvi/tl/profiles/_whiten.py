@@ -10,7 +10,7 @@ from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import check_files, control_names, find_slots, finite_rows
+from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
 from petri_scvi.tl._results import one_or_several, write_result
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def whiten(
     fitted = {}
     controls = control_names(slots, target_key, control) if fit_on == "controls" else None
     for slot in slots:
-        is_used = slot.cells["modality"].notna().to_numpy()
+        is_used = slot.cells[MODALITY].notna().to_numpy()
         if controls is not None:
             is_used = is_used & slot.cells[target_key].isin(controls).to_numpy()
         whitener = fit_whitener(slot, is_used)
         slot.write(key_added, whitener, folder)
-        name = slot.cells["modality"].dropna().iloc[0]
+        name = slot.cells[MODALITY].dropna().iloc[0]
         fitted[name] = {
             "explained_variance": whitener.explained_variance,
             "n_cells": whitener.n_cells,

@@ -6,27 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy.stats import entropy
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from petri_scvi._checks import check_sizes
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
+from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsample
 from petri_scvi.tl._results import write_result
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from mudata import MuData
 
-MODALITY = "modality"
+COMPARED = "modality"
+"""Value of ``obs_key`` that compares modalities."""
 
 
 def mixing(
     data: AnnData | MuData,
     key: str = "X_petri",
     *,
-    obs_key: str = MODALITY,
+    obs_key: str = COMPARED,
     n_neighbors: int = 30,
     max_cells: int = 5000,
     seed: int = 0,
@@ -51,10 +52,10 @@ def mixing(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["mixing_" + obs_key]``: ``table`` with a row per modality (``"all"`` if
-    modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the groups among a cell's
-    neighbours over that of all cells, mean over cells (1 if mixed perfectly, 0 if apart); ``silhouette``, that of
-    scikit-learn (0 or below if mixed, 1 if apart); ``parameters``.
+    ``None``. Writes ``uns["petri_scvi"]["mixing_" + key + "_" + obs_key]``: ``table`` with a row per modality
+    (``"all"`` if modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the groups
+    among a cell's neighbours over that of all cells, mean over cells (1 if mixed perfectly, 0 if apart);
+    ``silhouette``, that of scikit-learn (0 or below if mixed, 1 if apart); ``parameters``.
 
     Raises
     ------
@@ -76,24 +77,26 @@ def mixing(
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     rng = np.random.default_rng(seed)
     rows = []
-    for slot in find_slots(data, key, [] if obs_key == MODALITY else [obs_key]):
+    # A table of cells without modalities may have a column of that name.
+    is_column = obs_key != COMPARED or (isinstance(data, AnnData) and obs_key in data.obs)
+    for slot in find_slots(data, key, [obs_key] if is_column else []):
         cells = slot.cells
-        if obs_key == MODALITY:
-            groups = cells["modality"].dropna().groupby(cells["modality"]).groups
+        if not is_column:
+            groups = cells[MODALITY].dropna().groupby(cells[MODALITY]).groups
             smallest = min(max_cells // max(len(groups), 1), *(len(g) for g in groups.values()), len(cells))
             chosen = [subsample(np.asarray(g, dtype=np.intp), smallest, rng) for g in groups.values()]
             parts = {"all": np.sort(np.concatenate(chosen))}
         else:
-            is_grouped = cells[["modality", obs_key]].notna().all(axis=1)
+            is_grouped = cells[[MODALITY, obs_key]].notna().all(axis=1)
             parts = {
                 str(name): subsample(np.asarray(g, dtype=np.intp), max_cells, rng)
-                for name, g in cells[is_grouped].groupby("modality", sort=False).groups.items()
+                for name, g in cells[is_grouped].groupby(MODALITY, sort=False).groups.items()
             }
         for name, part in parts.items():
             part = np.random.default_rng(seed).permutation(
                 part
             )  # of cells that are equally near, the search takes those of the first rows
-            labels = cells[obs_key].iloc[part].to_numpy(dtype=np.str_)
+            labels = cells[obs_key if is_column else MODALITY].iloc[part].to_numpy(dtype=np.str_)
             rows.append({"modality": name} | _mixing_of(slot.take(part), labels, n_neighbors, obs_key))
     parameters: dict[str, Any] = {
         "key": key,
@@ -102,7 +105,7 @@ def mixing(
         "max_cells": max_cells,
         "seed": seed,
     }
-    write_result(data, f"mixing_{obs_key}", {"table": pd.DataFrame(rows)}, parameters)
+    write_result(data, f"mixing_{key}_{obs_key}", {"table": pd.DataFrame(rows)}, parameters)
 
 
 def _mixing_of(vectors: np.ndarray, labels: np.ndarray, n_neighbors: int, obs_key: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import control_names, find_slots, finite_rows, subsample
+from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows, subsample
 from petri_scvi.tl._results import adjust, check_alpha, one_or_several, write_result
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def perturbation_strength(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["perturbation_strength"]``: ``table``, one row per modality and perturbation,
-    strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``, ``n_controls_compared``,
-    ``energy_distance`` (in standard deviations of a replicate's cells, 0 on average without an effect), ``p_value``,
-    ``q_value``, ``is_active``; ``parameters``.
+    ``None``. Writes ``uns["petri_scvi"]["perturbation_strength_" + key]``: ``table``, one row per modality and
+    perturbation, strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``,
+    ``n_controls_compared``, ``energy_distance`` (in standard deviations of a replicate's cells, 0 on average without an
+    effect), ``p_value``, ``q_value``, ``is_active``; ``parameters``.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def perturbation_strength(
     slots = find_slots(data, key, [perturbation_key, *replicate_keys])
     controls = control_names(slots, perturbation_key, control)
     for slot in slots:
-        for modality in pd.unique(slot.cells["modality"].dropna()):
+        for modality in pd.unique(slot.cells[MODALITY].dropna()):
             tests = _Tests(slot, str(modality), perturbation_key, replicate_keys, controls)
             table = tests.run(n_permutations, max_cells, np.random.default_rng(seed), progress)
             table["q_value"] = adjust(table["p_value"].to_numpy(dtype=np.float64))
@@ -128,7 +128,7 @@ def perturbation_strength(
         "control": one_or_several(controls),
     }
     parameters |= {"n_permutations": n_permutations, "max_cells": max_cells, "alpha": alpha, "seed": seed}
-    write_result(data, "perturbation_strength", {"table": table}, parameters)
+    write_result(data, f"perturbation_strength_{key}", {"table": table}, parameters)
 
 
 class _Tests:
@@ -143,7 +143,7 @@ class _Tests:
         controls: Sequence[str],
     ) -> None:
         cells = slot.cells
-        is_here = ((cells["modality"] == modality) & cells[perturbation_key].notna()).to_numpy()
+        is_here = ((cells[MODALITY] == modality) & cells[perturbation_key].notna()).to_numpy()
         self.slot, self.modality = slot, modality
         labels = cells[perturbation_key].where(is_here)
         is_control = labels.isin(controls)

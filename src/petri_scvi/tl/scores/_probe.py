@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from petri_scvi._checks import check_sizes
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
+from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsample
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.profiles._aggregate import check_choice
 
@@ -66,11 +66,11 @@ def probe(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["probe_" + obs_key + "_" + method]``: ``table``, one row per modality and fold:
-    ``modality``, ``fold``, ``n_cells`` (held out), ``n_classes`` (0 for a regression) and the scores in the held-out
-    cells. Classification: ``balanced_accuracy``, ``chance`` (its value for guesses, 1 / classes), ``auc`` (one class
-    against the rest, mean over classes). Regression: ``r2``. ``summary``: mean and standard deviation over folds per
-    modality; ``parameters``.
+    ``None``. Writes ``uns["petri_scvi"]["probe_" + key + "_" + obs_key + "_" + method]``: ``table``, one row per
+    modality and fold: ``modality``, ``fold``, ``n_cells`` (held out), ``n_classes`` (0 for a regression) and the scores
+    in the held-out cells. Classification: ``balanced_accuracy``, ``chance`` (its value for guesses, 1 / classes),
+    ``auc`` (one class against the rest, mean over classes). Regression: ``r2``. ``summary``: mean and standard
+    deviation over folds per modality; ``parameters``.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def probe(
         )
     rows = []
     for slot in find_slots(data, key, [obs_key], is_text=False):
-        for modality in pd.unique(slot.cells["modality"].dropna()):
+        for modality in pd.unique(slot.cells[MODALITY].dropna()):
             vectors, labels = _cells_to_probe(slot, str(modality), obs_key, max_cells, np.random.default_rng(seed))
             if len(labels) < n_folds:
                 raise ValueError(
@@ -112,7 +112,7 @@ def probe(
     summary = by_modality.mean().join(by_modality.std().add_suffix("_sd")).reset_index()
     parameters: dict[str, Any] = {"key": key, "obs_key": obs_key, "method": method, "n_folds": n_folds, "seed": seed}
     parameters |= {"n_neighbors": n_neighbors, "max_cells": max_cells}
-    write_result(data, f"probe_{obs_key}_{method}", {"table": table, "summary": summary}, parameters)
+    write_result(data, f"probe_{key}_{obs_key}_{method}", {"table": table, "summary": summary}, parameters)
 
 
 def _cells_to_probe(
@@ -120,7 +120,7 @@ def _cells_to_probe(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Vectors and labels of some cells with both."""
     cells = slot.cells
-    rows = np.flatnonzero(((cells["modality"] == modality) & cells[obs_key].notna()).to_numpy())
+    rows = np.flatnonzero(((cells[MODALITY] == modality) & cells[obs_key].notna()).to_numpy())
     rows = subsample(rows, max_cells, rng)
     vectors = slot.take(rows)
     is_finite = finite_rows(vectors)

@@ -12,7 +12,7 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.common import joined_columns, split_labels
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import control_names, find_slots, finite_rows
+from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows
 from petri_scvi.tl._results import check_alpha, null_p_values, one_or_several, write_result
 from petri_scvi.tl._similarity import Similarities, unit_rows
 from petri_scvi.tl.profiles._aggregate import fold_guides
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot
 
 SEPARATOR = "+"
+PROFILE = "\0profile"
+"""Column beside those of the user, whose name no column of a user has."""
 
 
 def replicate_consistency(
@@ -67,11 +69,11 @@ def replicate_consistency(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["replicate_consistency"]``: ``table``, one row per modality and perturbation
-    that was seen in at least two replicates: ``modality``, ``perturbation``, ``n_replicates``, ``similarity`` (mean
-    pairwise cosine), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``, ``q_value``,
-    ``is_consistent``; ``score``, the share that is consistent, with its 95 % Wilson interval, ``score_low`` and
-    ``score_high``; ``n_not_scored``; ``parameters``.
+    ``None``. Writes ``uns["petri_scvi"]["replicate_consistency_" + key]``: ``table``, one row per modality and
+    perturbation that was seen in at least two replicates: ``modality``, ``perturbation``, ``n_replicates``,
+    ``similarity`` (mean pairwise cosine), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``,
+    ``q_value``, ``is_consistent``; ``score``, the share that is consistent, with its 95 % Wilson interval,
+    ``score_low`` and ``score_high``; ``n_not_scored``; ``parameters``.
 
     Raises
     ------
@@ -100,9 +102,9 @@ def replicate_consistency(
     slots = find_slots(data, key, [perturbation_key, *replicate_keys])
     controls = [] if control is None else control_names(slots, perturbation_key, control)
     for slot in slots:
-        for modality in pd.unique(slot.cells["modality"].dropna()):
+        for modality in pd.unique(slot.cells[MODALITY].dropna()):
             if (
-                not slot.cells.loc[slot.cells["modality"] == modality, [perturbation_key, *replicate_keys]]
+                not slot.cells.loc[slot.cells[MODALITY] == modality, [perturbation_key, *replicate_keys]]
                 .notna()
                 .all(axis=1)
                 .any()
@@ -129,7 +131,7 @@ def replicate_consistency(
     parameters |= {"replicate_key": one_or_several(replicate_keys), "n_null": n_null, "alpha": alpha, "seed": seed}
     parameters |= {"control": None if control is None else one_or_several(controls)}
     result = consistent_share(table, alpha) | {"n_not_scored": n_not_scored}
-    write_result(data, "replicate_consistency", result, parameters)
+    write_result(data, f"replicate_consistency_{key}", result, parameters)
 
 
 def _score_modality(
@@ -172,9 +174,9 @@ def _replicate_profiles(
     cells = slot.cells
     columns = {"perturbation": cells[perturbation_key], "replicate": joined_columns(cells[list(replicate_keys)], " | ")}
     names = joined_columns(pd.DataFrame(columns), SEPARATOR)
-    is_used = (cells["modality"] == modality) & names.notna() & ~cells[perturbation_key].isin(controls)
-    labelled = cells.assign(profile=names.where(is_used), modality=cells["modality"].where(is_used))
-    fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), "profile", perturbation_key)
+    is_used = (cells[MODALITY] == modality) & names.notna() & ~cells[perturbation_key].isin(controls)
+    labelled = cells.assign(**{PROFILE: names.where(is_used), MODALITY: cells[MODALITY].where(is_used)})
+    fold = fold_guides(type(slot)(slot.owner, slot.key, slot.array, labelled), PROFILE, perturbation_key)
     if fold.n_not_finite:
         warn(f"{fold.n_not_finite} cells are NaN or infinite in the embedding; they are left out of the profiles")
     unit = unit_rows(fold.means[modality])

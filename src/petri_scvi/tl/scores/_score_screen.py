@@ -13,7 +13,7 @@ from petri_scvi._constants import CONTROL, UNS_KEY
 from petri_scvi.common import joined_labels
 from petri_scvi.common._labels import as_text, column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import control_names, find_slots
+from petri_scvi.tl._embedding import MODALITY, control_names, find_slots
 from petri_scvi.tl._results import one_or_several, write_result
 from petri_scvi.tl.profiles._aggregate import SEPARATOR, aggregate_guides, check_choice, fold_guides, guide_profiles
 from petri_scvi.tl.profiles._center_scale import fit_scaler
@@ -137,9 +137,9 @@ def score_screen(
             for slot in slots:
                 bar.update(task, description=f"Scoring {key}")
                 scaler = fit_scaler(slot, replicate_keys, target_key, controls)
-                whitener = fit_whitener(slot, slot.cells["modality"].notna().to_numpy(), scaler)
+                whitener = fit_whitener(slot, slot.cells[MODALITY].notna().to_numpy(), scaler)
                 tables.append(guide_profiles(fold_guides(slot, guide_key, target_key, scaler, whitener)))
-            modalities = [str(m) for slot in slots for m in slot.cells["modality"].dropna().unique()]
+            modalities = [str(m) for slot in slots for m in slot.cells[MODALITY].dropna().unique()]
             for modality, fusion, guides, genes in _combinations(tables, modalities, fusions):
                 similarity_key = SIMILARITY_KEY if fusion == "max_cosine" else None
                 place = {"key": key, "modality": modality, "fusion": fusion}
@@ -169,7 +169,7 @@ def _check_scorable(
     slots: Sequence[Slot], guide_key: str, target_key: str, controls: Sequence[str], edges: EdgeTable | None
 ) -> None:
     """Require guides of one target, or edges between targets."""
-    cells = pd.concat([slot.cells[slot.cells["modality"].notna()] for slot in slots])
+    cells = pd.concat([slot.cells[slot.cells[MODALITY].notna()] for slot in slots])
     cells = cells[[guide_key, target_key]].set_axis(["guide", "target"], axis=1).dropna().drop_duplicates()
     targets = cells.loc[~cells["target"].isin(controls), "target"].to_numpy(dtype=np.str_)
     if edges is not None:

@@ -114,7 +114,7 @@ def test_modalities_of_an_anndata_may_be_numbers() -> None:
     multimodal_dimensions(cells, modality_key="assay")
     assert cells.uns["petri_scvi"]["multimodal_dimensions"]["summary"]["n_multimodal"].item() == 2
     dimension_wells(cells, modality_key="assay", progress=False)
-    assert set(cells.uns["petri_scvi"]["dimension_wells_well"]["table"]["modality"]) == {"0", "1"}
+    assert set(cells.uns["petri_scvi"]["dimension_wells_X_sae_well"]["table"]["modality"]) == {"0", "1"}
 
 
 def test_what_has_no_activations_or_one_modality_is_refused() -> None:
@@ -159,7 +159,7 @@ def test_auc_of_a_dimension_is_that_of_scikit_learn() -> None:
 def test_the_dimension_that_depends_on_the_well_is_found_and_ranks_are_compared(tmp_path: Path) -> None:
     mdata = screen()
     dimension_wells(mdata, n_folds=4, progress=False)
-    result = mdata.uns["petri_scvi"]["dimension_wells_well"]
+    result = mdata.uns["petri_scvi"]["dimension_wells_X_sae_well"]
     image = result["table"].query("modality == 'image'").set_index("dimension")
     assert image["auc"].idxmax() == 1
     assert image.loc[1, "auc"] > 0.7
@@ -173,7 +173,7 @@ def test_the_dimension_that_depends_on_the_well_is_found_and_ranks_are_compared(
     as_active = result["summary"].query("modality == 'image' and other == 'as_active'").iloc[0]
     assert (as_active["n_other"], as_active["median_other"]) == (1, image.loc[1, "auc"])
     mdata.write(tmp_path / "screen.h5mu")
-    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["dimension_wells_well"]
+    read = mudata.read(tmp_path / "screen.h5mu").uns["petri_scvi"]["dimension_wells_X_sae_well"]
     np.testing.assert_array_equal(read["table"]["auc"], result["table"]["auc"])
 
 

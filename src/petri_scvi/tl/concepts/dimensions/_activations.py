@@ -13,7 +13,7 @@ from scipy import sparse
 
 from petri_scvi.common import rows_in_mdata
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import CHUNK_ROWS, find_slots, take_rows
+from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, find_slots, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,9 +119,9 @@ def check_fitted(data: AnnData | MuData, key: str) -> None:
 def _modalities_of(slot: Slot) -> Iterator[Activations]:
     array = _in_memory(slot.array)
     if not isinstance(slot.owner, MuData):
-        yield _finite(str(slot.cells["modality"].iloc[0]), slot.owner, array)
+        yield _finite(str(slot.cells[MODALITY].iloc[0]), slot.owner, array)
         return
-    for name in pd.unique(slot.cells["modality"].dropna()):
+    for name in pd.unique(slot.cells[MODALITY].dropna()):
         yield _finite(str(name), slot.owner.mod[name], array[rows_in_mdata(slot.owner, name)])
 
 
@@ -226,7 +226,7 @@ def find_codes(
     else:
         slots = find_slots(data, key, [*columns, modality_key])
         for slot in slots:
-            slot.cells["modality"] = slot.cells[modality_key]
+            slot.cells[MODALITY] = slot.cells[modality_key]
     for slot in slots:
         _leave_out_bad_cells(slot)
     return slots
@@ -247,7 +247,7 @@ def activity(slots: Sequence[Slot]) -> tuple[pd.DataFrame, pd.Series]:
     counts: dict[str, Any] = {}
     n_cells: dict[str, int] = {}
     for slot in slots:
-        modality = slot.cells["modality"].to_numpy()
+        modality = slot.cells[MODALITY].to_numpy()
         for start in range(0, slot.shape[0], CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
             part, names = sparse.csr_matrix(take_rows(slot.array, rows)), modality[rows]
@@ -288,4 +288,4 @@ def _leave_out_bad_cells(slot: Slot) -> None:
         is_bad[start + rows_not_finite(part)] = True
     if is_bad.any():
         warn(f"{is_bad.sum()} of {len(is_bad)} cells of obsm[{slot.key!r}] are NaN or infinite; they are left out")
-        slot.cells.loc[is_bad, "modality"] = None
+        slot.cells.loc[is_bad, MODALITY] = None

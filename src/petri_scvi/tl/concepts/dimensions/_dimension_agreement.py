@@ -10,7 +10,7 @@ from scipy import sparse
 
 from petri_scvi._checks import check_sizes, choose_modality_pair
 from petri_scvi._constants import SAE_KEY
-from petri_scvi.tl._embedding import CHUNK_ROWS, take_rows
+from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, take_rows
 from petri_scvi.tl._results import adjust, check_alpha, null_p_values, write_result
 
 from ._activations import activity, find_codes, group_sums, is_within, named_slots
@@ -137,7 +137,7 @@ def _mean_activations(
     n_cells = {name: np.zeros(len(every), dtype=np.intp) for name in pair}
     for slot, of_slot in zip(slots, labels, strict=True):
         group_of = pd.Categorical(of_slot, categories=every).codes.astype(np.intp)
-        modality = slot.cells["modality"].to_numpy()
+        modality = slot.cells[MODALITY].to_numpy()
         for start in range(0, slot.shape[0], CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
             codes = sparse.csr_matrix(take_rows(slot.array, rows))[:, dimensions]

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
-from petri_scvi.tl._embedding import subsample
+from petri_scvi.tl._embedding import MODALITY, subsample
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.scores._probe import frequent_classes
 
@@ -68,7 +68,7 @@ def dimension_wells(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_wells_" + obs_key]``.
+    ``None``. Writes ``uns["petri_scvi"]["dimension_wells_" + key + "_" + obs_key]``.
 
     - ``table``: one row per modality and dimension: ``modality``, ``dimension``, ``activity`` (share of the modality's
       cells), ``is_multimodal``, and ``auc`` in held-out cells, one class against the rest, mean over classes and folds;
@@ -127,7 +127,7 @@ def dimension_wells(
     result = {"table": pd.concat(tables, ignore_index=True), "summary": pd.DataFrame(rows)}
     parameters: dict[str, Any] = {"key": key, "obs_key": obs_key, "min_activity": min_activity, "seed": seed}
     parameters |= {"max_activity": max_activity, "modality_key": modality_key, "n_folds": n_folds}
-    write_result(data, f"dimension_wells_{obs_key}", result, parameters | {"max_cells": max_cells})
+    write_result(data, f"dimension_wells_{key}_{obs_key}", result, parameters | {"max_cells": max_cells})
 
 
 def auc_of_dimension(
@@ -162,9 +162,9 @@ def _cells_of(
     slots: list[Slot], name: str, obs_key: str, n_folds: int, max_cells: int, seed: int
 ) -> tuple[sparse.csc_matrix, NDArray[np.intp]]:
     """Activations of some labelled cells of a modality, by column, and the number of their class."""
-    slot = next(slot for slot in slots if (slot.cells["modality"] == name).any())
+    slot = next(slot for slot in slots if (slot.cells[MODALITY] == name).any())
     cells = slot.cells
-    rows = np.flatnonzero(((cells["modality"] == name) & cells[obs_key].notna()).to_numpy())
+    rows = np.flatnonzero(((cells[MODALITY] == name) & cells[obs_key].notna()).to_numpy())
     rows = subsample(rows, max_cells, np.random.default_rng(seed))
     rows, labels = frequent_classes(rows, cells[obs_key].iloc[rows].to_numpy(dtype=np.str_), n_folds, obs_key)
     array = slot.array[rows] if sparse.issparse(slot.array) else slot.take(rows)
