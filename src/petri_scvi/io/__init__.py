@@ -8,6 +8,3 @@ from petri_scvi.io._open import open_screen
 from petri_scvi.io._training_store import verify_training_store, write_training_store
 
 __all__ = ["open_screen", "verify_training_store", "write_training_store"]
-
-
-__all__ = ["open_screen", "verify_training_store", "write_training_store"]

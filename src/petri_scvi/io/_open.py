@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from mudata import MuData
 
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities
+from petri_scvi.common._warn import warn
 from petri_scvi.io.store._file import check_is_finished
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     >>> mdata = petri_scvi.io.open_screen("screen.h5mu")
     >>> petri_scvi.PETRI.setup_mudata(mdata)
     """
-    path = Path(path).resolve()
+    path = Path(path).expanduser().resolve()
     file = _open_file(path)
     check_is_finished(file, path)
     if "mod" not in file and file.attrs.get("encoding-type") != "MuData":
@@ -82,11 +82,9 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
     # mudata keeps there, under the names of the modalities, which rows these have.
     joint = {key: file["obsm"][key] for key in file["obsm"] if key not in mdata.mod} if "obsm" in file else {}
     if joint and not mdata.obs_names.equals(read_elem(file["obs"]).index):
-        warnings.warn(
+        warn(
             f"{path}: the joint obsm, {sorted(joint)}, is not opened: its rows are in another order than those of the "
-            "modalities, one after another. mudata.read_h5mu or mudata.read_zarr read it.",
-            UserWarning,
-            stacklevel=2,
+            "modalities, one after another. mudata.read_h5mu or mudata.read_zarr read it."
         )
         return mdata
     for key, element in joint.items():

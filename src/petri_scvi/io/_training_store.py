@@ -11,6 +11,7 @@ import h5py
 
 from petri_scvi._checks import check_flags, check_seed, context_columns
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
+from petri_scvi.common import sole_writer
 from petri_scvi.common._storable import check_mapping
 from petri_scvi.io._open import open_store
 from petri_scvi.io.store._file import BOOK, check_is_finished, open_raw, read_layouts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from petri_scvi.io.store._source import Source, Tables
+    from petri_scvi.io.store._tables import Modality
 
 
 def write_training_store(
@@ -89,6 +91,8 @@ def write_training_store(
 
     Raises
     ------
+    BlockingIOError
+        Another process writes to ``path``.
     FileExistsError
         ``path`` exists, or an interrupted call left a file made from another source or with other arguments.
     ImportError
@@ -105,38 +109,33 @@ def write_training_store(
     >>> petri_scvi.io.write_training_store({"image": "cells.h5sc", "rna": "rna.h5ad"}, "screen.h5mu")
     >>> mdata = petri_scvi.io.open_screen("screen.h5mu")
     """
-    path = Path(path).resolve()
+    path = Path(path).expanduser().resolve()
     check_flags(progress=progress)
     check_seed(seed)
     _check_bytes(max_memory)
     tables = read_source(source)
-    _check_target(path, tables)
-    _check_images_key(images_key, image_channels, tables)
-    columns = context_columns(context_key)
-    modalities = []
-    for i, (name, parts) in enumerate(tables.modalities.items()):
-        joined = join_tables(
-            name,
-            parts,
-            tables.origins[name],
-            context_key=columns,
-            images_key=images_key,
-            image_channels=image_channels,
-            seed=[seed, i],
-        )
-        modalities.append(joined)
-    if not any(modality.arrays for modality in modalities):
-        raise ValueError(
-            "source has no X, layers or obsm in any modality, so there is nothing to store. Pass the screen with its "
-            "images or counts."
-        )
-    check_mapping(tables.uns, "source.uns")
-    for modality in modalities:
-        for array in modality.arrays:
-            array.check_range(int(max_memory) // N_COPIES)
-    arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
-    write = write_zarr if path.suffix == ZARR else write_file
-    write(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
+    _check_place(path, tables)
+    with sole_writer(path):
+        if path.exists():
+            raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
+        _check_images_key(images_key, image_channels, tables)
+        columns = context_columns(context_key)
+        modalities = [
+            join_tables(
+                name,
+                parts,
+                tables.origins[name],
+                context_key=columns,
+                images_key=images_key,
+                image_channels=image_channels,
+                seed=[seed, i],
+            )
+            for i, (name, parts) in enumerate(tables.modalities.items())
+        ]
+        _check_arrays(tables, modalities, int(max_memory) // N_COPIES)
+        arguments = {"context_key": columns, "max_memory": max_memory, "seed": seed, "source": tables.identity}
+        write = write_zarr if path.suffix == ZARR else write_file
+        write(path, tables, modalities, arguments, max_memory=max_memory, progress=progress)
 
 
 def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True) -> None:
@@ -157,7 +156,7 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
         The file is no training store, or one whose writing did not end.
     """
     check_flags(progress=progress)
-    path = Path(path).resolve()
+    path = Path(path).expanduser().resolve()
     with open_store(path) as file:
         if BOOK not in file:
             raise ValueError(f"{path} has no checksums; petri_scvi.io.write_training_store writes them.")
@@ -191,9 +190,20 @@ def _check_images_key(images_key: str, image_channels: Sequence[str | int] | Non
     )
 
 
-def _check_target(path: Path, tables: Tables) -> None:
-    if path.exists():
-        raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
+def _check_arrays(tables: Tables, modalities: Sequence[Modality], max_bytes: int) -> None:
+    """Require something to store, and values that training can read."""
+    if not any(modality.arrays for modality in modalities):
+        raise ValueError(
+            "source has no X, layers or obsm in any modality, so there is nothing to store. Pass the screen with its "
+            "images or counts."
+        )
+    check_mapping(tables.uns, "source.uns")
+    for modality in modalities:
+        for array in modality.arrays:
+            array.check_range(max_bytes)
+
+
+def _check_place(path: Path, tables: Tables) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
     is_single = set(tables.modalities) == {None}

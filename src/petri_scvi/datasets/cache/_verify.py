@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pooch
 
 from petri_scvi.common import written_whole
+from petri_scvi.common._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,11 +82,9 @@ def check_first_use(path: Path, entry: Entry) -> str:
             "version; delete it and call again."
         )
     if entry.reported_sha256 not in (None, found["sha256"]):
-        warnings.warn(
+        warn(
             f"{path} has SHA-256 {found['sha256']}; another user reported {entry.reported_sha256}. Its length is "
-            "right. It is used; compare with the publisher if results look odd.",
-            UserWarning,
-            stacklevel=5,
+            "right. It is used; compare with the publisher if results look odd."
         )
     return found["sha256"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 from anndata import AnnData
 from mudata import MuData
 
+from petri_scvi.common._warn import warn
 from petri_scvi.io._open import open_screen
 
 Source: TypeAlias = AnnData | MuData | str | os.PathLike[str]
@@ -72,11 +72,9 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
     names = list(dict.fromkeys(name for screen in opened for name in screen.mod))
     joint = sorted({key for screen in opened for key in screen.obsm} - set(names))
     if joint:
-        warnings.warn(
+        warn(
             f"mdata.obsm has {joint}, which is not stored: a store sorts the rows of each modality. Keep it in a "
-            "file of its own, or put the rows of each modality into its obsm.",
-            UserWarning,
-            stacklevel=3,
+            "file of its own, or put the rows of each modality into its obsm."
         )
     return Tables(
         {name: [screen.mod[name] for screen in opened if name in screen.mod] for name in names},
@@ -101,7 +99,7 @@ def _open_all(source: Any) -> tuple[list[Any], list[str], list[Any]]:
             labels.append(str(i))
             identity.append(type(one).__name__)
         elif isinstance(one, str | os.PathLike):
-            path = Path(one)
+            path = Path(one).expanduser()
             opened.append(open_screen(path))
             labels.append(path.stem)
             # A file that changed in between must not be mixed with what was read of it before.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from scipy import sparse
 from petri_scvi._checks import check_context_columns
 from petri_scvi._constants import CHANNEL_NAMES_KEY, STORE_KEY, UNS_KEY
 from petri_scvi.common._storable import check_array, check_mapping, check_names, check_table
+from petri_scvi.common._warn import warn
 from petri_scvi.io.store._arrays import DenseArray, Images, SparseMatrix, StoredArray
 from petri_scvi.io.store._channels import channel_names, choose_channels
 
@@ -173,11 +173,9 @@ def _list_arrays(
         else:
             arrays.append(DenseArray(path, values))
     if left_out:
-        warnings.warn(
+        warn(
             f"{where}: {', '.join(sorted(set(left_out)))} not kept: a training store has obs, var, uns, varm, X, "
-            "layers and obsm that all sources have.",
-            UserWarning,
-            stacklevel=4,
+            "layers and obsm that all sources have."
         )
     return arrays, frames
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from petri_scvi._checks import check_space
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import STORE_KEY, UNS_KEY
+from petri_scvi.common import written_whole
 from petri_scvi.io.store._file import (
     BOOK,
     PAGE,
@@ -113,8 +114,19 @@ def make_plan(modalities: list[Modality], arguments: dict[str, Any]) -> str:
 
 def read_plan(path: Path) -> str:
     """The plan that an HDF5 store was begun with."""
+    if not h5py.is_hdf5(path):
+        raise foreign(path)
     with h5py.File(path, "r") as file:
+        if f"{BOOK}/plan" not in file:
+            raise foreign(path)
         return str(file[f"{BOOK}/plan"].asstr()[()])
+
+
+def foreign(path: Path) -> FileExistsError:
+    """That a file or folder has the name of an unfinished store and is none."""
+    return FileExistsError(
+        f"{path} exists and is not an unfinished training store, whose name it has. Move it away, or pass another path."
+    )
 
 
 @contextmanager
@@ -192,22 +204,18 @@ def _begin(
 
     From then on only bytes in these places change: a file that is interrupted at any time is still valid HDF5.
     """
-    # Under another name first: whatever bears the name of an unfinished file has been begun completely.
-    new = unfinished.with_name(f"{unfinished.name}.new")
     screen = join_modalities(tables, modalities, plan)
-    with columns_stay_in_modalities():
-        screen.write_h5ad(new) if isinstance(screen, AnnData) else screen.write_h5mu(new)
-    # Pages of the file are pages of memory when it is mapped.
-    with h5py.File(new, "r+", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
-        for path, (modality, array, parts) in blocks.items():
-            if path in file:
-                del file[path]
-            array.create(file, modality.order)
-            create_books(file, path, array.n_rows, len(parts))
-        file.flush()
-    with open_raw(new, is_writable=True) as raw:
-        raw.sync()
-    os.replace(new, unfinished)
+    with written_whole(unfinished) as new:
+        with columns_stay_in_modalities():
+            screen.write_h5ad(new) if isinstance(screen, AnnData) else screen.write_h5mu(new)
+        # Pages of the file are pages of memory when it is mapped.
+        with h5py.File(new, "r+", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
+            for path, (modality, array, parts) in blocks.items():
+                if path in file:
+                    del file[path]
+                array.create(file, modality.order)
+                create_books(file, path, array.n_rows, len(parts))
+            file.flush()
     sync_folder(unfinished.parent)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,14 @@ from anndata.io import write_elem
 
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
+from petri_scvi.common import written_whole
 from petri_scvi.io.store._file import BOOK, book_name, read_layouts
 from petri_scvi.io.store._write import (
     N_COPIES,
     check_room,
     check_same,
     describe_damage,
+    foreign,
     join_modalities,
     make_plan,
     read_plan,
@@ -122,6 +123,8 @@ def _group(folder: Path, mode: str = "r") -> Any:
 
 
 def _read_plan(folder: Path) -> str:
+    if not (folder / f"{BOOK}/plan/zarr.json").exists():
+        raise foreign(folder)
     return str(_group(folder)[f"{BOOK}/plan"][()])
 
 
@@ -137,32 +140,28 @@ def _begin(
     unfinished: Path, between: Path, tables: Tables, modalities: list[Modality], plan: str, max_bytes: int
 ) -> None:
     """Write all but the rows of the large arrays, and note that none of their shards is written."""
-    # Under another name first: whatever bears the name of an unfinished store has been begun completely.
-    new = unfinished.with_name(f"{unfinished.name}.new")
-    if new.exists():
-        shutil.rmtree(new)
     screen = join_modalities(tables, modalities, plan)
-    with columns_stay_in_modalities(), tables_in_zarr_v3():
-        if isinstance(screen, AnnData):
-            screen.strings_to_categoricals()
-            write_elem(require("zarr", EXTRA).open_group(new, mode="w", zarr_format=3), "/", screen)
-        else:
-            screen.write_zarr(new)
-    group = _group(new, "r+")
-    with h5py.File(between, "r") as file:
-        for path in read_layouts(file):
-            if path in group:
-                del group[path]
-            names = _create(group, path, file[path], max_bytes)
-            checksums = file[f"{CHECKSUMS}/{book_name(path)}"][:]
-            _note(group, f"{CHECKSUMS}/{book_name(path)}", path, checksums)
-            for part, name in enumerate(names):
-                n_shards = ZarrRows(new, path).n_shards(part)
-                _note(group, f"{FLAGS}/{book_name(name)}", name, np.zeros(n_shards, dtype=np.uint8))
-    for book in (BOOK, CHECKSUMS, FLAGS):
-        group[book].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-    sync_tree(new)
-    os.replace(new, unfinished)
+    with written_whole(unfinished) as new:
+        with columns_stay_in_modalities(), tables_in_zarr_v3():
+            if isinstance(screen, AnnData):
+                screen.strings_to_categoricals()
+                write_elem(require("zarr", EXTRA).open_group(new, mode="w", zarr_format=3), "/", screen)
+            else:
+                screen.write_zarr(new)
+        group = _group(new, "r+")
+        with h5py.File(between, "r") as file:
+            for path in read_layouts(file):
+                if path in group:
+                    del group[path]
+                names = _create(group, path, file[path], max_bytes)
+                checksums = file[f"{CHECKSUMS}/{book_name(path)}"][:]
+                _note(group, f"{CHECKSUMS}/{book_name(path)}", path, checksums)
+                for part, name in enumerate(names):
+                    n_shards = ZarrRows(new, path).n_shards(part)
+                    _note(group, f"{FLAGS}/{book_name(name)}", name, np.zeros(n_shards, dtype=np.uint8))
+        for book in (BOOK, CHECKSUMS, FLAGS):
+            group[book].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+        sync_tree(new)
     sync_folder(unfinished.parent)
 
 

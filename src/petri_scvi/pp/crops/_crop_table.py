@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from anndata import AnnData
 
 from petri_scvi._checks import require
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGES_KEY
+from petri_scvi.common._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Cut:
 
 
 def match_cells(
-    cells: pd.Index, rows: pd.Index, where: str, table: str, stacklevel: int = 3
+    cells: pd.Index, rows: pd.Index, where: str, table: str
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Positions of the cells that are in the table, and of their rows there; tells of the others.
 
@@ -50,8 +50,6 @@ def match_cells(
         Cells that the rows of the table are about.
     where, table
         How a user would write each.
-    stacklevel
-        Where the warning points to.
 
     Raises
     ------
@@ -77,7 +75,7 @@ def match_cells(
     if n_unlisted or n_unseen:
         told = [f"{n_unlisted} of {len(cells)} cells of {where} have no row in {table}"] if n_unlisted else []
         told += [f"{n_unseen} of {len(rows)} rows of {table} have no cell in {where}"] if n_unseen else []
-        warnings.warn(f"{' and '.join(told)}; they are left out.", UserWarning, stacklevel=stacklevel)
+        warn(f"{' and '.join(told)}; they are left out.")
     return np.flatnonzero(is_found), seen[places[is_found]]
 
 
@@ -100,11 +98,7 @@ def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str) ->
         )
     if not is_inside.all():
         n_outside = int((~is_inside).sum())
-        warnings.warn(
-            f"{n_outside} of {len(pixels)} cells of {where} have their centre outside the image; they are left out.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"{n_outside} of {len(pixels)} cells of {where} have their centre outside the image; they are left out.")
     return is_inside
 
 

@@ -261,5 +261,5 @@ def _join(
         )
     check_new_columns(list(obs.columns), where_table, instance_key)
     check_table(obs, f"{where_table}.obs")
-    found, rows = match_cells(pd.Index(ids), pd.Index(obs[instance_key]), where, where_table, stacklevel=4)
+    found, rows = match_cells(pd.Index(ids), pd.Index(obs[instance_key]), where, where_table)
     return ids[found], centres[found], obs.iloc[rows]

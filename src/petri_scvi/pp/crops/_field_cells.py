@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi.common._storable import check_table as check_storable
+from petri_scvi.common._warn import warn
 from petri_scvi.pp.crops._crop_table import check_new_columns, match_cells, require_columns
 from petri_scvi.pp.crops._crop_windows import centre_pixels
 from petri_scvi.pp.crops._field_planes import mask_of, read_mask
@@ -69,7 +69,7 @@ def cells_of_masks(
     require_columns(table, [field_key, label_key], "table", NAME_IT)
     cells = pd.MultiIndex.from_arrays([names, labels], names=[field_key, label_key])
     rows = pd.MultiIndex.from_arrays([table[field_key].astype(str), table[label_key]])
-    kept, places = match_cells(cells, rows, "fields", "table", stacklevel=4)
+    kept, places = match_cells(cells, rows, "fields", "table")
     return FieldCells(fields[kept], centres[kept], table.iloc[places], labels[kept])
 
 
@@ -109,7 +109,7 @@ def cells_of_table(
         told += (
             [f"{n_outside} of {len(table)} rows of table have their centre outside their field"] if n_outside else []
         )
-        warnings.warn(f"{' and '.join(told)}; they are left out.", UserWarning, stacklevel=3)
+        warn(f"{' and '.join(told)}; they are left out.")
     return FieldCells(fields[is_inside], centres[is_inside], obs[is_inside], None)
 
 
