@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import is_color_like
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-PALETTE: tuple[str, ...] = tuple(sns.color_palette("colorblind").as_hex())
-"""Colours of groups, in order."""
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
+"""Colours of groups, in order; seaborn's palette ``colorblind``."""
 REFERENCE = "0.45"
 """Grey of chance levels and other lines to compare with."""
 BACKGROUND = "0.85"

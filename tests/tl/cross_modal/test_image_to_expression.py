@@ -11,8 +11,8 @@ from mudata import MuData
 
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.tl import image_to_expression_r2
-from petri_scvi.tl.cross_modal._image_regression import ViTRegression, _patch_size
-from petri_scvi.tl.cross_modal._image_rows import paired_places
+from petri_scvi.tl.cross_modal._image_regression import Fold, ViTRegression, _patch_size
+from petri_scvi.tl.cross_modal._regression_rows import paired_places
 
 N_GENES = 12
 SMALL = {"embed_dim": 16, "depth": 1, "n_heads": 2}
@@ -101,7 +101,7 @@ def test_no_held_out_row_is_looked_at() -> None:
     changed = targets.copy()
     changed[held_out] = 1e3
     first, second = (
-        ViTRegression(1, SMALL).predict(images, row_of_image, values, fit, held_out, seed=3)
+        ViTRegression(1, SMALL).predict(Fold(images, row_of_image, values, fit, held_out, seed=3))
         for values in (targets, changed)
     )
     np.testing.assert_array_equal(first, second)

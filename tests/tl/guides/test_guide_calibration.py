@@ -52,7 +52,7 @@ def draw_from_prior(rng: np.random.Generator) -> tuple[GuideStatistics, dict[str
     design = summarise(rows, np.zeros((len(rows), N_DIMS)), scale=1.0)
     strength, specific_strength = np.abs(rng.normal()), np.abs(rng.normal(size=N_MODALITIES))
     off_target = np.abs(rng.normal(size=N_MODALITIES))
-    noise = np.abs(rng.normal(size=N_MODALITIES)) * np.sqrt(design.typical_cells)
+    noise = np.abs(rng.normal(size=N_MODALITIES)) * np.sqrt(typical_cells(design))
     shared = np.abs(rng.standard_cauchy(N_GENES)) * strength
     specific = np.abs(rng.standard_cauchy((N_GENES, N_MODALITIES))) * specific_strength
     efficacy = rng.beta(*PRIOR, size=design.guides.shape)
@@ -69,9 +69,14 @@ def draw_from_prior(rng: np.random.Generator) -> tuple[GuideStatistics, dict[str
     squares = variance * rng.chisquare(N_DIMS, size=variance.shape)
     statistics = replace(summarise(rows, values, scale=1.0), control_squares=squares, control_cells=control_cells)
     truth = {"strength": np.array(strength), "specific_strength": specific_strength, "off_target": off_target}
-    truth |= {"noise": noise / np.sqrt(design.typical_cells), "efficacy": efficacy, "shared": shared}
+    truth |= {"noise": noise / np.sqrt(typical_cells(design)), "efficacy": efficacy, "shared": shared}
     truth |= {"specific": specific, "cosine": cosines(effect.mean(axis=1))}
     return statistics, truth
+
+
+def typical_cells(statistics: GuideStatistics) -> NDArray[np.float64]:
+    """Median number of cells of a guide in each modality."""
+    return np.array([np.median(n[n > 0]) for n in np.moveaxis(statistics.n_cells, 2, 0)])
 
 
 def cosines(effects: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -110,7 +115,7 @@ def calibrate(seed: int) -> tuple[Posterior, dict[str, NDArray[np.float64]]]:
     flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in chains.items()}
     posterior = Posterior(flat, diagnose(chains, statistics), int(n_divergent), np.asarray(losses))
     draws = {name: values[::EVERY] for name, values in flat.items()}
-    draws["noise"] = draws["noise"] / np.sqrt(statistics.typical_cells)
+    draws["noise"] = draws["noise"] / np.sqrt(typical_cells(statistics))
     draws["cosine"] = cosines(draw_effects(posterior, statistics, rng).unit[::EVERY])
     ranks = {}
     for name, values in truth.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,41 +31,19 @@ PATIENCE = 5
 """Epochs without a better prediction of the rows kept for stopping, after which training ends."""
 
 
-class Regression(Protocol):
-    """Predicts rows of targets from the images that belong to them."""
+@dataclass(frozen=True)
+class Fold:
+    """One split of a cross-validation: rows to fit on and rows to predict."""
 
-    parameters: dict[str, Any]
-
-    def predict(
-        self,
-        inputs: NDArray[Any],
-        row_of_image: NDArray[np.intp],
-        targets: NDArray[np.float64],
-        fit: NDArray[np.intp],
-        held_out: NDArray[np.intp],
-        *,
-        seed: int,
-    ) -> NDArray[np.float64]:
-        """Fit on some rows and predict others.
-
-        Parameters
-        ----------
-        inputs
-            One image ``(C, H, W)`` or vector ``(D,)`` per image cell.
-        row_of_image
-            Row of ``targets`` that each image cell belongs to, shape ``(n_images,)``.
-        targets
-            Expression, shape ``(n_rows, n_genes)``; only the rows of ``fit`` are looked at.
-        fit, held_out
-            Rows to fit on, and rows to predict.
-        seed
-            Seed of whatever is random.
-
-        Returns
-        -------
-        Predictions, shape ``(len(held_out), n_genes)``.
-        """
-        ...
+    inputs: NDArray[Any]
+    """One image ``(C, H, W)`` or vector ``(D,)`` per image cell."""
+    row_of_image: NDArray[np.intp]
+    """Row of ``targets`` that each image cell belongs to, shape ``(n_images,)``."""
+    targets: NDArray[np.float64]
+    """Expression, shape ``(n_rows, n_genes)``; only the rows of ``fit`` are read."""
+    fit: NDArray[np.intp]
+    held_out: NDArray[np.intp]
+    seed: int
 
 
 class RidgeRegression:
@@ -72,23 +51,14 @@ class RidgeRegression:
 
     parameters: dict[str, Any] = {}
 
-    def predict(
-        self,
-        inputs: NDArray[Any],
-        row_of_image: NDArray[np.intp],
-        targets: NDArray[np.float64],
-        fit: NDArray[np.intp],
-        held_out: NDArray[np.intp],
-        *,
-        seed: int,
-    ) -> NDArray[np.float64]:
-        """See :class:`Regression`."""
-        vectors = mean_of_rows(inputs.astype(np.float64), row_of_image, len(targets))
+    def predict(self, fold: Fold) -> NDArray[np.float64]:
+        """Fit, and predict the held-out rows, shape ``(n_held_out, n_genes)``."""
+        vectors = mean_of_rows(fold.inputs.astype(np.float64), fold.row_of_image, len(fold.targets))
         parts = []
-        for start in range(0, targets.shape[1], GENES_PER_FIT):
+        for start in range(0, fold.targets.shape[1], GENES_PER_FIT):
             model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS, alpha_per_target=True))
-            part = targets[fit, start : start + GENES_PER_FIT]
-            parts.append(model.fit(vectors[fit], part).predict(vectors[held_out]).reshape(len(held_out), -1))
+            model.fit(vectors[fold.fit], fold.targets[fold.fit, start : start + GENES_PER_FIT])
+            parts.append(model.predict(vectors[fold.held_out]).reshape(len(fold.held_out), -1))
         return np.concatenate(parts, axis=1)
 
 
@@ -98,7 +68,7 @@ class ViTRegression:
     Parameters
     ----------
     max_epochs
-        Passes over the training images at most.
+        Largest number of passes over the training images.
     vit_kwargs
         Arguments of :class:`petri_scvi.nn.ImageEncoder` that replace the defaults.
     """
@@ -110,56 +80,46 @@ class ViTRegression:
         self.max_epochs = max_epochs
         self.parameters: dict[str, Any] = {**VIT, **vit_kwargs}
 
-    def predict(
-        self,
-        inputs: NDArray[Any],
-        row_of_image: NDArray[np.intp],
-        targets: NDArray[np.float64],
-        fit: NDArray[np.intp],
-        held_out: NDArray[np.intp],
-        *,
-        seed: int,
-    ) -> NDArray[np.float64]:
-        """See :class:`Regression`."""
-        self.parameters.setdefault("patch_size", _patch_size(*inputs.shape[2:]))
-        _check_patch_size(self.parameters["patch_size"], *inputs.shape[2:])
-        rng = np.random.default_rng(seed)
-        shuffled = rng.permutation(fit)
-        n_stopping = max(2, len(fit) // 10)
+    def predict(self, fold: Fold) -> NDArray[np.float64]:
+        """Train, and predict the held-out rows, shape ``(n_held_out, n_genes)``."""
+        image_shape = fold.inputs.shape[1:]
+        self.parameters.setdefault("patch_size", _patch_size(*image_shape[1:]))
+        _check_patch_size(self.parameters["patch_size"], *image_shape[1:])
+        rng = np.random.default_rng(fold.seed)
+        shuffled = rng.permutation(fold.fit)
+        n_stopping = max(2, len(fold.fit) // 10)
         stopping, training = shuffled[:n_stopping], shuffled[n_stopping:]
-        mean, std = targets[training].mean(axis=0), targets[training].std(axis=0)
+        mean, std = fold.targets[training].mean(axis=0), fold.targets[training].std(axis=0)
         std = np.where(std > 0, std, 1.0)
-        images = _Images(inputs, np.flatnonzero(np.isin(row_of_image, training)))
-        scaled = torch.from_numpy(((targets - mean) / std).astype(np.float32))
+        images = _Images(fold.inputs, fold.row_of_image, training)
+        scaled = torch.from_numpy(((fold.targets - mean) / std).astype(np.float32))
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = _Network(inputs.shape[1:], targets.shape[1], self.parameters).to(images.device)
-            self._train(network, images, row_of_image, scaled, training, stopping, rng)
-        return _predict_rows(network, images, row_of_image, held_out).numpy().astype(np.float64) * std + mean
+            torch.manual_seed(fold.seed)
+            network = _Network(image_shape, fold.targets.shape[1], self.parameters).to(images.device)
+            self._train(network, images, scaled, training, stopping, rng)
+        return _predict_rows(network, images, fold.held_out).numpy().astype(np.float64) * std + mean
 
     def _train(
         self,
         network: _Network,
         images: _Images,
-        row_of_image: NDArray[np.intp],
         scaled: Tensor,
         training: NDArray[np.intp],
         stopping: NDArray[np.intp],
         rng: np.random.Generator,
     ) -> None:
-        """Train until the rows kept for stopping are predicted no better, and go back to the best epoch."""
+        """Train until the predictions of the stopping rows no longer improve, and restore the best epoch."""
         optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
         def error() -> float:
-            prediction = _predict_rows(network, images, row_of_image, stopping)
-            return float((prediction - scaled[stopping]).square().mean())
+            return float((_predict_rows(network, images, stopping) - scaled[stopping]).square().mean())
 
-        cells = np.flatnonzero(np.isin(row_of_image, training))
+        cells = images.of_rows(training)
         best, best_state, n_worse = error(), copy.deepcopy(network.state_dict()), 0
         for _ in range(self.max_epochs):
             network.train()
             for batch in _batches(rng.permutation(cells)):
-                wanted = scaled[row_of_image[batch]].to(images.device)  # (B, M)
+                wanted = scaled[images.row[batch]].to(images.device)  # (B, M)
                 loss = (network(images.read(batch)) - wanted).square().mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -192,15 +152,20 @@ class _Network(nn.Module):
 
 
 class _Images:
-    """Crops, normalised by mean and deviation of the training cells when they are read."""
+    """Crops, normalised by the mean and standard deviation of the training cells when they are read."""
 
-    def __init__(self, crops: NDArray[Any], training: NDArray[np.intp]) -> None:
-        self.crops = crops
+    def __init__(self, crops: NDArray[Any], row: NDArray[np.intp], training: NDArray[np.intp]) -> None:
+        self.crops, self.row = crops, row
         self.device = choose_device("auto")
-        some = crops[training[:: max(1, len(training) // 2000)]].astype(np.float64)
+        cells = self.of_rows(training)
+        some = crops[cells[:: max(1, len(cells) // 2000)]].astype(np.float64)
         self.mean = some.mean(axis=(0, 2, 3), keepdims=True)
         std = some.std(axis=(0, 2, 3), keepdims=True)
         self.std = np.where(std > 0, std, 1.0)
+
+    def of_rows(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Image cells of some rows."""
+        return np.flatnonzero(np.isin(self.row, rows))
 
     def read(self, cells: NDArray[np.intp]) -> Tensor:
         """Shape ``(len(cells), C, H, W)``, on the device."""
@@ -209,12 +174,12 @@ class _Images:
 
 
 @torch.no_grad()
-def _predict_rows(network: _Network, images: _Images, row_of_image: NDArray[np.intp], rows: NDArray[np.intp]) -> Tensor:
+def _predict_rows(network: _Network, images: _Images, rows: NDArray[np.intp]) -> Tensor:
     """Mean prediction over the image cells of each row, shape ``(len(rows), M)``, on the CPU."""
     network.eval()
-    cells = np.flatnonzero(np.isin(row_of_image, rows))
+    cells = images.of_rows(rows)
     predictions = torch.cat([network(images.read(batch)).cpu() for batch in _batches(cells)])
-    place = torch.from_numpy(np.searchsorted(np.sort(rows), row_of_image[cells]))
+    place = torch.from_numpy(np.searchsorted(np.sort(rows), images.row[cells]))
     total = torch.zeros(len(rows), predictions.shape[1]).index_add_(0, place, predictions)
     means = total / torch.bincount(place, minlength=len(rows)).unsqueeze(1)
     return means[np.argsort(np.argsort(rows))]

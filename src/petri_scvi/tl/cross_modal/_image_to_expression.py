@@ -15,8 +15,8 @@ from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.profiles._aggregate import check_choice
 
-from ._image_regression import RidgeRegression, ViTRegression
-from ._image_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts, usable_cells
+from ._image_regression import Fold, RidgeRegression, ViTRegression
+from ._regression_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts, usable_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from ._image_regression import Regression
-    from ._image_rows import RegressionRows
+    from ._regression_rows import RegressionRows
 
 MIN_FIT_ROWS = 4
 """Rows to learn from in each fold: two of them only say when to stop."""
@@ -118,7 +117,7 @@ def image_to_expression_r2(
     check_sizes(max_cells=max_cells, max_epochs=max_epochs)
     if n_folds < 2:
         raise ValueError(f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each is predicted by the others")
-    regression: Regression = ViTRegression(max_epochs, vit_kwargs or {}) if key is None else RidgeRegression()
+    regression = ViTRegression(max_epochs, vit_kwargs or {}) if key is None else RidgeRegression()
     _check_modalities(mdata)
     inputs = image_inputs(mdata, key)
     is_usable, rng = usable_cells(inputs), np.random.default_rng(seed)
@@ -182,14 +181,19 @@ def _choose_rows(
 
 
 def _cross_validate(
-    inputs: NDArray[Any], rows: RegressionRows, regression: Regression, n_folds: int, seed: int, progress: bool
+    inputs: NDArray[Any],
+    rows: RegressionRows,
+    regression: RidgeRegression | ViTRegression,
+    n_folds: int,
+    seed: int,
+    progress: bool,
 ) -> NDArray[np.float64]:
     """Share of each gene's squared error around the mean of the training rows that is saved, over all folds."""
     targets = rows.targets
     errors, reference = np.zeros((2, targets.shape[1]))
     folds = list(KFold(n_folds, shuffle=True, random_state=seed).split(targets))
     for fold, (fit, held_out) in enumerate(track(folds, "Images to expression", disable=not progress)):
-        predicted = regression.predict(inputs, rows.row_of_image, targets, fit, held_out, seed=seed + fold)
+        predicted = regression.predict(Fold(inputs, rows.row_of_image, targets, fit, held_out, seed + fold))
         errors += np.square(targets[held_out] - predicted).sum(axis=0)
         reference += np.square(targets[held_out] - targets[fit].mean(axis=0)).sum(axis=0)
     # Rounding errors of a gene that does not vary are not to be explained.

@@ -37,7 +37,6 @@ class GuideStatistics:
     modalities: list[str]
     means: NDArray[np.float64]  # (G, J, M, D), 0 where there are no cells
     n_cells: NDArray[np.float64]  # (G, J, M)
-    n_replicates: NDArray[np.intp]  # (G, J, M)
     products: NDArray[np.float64]  # (G, J, M, J, M), summed over dimensions
     control_squares: NDArray[np.float64]  # (K, M), squared length of each control guide's mean
     control_cells: NDArray[np.float64]  # (K, M)
@@ -56,11 +55,6 @@ class GuideStatistics:
     def is_guide(self) -> NDArray[np.bool_]:
         """Whether a gene has so many guides, shape ``(G, J)``."""
         return np.asarray(self.guides != "")
-
-    @property
-    def typical_cells(self) -> NDArray[np.float64]:
-        """Median cells of a guide in each modality."""
-        return np.array([np.median(n[n > 0]) for n in np.moveaxis(self.n_cells, 2, 0)])
 
 
 def read_statistics(profiles: AnnData, control: Labels) -> GuideStatistics:
@@ -90,9 +84,9 @@ def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | No
     modalities = list(pd.unique(rows["modality"]))
     keys = ["is_control", "target_gene", "guide", "modality"]
     group = rows.groupby(keys, sort=True).ngroup().to_numpy()
-    first = rows.groupby(keys, sort=True)["n_cells"].agg(["sum", "size"]).reset_index()
+    first = rows.groupby(keys, sort=True)["n_cells"].sum().reset_index()
     cells = rows["n_cells"].to_numpy(dtype=np.float64)
-    total = first["sum"].to_numpy(dtype=np.float64)
+    total = first["n_cells"].to_numpy(dtype=np.float64)
     means = np.zeros((len(first), values.shape[1]))
     np.add.at(means, group, cells[:, None] * values)
     means /= total[:, None]
@@ -114,9 +108,9 @@ def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | No
     at = (gene_code[place], slot[place], pd.Index(modalities).get_indexer(targeted["modality"]))
     scale = scale or float(np.sqrt(np.square(means[targeted.index]).mean())) or 1.0
     placed = np.zeros((*shape, len(modalities), values.shape[1]))
-    n_cells, n_replicates = np.zeros((*shape, len(modalities))), np.zeros((*shape, len(modalities)), dtype=np.intp)
+    n_cells = np.zeros((*shape, len(modalities)))
     placed[at] = means[targeted.index] / scale
-    n_cells[at], n_replicates[at] = targeted["sum"], targeted["size"]
+    n_cells[at] = targeted["n_cells"]
     control_squares, control_cells = _controls(first[first["is_control"]], means / scale, modalities)
     return GuideStatistics(
         genes=np.asarray(genes, dtype=object),
@@ -124,7 +118,6 @@ def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | No
         modalities=modalities,
         means=placed,
         n_cells=n_cells,
-        n_replicates=n_replicates,
         products=np.einsum("gjmd,gknd->gjmkn", placed, placed, optimize=True),
         control_squares=control_squares,
         control_cells=control_cells,
@@ -143,7 +136,7 @@ def _controls(
     codes, names = pd.factorize(controls["guide"])
     squares, cells = np.zeros((len(names), len(modalities))), np.zeros((len(names), len(modalities)))
     at = (codes, pd.Index(modalities).get_indexer(controls["modality"]))
-    squares[at], cells[at] = np.square(means[controls.index]).sum(axis=1), controls["sum"]
+    squares[at], cells[at] = np.square(means[controls.index]).sum(axis=1), controls["n_cells"]
     # The origin is their own mean, which they are nearer to than to the unknown true one. A single control is the
     # origin and says nothing.
     n = (cells > 0).sum(axis=0)

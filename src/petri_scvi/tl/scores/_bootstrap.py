@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._edge_recall import FALSE_POSITIVE_RATES, area, tpr_at
+from ._edge_recall import FALSE_POSITIVE_RATES, RankedPairs, area, tpr_at
 from ._edges import match_edges
 
 if TYPE_CHECKING:
@@ -71,21 +71,19 @@ class PairScores:
 
     def metrics(self, weights: NDArray[np.float64]) -> dict[str, float]:
         """Metrics by name; NaN if no positive or no negative pair has any weight."""
-        true, false = _cumulative(weights, self.positive), _cumulative(weights, self.negative)
+        sums = [_cumulative(weights, pairs) for pairs in (self.positive, self.negative)]
+        total = np.array([of_kind[-1] for of_kind in sums])
         names = [tpr_name(fpr) for fpr in FALSE_POSITIVE_RATES]
-        if true[-1] == 0 or false[-1] == 0:
+        if not total.all():
             return dict.fromkeys([*names, "edge_auc", "edge_average_precision"], np.nan)
-        at_least = [sums[-1] - sums[places] for sums, places in zip((true, false), self.left, strict=True)]
-        above = [sums[-1] - sums[places] for sums, places in zip((true, false), self.right, strict=True)]
-        corners = np.zeros((2, 2 * len(self.thresholds) + 2))
-        corners[:, 1:-1:2], corners[:, 2:-1:2] = np.stack(above)[:, ::-1], np.stack(at_least)[:, ::-1]
-        corners[:, -1] = true[-1], false[-1]
-        curve = pd.DataFrame({"fpr": corners[1] / false[-1], "tpr": corners[0] / true[-1]})
-        n_true, n_false = at_least
-        added = n_true - above[0]
-        precision = np.divide(n_true, n_true + n_false, out=np.zeros_like(n_true), where=n_true > 0)
+        above, at_least = (
+            np.stack([of_kind[-1] - of_kind[at] for of_kind, at in zip(sums, places, strict=True)])
+            for places in (self.right, self.left)
+        )
+        ranked = RankedPairs(above, at_least, total)
+        curve = ranked.curve()
         scores = {name: tpr_at(curve, fpr) for name, fpr in zip(names, FALSE_POSITIVE_RATES, strict=True)}
-        return scores | {"edge_auc": area(curve), "edge_average_precision": float((added * precision).sum() / true[-1])}
+        return scores | {"edge_auc": area(curve), "edge_average_precision": ranked.average_precision()}
 
 
 def tpr_name(fpr: float) -> str:

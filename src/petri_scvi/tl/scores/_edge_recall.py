@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.common._labels import Labels
 
-    from ._edges import EdgeTable
+    from ._edges import Edges, EdgeTable
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.10)
 MIN_SCORE = 0.95
@@ -101,22 +102,25 @@ def edge_recall(
     controls = profile_controls(targets, control)
     similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
     matched = match_edges(edges, genes, min_score)
-    ranks = Ranks(similarities.of_all_pairs(), matched.positive_index, matched.between_index)
-    curve = ranks.curve()
+    similarity = similarities.of_all_pairs()
+    of_known = similarity[matched.positive_index]
+    ranked, thresholds = rank_pairs(similarity, matched)
+    curve = ranked.curve()
+    fpr = ranked.at_least[1] / ranked.total[1]  # (T,)
     result = {
         "score": tpr_at(curve, max_fpr),
         "tpr_at_fpr": pd.DataFrame(
             {"fpr": FALSE_POSITIVE_RATES, "tpr": [tpr_at(curve, fpr) for fpr in FALSE_POSITIVE_RATES]}
         ),
         "auc": area(curve),
-        "average_precision": ranks.average_precision(),
+        "average_precision": ranked.average_precision(),
         "curve": curve,
         "positives": pd.DataFrame(
             {
                 "entity1": genes[matched.positive[:, 0]],
                 "entity2": genes[matched.positive[:, 1]],
-                "similarity": ranks.positive,
-                "is_recalled": ranks.fpr_of_positives() <= max_fpr,
+                "similarity": of_known,
+                "is_recalled": fpr[np.searchsorted(thresholds, of_known)] <= max_fpr,
             }
         ),
     } | matched.counts
@@ -199,61 +203,51 @@ def _tail_sizes(n: int, tail: float) -> tuple[int, int]:
     return int(some[some / n <= tail].max()), int(some[(n - some) / n >= 1 - tail].max())
 
 
-class Ranks:
-    """Ranks of positive pairs among negative ones.
+@dataclass(frozen=True)
+class RankedPairs:
+    """Known and unlisted pairs, counted at each threshold: each similarity of a known pair, in ascending order.
 
-    Negatives are all pairs but the listed ones. They are counted as a difference, so that the millions of pairs are
-    sorted once and never copied.
+    The first axis is the kind of pair: known, unlisted. Counts are sums of weights if pairs are weighted.
     """
 
-    def __init__(
-        self, similarity: NDArray[np.floating[Any]], positive: NDArray[np.intp], between: NDArray[np.intp]
-    ) -> None:
-        self.positive = similarity[positive]
-        listed = np.concatenate([self.positive, similarity[between]])
-        listed.sort()
-        similarity.sort()  # in place: the caller's array is not needed in its order again
-        self.n_negative = len(similarity) - len(listed)
-        self.thresholds, self.n_at = np.unique(self.positive, return_counts=True)
-
-        # Negatives that are at least as similar as each threshold, and those that are more similar.
-        below, up_to = _places(similarity, self.thresholds)
-        listed_below, listed_up_to = _places(listed, self.thresholds)
-        self.n_at_least = self.n_negative - (below - listed_below)
-        self.n_above = self.n_negative - (up_to - listed_up_to)
-
-    def n_true(self) -> NDArray[np.intp]:
-        """Positives that are at least as similar as each threshold."""
-        return np.cumsum(self.n_at[::-1])[::-1]
+    above: NDArray[Any]  # (2, T), pairs more similar than each threshold
+    at_least: NDArray[Any]  # (2, T), those and the pairs that tie with it
+    total: NDArray[Any]  # (2,)
 
     def curve(self) -> pd.DataFrame:
         """ROC curve at its corners: before and after the pairs of exactly each threshold, most similar first."""
-        corners = np.zeros((2, 2 * len(self.thresholds) + 2))
-        corners[0, 1:-1:2], corners[0, 2:-1:2] = self.n_above[::-1], self.n_at_least[::-1]
-        corners[1, 1:-1:2], corners[1, 2:-1:2] = (self.n_true() - self.n_at)[::-1], self.n_true()[::-1]
-        corners[:, -1] = self.n_negative, len(self.positive)
-        return pd.DataFrame({"fpr": corners[0] / self.n_negative, "tpr": corners[1] / len(self.positive)})
+        corners = np.zeros((2, 2 * self.above.shape[1] + 2))
+        corners[:, 1:-1:2], corners[:, 2:-1:2] = self.above[:, ::-1], self.at_least[:, ::-1]
+        corners[:, -1] = self.total
+        tpr, fpr = corners / self.total[:, None]
+        return pd.DataFrame({"fpr": fpr, "tpr": tpr})
 
     def average_precision(self) -> float:
-        """Precision at each threshold, weighted by the recall it adds."""
-        precision = self.n_true() / (self.n_true() + self.n_at_least)
-        return float(np.sum(self.n_at * precision) / len(self.positive))
-
-    def fpr_of_positives(self) -> NDArray[np.float64]:
-        """False-positive rate at which each positive is recalled."""
-        fpr: NDArray[np.float64] = self.n_at_least / self.n_negative
-        return fpr[np.searchsorted(self.thresholds, self.positive)]
+        """Precision at each threshold, weighted by the recall that it adds."""
+        n_true, n_false = self.at_least
+        precision = np.divide(n_true, n_true + n_false, out=np.zeros(len(n_true)), where=n_true > 0)
+        return float(((n_true - self.above[0]) * precision).sum() / self.total[0])
 
 
-def _places(values: NDArray[Any], members: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """How many of the sorted values are smaller than each of some of them, and how many are not larger."""
-    n_smaller = np.searchsorted(values, members, side="left")
-    n_not_larger = n_smaller + 1
-    # Few values repeat; only these are searched for a second time.
-    is_repeated = values[np.minimum(n_not_larger, len(values) - 1)] == members
-    is_repeated &= n_not_larger < len(values)
-    n_not_larger[is_repeated] = np.searchsorted(values, members[is_repeated], side="right")
-    return n_smaller, n_not_larger
+def rank_pairs(similarity: NDArray[np.floating[Any]], matched: Edges) -> tuple[RankedPairs, NDArray[Any]]:
+    """Count pairs at each threshold; also returns the thresholds. Sorts ``similarity`` in place.
+
+    Unlisted pairs are all pairs but the listed ones. They are counted as a difference, so that the millions of pairs
+    are sorted once and never copied.
+    """
+    known = np.sort(similarity[matched.positive_index])
+    listed = np.sort(np.concatenate([known, similarity[matched.between_index]]))
+    similarity.sort()
+    thresholds = np.unique(known)
+
+    def n_from(side: Literal["left", "right"]) -> NDArray[np.intp]:
+        n_known, n_listed, n_all = (
+            len(sorted_) - np.searchsorted(sorted_, thresholds, side=side) for sorted_ in (known, listed, similarity)
+        )
+        return np.stack([n_known, n_all - n_listed])
+
+    total = np.array([len(known), len(similarity) - len(listed)])
+    return RankedPairs(n_from("right"), n_from("left"), total), thresholds
 
 
 def tpr_at(curve: pd.DataFrame, fpr: float) -> float:
