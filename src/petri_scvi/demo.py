@@ -182,6 +182,7 @@ def summarise(mdata: MuData, model: PETRI, error: pd.DataFrame, gain: pd.DataFra
         "modality",
         "source",
         "n_cells",
+        "n_contexts",
         "loss_own",
         "loss_other",
         "gain",

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from scipy.stats import wilcoxon
 
 from petri_scvi.dataloaders._readers import _InMemory
 from petri_scvi.model import _documents
@@ -121,6 +122,7 @@ SUMMARY = [
     "modality",
     "source",
     "n_cells",
+    "n_contexts",
     "loss_own",
     "loss_other",
     "gain",
@@ -149,7 +151,7 @@ def test_gain_has_a_row_per_target_and_source_and_uses_validation_cells(trained_
 def test_gain_of_every_cell_averages_to_the_summary(trained_model):
     summary = trained_model.cross_modal_gain(seed=2).set_index(["modality", "source"])
     per_cell = trained_model.cross_modal_gain(seed=2, is_summarised=False)
-    assert per_cell.columns.tolist() == ["modality", "source", "row", "loss_own", "loss_other"]
+    assert per_cell.columns.tolist() == ["modality", "source", "row", "context", "loss_own", "loss_other"]
     for name, rows in trained_model.validation_indices.items():
         assert set(per_cell.loc[per_cell["modality"] == name, "row"]) == set(rows)
     groups = per_cell.groupby(["modality", "source"])
@@ -219,11 +221,27 @@ def test_wrong_arguments_of_the_gain_are_refused(trained_model, refused, argumen
         trained_model.cross_modal_gain(**arguments)
 
 
+def test_p_values_of_the_gain_are_between_contexts(trained_model, screen):
+    per_cell = trained_model.cross_modal_gain(is_summarised=False)
+    summary = trained_model.cross_modal_gain().set_index(["modality", "source"])
+    for (modality, source), cells in per_cell.groupby(["modality", "source"]):
+        labels = trained_model.get_contexts(modality=modality)
+        assert cells["context"].tolist() == labels[cells["row"]].tolist()
+        means = (cells["loss_other"] - cells["loss_own"]).groupby(cells["context"]).mean()
+        found = summary.loc[(modality, source)]
+        assert found["n_contexts"] == len(means) < found["n_cells"]
+        assert found["p_value"] == pytest.approx(wilcoxon(means).pvalue)
+    rows = np.flatnonzero(screen["rna"].obs["perturbation"] == "TARGET01")
+    one = trained_model.cross_modal_gain(screen, indices={"rna": rows}, n_documents=1)
+    assert one["n_contexts"].tolist() == [1, 1, 1]
+    assert one[["gain_low", "gain_high", "p_value"]].isna().all(axis=None)
+
+
 def test_gain_of_one_cell_has_no_interval(trained_model):
     gain = trained_model.cross_modal_gain(indices={"rna": [1]})
     assert gain["n_cells"].tolist() == [1, 1, 1]
     assert np.isfinite(gain["gain"]).all()
-    assert gain[["gain_low", "gain_high", "effect_size"]].isna().all(axis=None)
+    assert gain[["gain_low", "gain_high", "effect_size", "p_value"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("n_cells", [0, -2])

@@ -10,7 +10,7 @@ from scipy.stats import wilcoxon
 
 from petri_scvi import PETRI
 from petri_scvi.tl import targeted_reconstruction
-from petri_scvi.tl.cross_modal._paired_tests import paired_tests
+from petri_scvi.tl.cross_modal._context_tests import context_tests
 from petri_scvi.tl.cross_modal._targeted_reconstruction import _bright_patches, _scores
 
 CALL = {"channel": "lipid_droplets", "context": "TARGET01", "changed_context": "TARGET02", "max_cells": 10}
@@ -47,18 +47,37 @@ def test_quantile_is_over_all_patches_of_all_cells():
     assert threshold == np.quantile([2.5, 4.5, 10.5, 12.5, 18.5, 20.5, 26.5, 28.5], 0.5)
 
 
-def test_tests_are_paired_by_cell():
+def test_differences_are_paired_by_cell_and_ranked_among_those_of_other_contexts():
     rng = np.random.default_rng(0)
     base = rng.normal(size=40) * 100  # cells differ far more than conditions
     shift = rng.normal(1, 0.5, size=40)
     tables = {"a": pd.DataFrame({"mse": base}), "b": pd.DataFrame({"mse": base + shift})}
-    row = paired_tests(tables, ["mse"], [("b", "a")]).iloc[0]
+    compared = np.arange(10)
+    others = pd.DataFrame({"mse": base[:10].mean() + np.arange(-19, 20) / 20})  # none is as high as b
+    row = context_tests(tables, others, compared, [("b", "a")]).iloc[0]
     assert row["difference"] == pytest.approx(shift.mean())
     assert row["effect_size"] == pytest.approx(shift.mean() / shift.std(ddof=1))
     assert row["share_of_cells"] == (shift > 0).mean()
-    assert row["p_value"] == pytest.approx(wilcoxon(shift).pvalue)
-    assert row["difference_low"] < shift.mean() < row["difference_high"]
-    assert paired_tests(tables, ["mse"], [("a", "a")]).iloc[0][["effect_size", "p_value"]].tolist() == [0, 1]
+    assert row["n_other_contexts"] == 39
+    assert (row["null_low"], row["null_high"]) == pytest.approx((-0.9025, 0.9025))
+    assert row["p_value"] == (2 / 40 if shift[:10].mean() > 0.95 else None)
+    assert context_tests(tables, others, compared, [("a", "a")]).iloc[0][["effect_size", "p_value"]].tolist() == [0, 1]
+    alone = context_tests(tables, others[:0], compared, [("b", "a")]).iloc[0]
+    assert alone[["null_low", "null_high", "p_value"]].isna().all()
+
+
+def test_a_context_like_any_other_is_seldom_significant():
+    """Whatever the number of cells, which all shift alike: a test of cells would call every one of them."""
+    rng = np.random.default_rng(1)
+    p_values = []
+    for _ in range(300):
+        shifts = rng.normal(size=41)
+        base = rng.normal(size=200)
+        tables = {"own": pd.DataFrame({"mse": base}), "changed": pd.DataFrame({"mse": base + shifts[0]})}
+        others = pd.DataFrame({"mse": base[:50].mean() + shifts[1:]})
+        p_values.append(context_tests(tables, others, np.arange(50), [("changed", "own")])["p_value"].item())
+        assert wilcoxon(np.full(200, shifts[0]) + 1e-9 * base).pvalue < 0.05
+    assert np.mean(np.array(p_values) <= 0.05) < 0.1
 
 
 def test_every_cell_is_scored_in_every_condition_with_one_mask(run, screen):
@@ -76,6 +95,24 @@ def test_every_cell_is_scored_in_every_condition_with_one_mask(run, screen):
     pd.testing.assert_frame_equal(summary.loc[means.index, ["mse", "intensity"]], means)
     row = result["tests"].set_index(["score", "condition", "reference"]).loc[("mse", "own", "mixed")]
     assert row["difference"] == pytest.approx(means.loc["own", "mse"] - means.loc["mixed", "mse"])
+
+
+def test_other_contexts_are_those_that_are_neither_rebuilt_nor_changed(run, trained_model, screen, monkeypatch):
+    every, asked = set(trained_model.get_contexts(screen, modality="rna")), []
+    rebuild = type(trained_model).get_reconstruction
+
+    def recorded(self, mdata=None, **kwargs):
+        asked.append(kwargs["companions"].get("rna", ()))
+        return rebuild(self, mdata, **kwargs)
+
+    monkeypatch.setattr(type(trained_model), "get_reconstruction", recorded)
+    tests = run(quantile=0.5)["tests"]
+    others = [names for names in asked if isinstance(names, str)]
+    assert sorted(others) == sorted(every - {"TARGET01", "TARGET02"})
+    assert (tests["n_other_contexts"] == len(others)).all()
+    assert tests["p_value"].between(2 / (len(others) + 1), 1).all()
+    assert (run(quantile=0.5, n_other_contexts=2)["tests"]["n_other_contexts"] == 2).all()
+    assert run(quantile=0.5, n_other_contexts=0)["tests"]["p_value"].isna().all()
 
 
 def test_measured_intensity_is_that_of_patches_above_the_threshold(run, screen):
@@ -140,6 +177,7 @@ def test_cells_without_anything_to_hide_are_left_out(run, screen):
         ({"quantile": 1.0}, ("quantile=1.0", "0 to below 1")),
         ({"indices": [400]}, ("indices go from 400 to 400", "240 cells")),
         ({"max_cells": 0}, ("max_cells=0",)),
+        ({"n_other_contexts": -1}, ("n_other_contexts=-1",)),
         ({"modality": "painting"}, ("modality='painting'", "['image', 'rna']")),
     ],
 )

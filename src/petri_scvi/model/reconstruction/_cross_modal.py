@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import wilcoxon
 
+from petri_scvi.common._paired import paired_statistics
 from petri_scvi.model._documents import documents_of_targets, fuse_cells, random_mask
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def gain_of_context(
 
     Returns
     -------
-    One row per target cell and source: ``modality``, ``source``, ``row``, ``loss_own``, ``loss_other``.
+    One row per target cell and source: ``modality``, ``source``, ``row``, ``context`` (its code), ``loss_own``,
+    ``loss_other``.
     """
     tables = []
     for modality, rows in targets.items():
@@ -112,6 +113,7 @@ def gain_of_context(
                         "modality": modality,
                         "source": source,
                         "row": usable,
+                        "context": codes[modality][usable],
                         "loss_own": losses["own"] / n_documents,
                         "loss_other": losses["other"] / n_documents,
                     }
@@ -136,29 +138,30 @@ def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    ``n_cells``; mean ``loss_own`` and ``loss_other``; ``gain``, their difference, with its 95 % interval ``gain_low``
-    and ``gain_high`` (normal approximation); ``relative_gain`` to ``loss_other``; ``effect_size``, Cohen's d of the
-    paired differences; ``share_of_cells`` that gain; ``p_value`` of the two-sided Wilcoxon signed-rank test.
+    ``n_cells`` and ``n_contexts``; mean ``loss_own`` and ``loss_other``; ``gain``, their difference, with its 95 %
+    interval ``gain_low`` and ``gain_high``, and ``p_value``, both between contexts, as
+    :func:`petri_scvi.common.paired_statistics` has them; ``relative_gain`` to ``loss_other``; ``effect_size``, Cohen's
+    d over cells; ``share_of_cells`` that gain.
     """
     rows = []
     for (modality, source), cells in per_cell.groupby(["modality", "source"], sort=False):
-        difference = (cells["loss_other"] - cells["loss_own"]).to_numpy()
-        mean, spread = difference.mean(), difference.std(ddof=1) if len(difference) > 1 else np.nan
-        half_width = 1.96 * spread / np.sqrt(len(difference))
+        found = paired_statistics((cells["loss_other"] - cells["loss_own"]).to_numpy(), cells["context"].to_numpy())
+        own, other = cells["loss_own"].mean(), cells["loss_other"].mean()
         rows.append(
             {
                 "modality": modality,
                 "source": source,
-                "n_cells": len(difference),
-                "loss_own": cells["loss_own"].mean(),
-                "loss_other": cells["loss_other"].mean(),
-                "gain": mean,
-                "gain_low": mean - half_width,
-                "gain_high": mean + half_width,
-                "relative_gain": mean / cells["loss_other"].mean(),
-                "effect_size": 0.0 if spread == 0 else mean / spread,
-                "share_of_cells": (difference > 0).mean(),
-                "p_value": wilcoxon(difference).pvalue if spread > 0 else 1.0,
+                "n_cells": found["n_cells"],
+                "n_contexts": found["n_contexts"],
+                "loss_own": own,
+                "loss_other": other,
+                "gain": found["mean"],
+                "gain_low": found["low"],
+                "gain_high": found["high"],
+                "relative_gain": found["mean"] / other,
+                "effect_size": found["effect_size"],
+                "share_of_cells": found["share_of_cells"],
+                "p_value": found["p_value"],
             }
         )
     return pd.DataFrame(rows)

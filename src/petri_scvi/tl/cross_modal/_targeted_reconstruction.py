@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,9 +12,10 @@ from rich.progress import track
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, IMAGE
 from petri_scvi.common._labels import label_list
+from petri_scvi.tl._embedding import subsample
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._paired_tests import paired_tests
+from ._context_tests import context_tests
 from ._targets import chosen_contexts, other_modality, target_rows
 
 if TYPE_CHECKING:
@@ -30,8 +32,11 @@ CONDITIONS = ("none", "mixed", "own", "changed")
 """Companions of a cell: no transcriptome, or some of all contexts, of its own, or of one that changes the signal."""
 PAIRS = (("own", "none"), ("own", "mixed"), ("changed", "own"), ("changed", "mixed"))
 """What is compared with what."""
+SCORES = ("mse", "intensity")
 N_DOCUMENTS = 4
 """Draws of companions whose scores are averaged."""
+N_COMPARED = 100
+"""Cells that are also rebuilt next to other contexts, of which there may be many."""
 N_CROPS = 8
 """Cells that are kept as pictures."""
 
@@ -47,6 +52,7 @@ def targeted_reconstruction(
     quantile: float = 0.9,
     indices: Sequence[int] | None = None,
     max_cells: int = 500,
+    n_other_contexts: int = 99,
     modality: str = IMAGE,
     seed: int = 0,
     key_added: str = "targeted_reconstruction",
@@ -78,6 +84,9 @@ def targeted_reconstruction(
         of other data.
     max_cells
         At most so many cells are rebuilt, drawn at random.
+    n_other_contexts
+        At most so many other contexts, drawn at random, tell how much transcriptomes of any context change the scores;
+        0 for no p-values.
     modality
         Modality with the images.
     seed
@@ -96,9 +105,10 @@ def targeted_reconstruction(
       (mean measurement), in the units of the images.
     - ``summary``: means per condition, with ``n_cells``.
     - ``tests``: one row per ``score`` (``"mse"`` or ``"intensity"``), ``condition`` and ``reference`` it is compared
-      with, over the same cells: ``n_cells``, mean ``difference`` with its 95 % interval ``difference_low`` and
-      ``difference_high``, ``effect_size`` (Cohen's d of the paired differences), ``share_of_cells`` where the score is
-      higher, and ``p_value`` (two-sided Wilcoxon signed-rank test).
+      with, over the same cells: ``n_cells``, mean ``difference``, ``effect_size`` (Cohen's d of the paired
+      differences), ``share_of_cells`` where the score is higher, ``n_other_contexts``, the middle 95 % of the
+      difference with other contexts in the place of the condition's, ``null_low`` to ``null_high``, and ``p_value``
+      (two-sided, from the rank of the condition among the other contexts, over at most 100 of the cells).
     - ``images`` ``(k, H, W)`` of the channel, ``mask`` ``(k, N)`` and ``predictions`` ``(4, k, H, W)`` of some of the
       cells, chosen at random, for :func:`petri_scvi.pl.targeted_reconstruction`; ``rows``, their place.
     - ``threshold`` in intensity; ``n_cells_left_out``, those without a patch above it, or without one below that could
@@ -123,12 +133,18 @@ def targeted_reconstruction(
     with models trained on permuted contexts: with few contexts these learn chance associations, small in intensity but
     as regular over cells.
 
+    The cells have their context, and the changed one, in common, so they are not independent, and a test over cells
+    would call any difference significant. The p-value asks how often transcriptomes of other contexts change the score
+    as much. It is at least 2 / (``n_other_contexts`` + 1), whatever the number of cells.
+
     Examples
     --------
     >>> petri_scvi.tl.targeted_reconstruction(model, channel="lipid_droplets", changed_context="TARGET01")
     >>> petri_scvi.pl.targeted_reconstruction(model.adata)
     """
     check_sizes(max_cells=max_cells)
+    if n_other_contexts:
+        check_sizes(n_other_contexts=n_other_contexts)
     if threshold is None and not 0 <= quantile < 1:
         raise ValueError(f"quantile={quantile!r} is not accepted; pass a number from 0 to below 1, for example 0.9")
     expression = other_modality(model, modality)
@@ -141,41 +157,33 @@ def targeted_reconstruction(
         raise ValueError(f"changed_context={changed_context!r} is the context of cells to rebuild; name another one.")
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(rows, size=min(max_cells, len(rows)), replace=False))
-    crops = model.get_measurement(mdata, modality=modality, indices=rows.tolist())
-    images = crops[:, position].astype(np.float64)  # (n, H, W)
+    images = model.get_measurement(mdata, modality=modality, indices=rows.tolist())[:, position].astype(np.float64)
     patch_size = cast("int", model.module.modality(modality).patch_size)
     mask, threshold_used = _bright_patches(images, patch_size, threshold, quantile)
     is_kept = np.asarray(mask.any(axis=1) & ~mask.all(axis=1))
     _check_kept(images, is_kept, threshold_used, channel)
     rows, images, mask = rows[is_kept], images[is_kept], mask[is_kept]
     shown = np.sort(rng.choice(len(rows), size=min(N_CROPS, len(rows)), replace=False))
+    hidden = _HiddenCells(model, mdata, modality, position, rows, images, mask, seed)
     every = sorted(set(model.get_contexts(mdata, modality=expression).tolist()))
     joining: list[list[str] | None] = [every, None, changed]
     companions: list[dict[str, Any]] = [{}, *({expression: wanted} for wanted in joining)]
-    passes = [
-        (condition, joined, repeat)
-        for condition, joined in zip(CONDITIONS, companions, strict=True)
-        for repeat in range(N_DOCUMENTS if joined else 1)
-    ]
-    scores: dict[str, list[pd.DataFrame]] = {condition: [] for condition in CONDITIONS}
-    pictures = []
-    for condition, joined, repeat in track(passes, "Rebuilding cells", disable=not progress):
-        prediction = model.get_reconstruction(
-            mdata, modality=modality, indices=rows.tolist(), mask=mask, companions=joined, seed=seed + 1000 * repeat
-        ).prediction[:, position]
-        scores[condition].append(_scores(images, prediction, mask))
-        if repeat == 0:
-            pictures.append(prediction[shown])
+    scores, pictures = hidden.in_conditions(companions, shown, progress)
+    rng = np.random.default_rng([seed, 1])
+    compared = subsample(np.arange(len(rows)), N_COMPARED, rng)
+    others = rng.permutation(np.setdiff1d(every, [*changed, *contexts[rows]]))[:n_other_contexts].tolist()
+    tracked = track(others, "Rebuilding next to other contexts", disable=not progress)
+    null = [hidden.rebuild(compared, {expression: name})[0].mean() for name in tracked]
     tables = {}
     for condition in CONDITIONS:
         place = {"row": rows, "context": contexts[rows], "condition": condition, "n_hidden": mask.sum(axis=1)}
-        tables[condition] = pd.DataFrame(place).join(pd.concat(scores[condition]).groupby(level=0).mean())
+        tables[condition] = pd.DataFrame(place).join(scores[condition])
     cells = pd.concat(tables.values(), ignore_index=True)
     means = cells.groupby("condition", sort=False)[["mse", "intensity", "measured"]].mean()
     result: dict[str, Any] = {
         "cells": cells,
         "summary": means.reset_index().assign(n_cells=len(rows)),
-        "tests": paired_tests(tables, ("mse", "intensity"), PAIRS),
+        "tests": context_tests(tables, pd.DataFrame(null, columns=SCORES), compared, PAIRS),
         "images": images[shown].astype(np.float32),
         "mask": mask[shown],
         "predictions": np.stack(pictures),
@@ -186,7 +194,56 @@ def targeted_reconstruction(
     parameters: dict[str, Any] = {"channel": channel, "context": one_or_several(label_list(context, "context"))}
     parameters |= {"changed_context": one_or_several(changed), "quantile": quantile}
     parameters |= {"threshold": threshold, "max_cells": max_cells, "modality": modality, "seed": seed}
+    parameters |= {"n_other_contexts": n_other_contexts}
     write_result(model.adata if mdata is None else mdata, key_added, result, parameters)
+
+
+@dataclass(frozen=True)
+class _HiddenCells:
+    """Cells to rebuild, with what is hidden of them."""
+
+    model: TrainedModel
+    mdata: MuData | None
+    modality: str
+    position: int  # of the channel
+    rows: NDArray[np.integer]
+    images: NDArray[np.float64]  # (n, H, W)
+    mask: NDArray[np.bool_]  # (n, N)
+    seed: int
+
+    def rebuild(
+        self, chosen: NDArray[np.intp], joined: dict[str, Any], repeat: int = 0
+    ) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+        """Scores and channel of some of the cells next to companions; shape ``(len(chosen), H, W)``."""
+        mask = self.mask[chosen]
+        found = self.model.get_reconstruction(
+            self.mdata,
+            modality=self.modality,
+            indices=self.rows[chosen].tolist(),
+            mask=mask,
+            companions=joined,
+            seed=self.seed + 1000 * repeat,
+        )
+        prediction = found.prediction[:, self.position]
+        return _scores(self.images[chosen], prediction, mask), prediction
+
+    def in_conditions(
+        self, companions: Sequence[dict[str, Any]], shown: NDArray[np.intp], progress: bool
+    ) -> tuple[dict[str, pd.DataFrame], list[NDArray[np.float32]]]:
+        """Scores in each condition, means over draws of companions, and the channel of some of the cells."""
+        passes = [
+            (condition, joined, repeat)
+            for condition, joined in zip(CONDITIONS, companions, strict=True)
+            for repeat in range(N_DOCUMENTS if joined else 1)
+        ]
+        scores: dict[str, list[pd.DataFrame]] = {condition: [] for condition in CONDITIONS}
+        pictures = []
+        for condition, joined, repeat in track(passes, "Rebuilding cells", disable=not progress):
+            found, prediction = self.rebuild(np.arange(len(self.rows)), joined, repeat)
+            scores[condition].append(found)
+            if repeat == 0:
+                pictures.append(prediction[shown])
+        return {condition: pd.concat(parts).groupby(level=0).mean() for condition, parts in scores.items()}, pictures
 
 
 def _channel_position(model: TrainedModel, modality: str, channel: str) -> int:
