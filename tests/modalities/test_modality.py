@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from petri_scvi._model import DEFAULTS
 from petri_scvi.modalities import EncoderSettings, ExpressionModality, ImageModality, Settings
 from petri_scvi.nn import patchify
-from petri_scvi.nn._expression_encoder import MIN_LEVEL_STD
+from petri_scvi.nn._expression_networks import MIN_LEVEL_STD
 
 PATCH_SIZE = 2
 SIZES: dict[str, Any] = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from petri_scvi.nn import random_masking, take_tokens
+from petri_scvi.nn import masked_mean, random_masking, take_tokens
 from petri_scvi.nn._masking import other_positions
 
 
@@ -101,3 +101,19 @@ def test_with_one_generator_per_document_a_cell_keeps_its_mask_among_other_docum
         alone = random_masking(3, 12, 0.5, generator=seeded(seed))
         for tokens, expected in zip(together, alone, strict=True):
             assert torch.equal(tokens[3 * part : 3 * part + 3], expected)
+
+
+def test_masked_mean_averages_the_masked_entries_of_each_cell() -> None:
+    values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 6.0, 100.0]])
+    mask = torch.tensor([[False, False, True], [True, True, False]])
+    assert masked_mean(values, mask).tolist() == [3.0, 5.0]
+
+
+@pytest.mark.parametrize("visible", [1e30, float("nan"), float("inf")])
+def test_masked_mean_ignores_what_is_visible(visible: float) -> None:
+    values = torch.tensor([[visible, 2.0, 4.0]])
+    assert masked_mean(values, torch.tensor([[False, True, True]])).tolist() == [3.0]
+
+
+def test_masked_mean_of_nothing_is_zero() -> None:
+    assert masked_mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).tolist() == [0.0, 0.0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from petri_scvi.nn import ExpressionEncoder, _expression_encoder
+from petri_scvi.nn import ExpressionEncoder, _shared_tokens
 from petri_scvi.nn._shared_tokens import _Read, _WeightedSum, distinct_pairs
 
 N_CELLS, N_GENES, DIM, N_LATENTS, N_VISIBLE = 7, 40, 16, 3, 12
@@ -49,7 +49,7 @@ def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
 def test_latents_and_every_gradient_equal_those_of_tokens_written_out(
     encoder: ExpressionEncoder, kind: str, is_masked: bool, n_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_expression_encoder.CHUNK_BYTES, "cpu", n_bytes)
+    monkeypatch.setitem(_shared_tokens.CHUNK_BYTES, "cpu", n_bytes)
     levels = expression(kind)
     visible = torch.rand(N_CELLS, N_GENES).topk(N_VISIBLE, dim=1).indices if is_masked else None
     expected = encode(encoder, levels, visible, share=False)

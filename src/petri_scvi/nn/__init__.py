@@ -1,17 +1,15 @@
 """Networks of PETRI. Plain torch: tensors in, tensors out.
 
 Encoders compress a cell to latent tokens, the set transformer joins those of a document, decoders reconstruct cells.
-Open first: ``_image_encoder.py``, then ``_expression_encoder.py``.
+Open first: ``_image_networks.py``, then ``_expression_networks.py``. ``_shared_tokens.py`` is the same expression
+encoder with less work.
 """
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock
-from petri_scvi.nn._decoders import ExpressionDecoder, ImageDecoder
 from petri_scvi.nn._device import choose_device
-from petri_scvi.nn._expression_encoder import ExpressionEncoder
-from petri_scvi.nn._image_encoder import ImageEncoder
-from petri_scvi.nn._losses import masked_mean, negative_binomial_nll
-from petri_scvi.nn._masking import random_masking, random_numbers, take_tokens
-from petri_scvi.nn._patches import patchify, sincos_position, unpatchify
+from petri_scvi.nn._expression_networks import ExpressionDecoder, ExpressionEncoder, negative_binomial_nll
+from petri_scvi.nn._image_networks import ImageDecoder, ImageEncoder, patchify, sincos_position, unpatchify
+from petri_scvi.nn._masking import masked_mean, random_masking, random_numbers, take_tokens
 from petri_scvi.nn._set_transformer import SetTransformer
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Choose which tokens an encoder sees."""
+"""Choose which tokens an encoder sees, and average over those that it does not see."""
 
 from __future__ import annotations
 
@@ -89,3 +89,11 @@ def other_positions(positions: Tensor, n_tokens: int) -> Tensor:
     is_other.scatter_(1, positions, 0)
     # Not `nonzero`, whose size only the device knows: the host would have to wait for it.
     return is_other.topk(n_tokens - positions.shape[1], dim=1, sorted=False).indices
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each cell's masked entries; shapes ``(B, T)`` and ``(B, T)`` -> ``(B,)``.
+
+    A cell without masked entries gets 0.
+    """
+    return torch.where(mask, values, 0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)

@@ -1,14 +1,14 @@
-r"""Read gene tokens that cells share: the same Perceiver with a fraction of the work.
+r"""The expression encoder with a fraction of the work: gene tokens are computed once for all cells.
 
-Written out, the expression encoder builds a token of width D for every visible gene of every cell, and each of its
-cross-attention blocks normalises all tokens and projects them to keys and values: about :math:`10 D^2` multiplications
-per token. Three identities make most of them unnecessary. None is an approximation.
+Token by token, the encoder builds a token of width D for every visible gene of every cell, and each cross-attention
+block normalises all tokens and projects them to keys and values: about :math:`10 D^2` multiplications per token. Three
+identities make most of them unnecessary. None is an approximation. :func:`encode_with_shared_tokens` is the entry.
 
 **A token depends on its gene and level only.** Counts are small integers and most are zero, so a minibatch holds few
 distinct pairs. With U of them, the tables of distinct tokens and of their contents, :math:`(U, D)` each, are computed
 once, and cell b reads their rows :math:`\mathrm{place}_b`. See :func:`distinct_pairs`.
 
-**All blocks normalise tokens alike.** So a LayerNorm of the table is computed once for all of them.
+**All blocks normalise tokens alike**, so the table is normalised once for all of them.
 
 **The L latents are few, the tokens many: move the projections to the latents.** With tokens :math:`t` and contents
 :math:`u`, key and value of head h are :math:`k_h = W^k_h t + c^k_h` and :math:`v_h = W^v_h u + c^v_h`. The score of
@@ -27,7 +27,7 @@ where the constant is the same for all tokens and leaves the softmax unchanged. 
 
 All heads and latents of a cell together are H * L queries of width D that read the same :math:`t` and :math:`u`:
 :func:`read_visible`. In the first block the queries are the learned latents, the same in all cells, so there even the
-scores are computed once per distinct token: :func:`score_table` and :func:`read_scored`.
+scores are computed once per distinct token: :func:`read_scored`.
 
 **Where every gene is visible**, as in embedding, most tokens are those of a zero count, which all cells share. Their
 keys and values are projected once, and all cells read them with one product over the gene axis; genes that are not zero
@@ -36,31 +36,122 @@ replace their column: :func:`read_every_gene`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, layer_norm, linear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from petri_scvi.nn._blocks import CrossAttentionBlock
+    from petri_scvi.nn._expression_networks import ExpressionEncoder
 
+    Read = Callable[[CrossAttentionBlock, Tensor], Tensor]
+    """What the latents ``(B, L, D)`` of some cells read in a block, of the same shape."""
+
+CHUNK_BYTES = {"cpu": 24 * 2**20}
+"""Tokens of the cells that are read together. On a CPU they should stay in its cache."""
+CHUNK_BYTES_ELSEWHERE = 2**30
 BITS_PER_LEVEL = 32
 LEVEL_BITS = 2**BITS_PER_LEVEL - 1
 
 
-@torch.compiler.disable  # the number of pairs depends on the data
-def distinct_pairs(genes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct pairs of gene and level in a minibatch.
+def encode_with_shared_tokens(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None) -> Tensor:
+    """What :meth:`ExpressionEncoder.forward` computes token by token.
 
     Parameters
     ----------
-    genes
-        Gene of each token, shape ``(B, T)``.
-    levels
-        Its level in float32, shape ``(B, T)``.
+    encoder
+        The encoder whose parameters are used.
+    levels, visible
+        As for the encoder: log expression, shape ``(B, M)``, and positions of the genes to see, ``(B, M_visible)``.
+
+    Returns
+    -------
+    Latents, shape ``(B, L, D)``.
+    """
+    if visible is None:
+        return _encode_every_gene(encoder, levels)
+    genes, distinct_levels, place = distinct_pairs(visible, levels.gather(1, visible))
+    tables = _tables(encoder, distinct_levels, genes)
+    first_block = cast("CrossAttentionBlock", encoder.cross_blocks[0])
+    first_queries = _move_to_latents(first_block, _queries(first_block, encoder.latents))  # (1, H * L, D)
+    scores = tables[0] @ first_queries[0].T  # (U, H * L)
+
+    def encode_chunk(place: Tensor) -> Tensor:
+        tokens, contents = (embedding(place, table) for table in tables)  # (B, T, D)
+
+        def read(block: CrossAttentionBlock, latents: Tensor) -> Tensor:
+            nonlocal tokens, contents
+            if block is first_block:
+                found, contents = read_scored(block, embedding(place, scores), contents)
+            else:
+                found, tokens, contents = read_visible(block, latents, tokens, contents)
+            return found
+
+        return _compress(encoder, len(place), read)
+
+    return torch.cat([encode_chunk(part) for part in _chunks(encoder, place, place.shape[1])])
+
+
+def _encode_every_gene(encoder: ExpressionEncoder, levels: Tensor) -> Tensor:
+    """Latents of cells without a mask; shape ``(B, M)`` -> ``(B, L, D)``."""
+    n_cells, n_genes = levels.shape
+    is_listed = levels != 0
+    # The genes of each cell that are not zero, filled up with zeros to as many in every cell.
+    n_listed = int(is_listed.sum(dim=1).max())
+    if 2 * n_listed > n_genes:  # too few zeros to gain from
+        every_gene = torch.arange(n_genes, device=levels.device).expand(n_cells, -1)
+        return encode_with_shared_tokens(encoder, levels, every_gene)
+    zero_tables = _tables(encoder, levels.new_zeros(n_genes), None)  # (M, D) twice
+    genes = is_listed.to(torch.uint8).topk(n_listed, dim=1).indices  # (B, K)
+    pair_genes, pair_levels, place = distinct_pairs(genes, levels.gather(1, genes))
+    tables = _tables(encoder, pair_levels, pair_genes)  # (U, D) twice
+    zeros = {block: project_zeros(cast("CrossAttentionBlock", block), *zero_tables) for block in encoder.cross_blocks}
+
+    def encode_chunk(genes: Tensor, place: Tensor) -> Tensor:
+        tokens, contents = (embedding(place, table) for table in tables)  # (B, K, D)
+        return _compress(
+            encoder,
+            len(genes),
+            lambda block, latents: read_every_gene(block, latents, zeros[block], genes, tokens, contents),
+        )
+
+    n_rows = n_listed + n_genes // 4  # beside the tokens, the scores of all genes
+    chunks = zip(_chunks(encoder, genes, n_rows), _chunks(encoder, place, n_rows), strict=True)
+    return torch.cat([encode_chunk(*chunk) for chunk in chunks])
+
+
+def _compress(encoder: ExpressionEncoder, n_cells: int, read: Read) -> Tensor:
+    """Latents, shape ``(B, L, D)``, that alternately ``read`` and attend to each other."""
+    latents = encoder.latents.expand(n_cells, -1, -1)  # (B, L, D)
+    for block, self_block in zip(encoder.cross_blocks, encoder.self_blocks, strict=True):
+        cross_block = cast("CrossAttentionBlock", block)
+        latents = self_block(cross_block.update(latents, read(cross_block, latents)))
+    return encoder.norm(latents)
+
+
+def _tables(encoder: ExpressionEncoder, levels: Tensor, genes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Normalised tokens and their contents, in the precision of the products that read them."""
+    tokens = layer_norm(encoder.tokens(levels, genes), encoder.latents.shape[-1:], eps=encoder.norm.eps)
+    contents = encoder.tokens.deviations(levels, genes) if encoder.gene_reads == "deviations" else tokens
+    return tokens.to(product_dtype(tokens)), contents.to(product_dtype(contents))
+
+
+def _chunks(encoder: ExpressionEncoder, rows: Tensor, n_tokens: int) -> tuple[Tensor, ...]:
+    """Cells in groups, as equal as can be, whose tokens are few enough to be read fast."""
+    budget = CHUNK_BYTES.get(rows.device.type, CHUNK_BYTES_ELSEWHERE)
+    n_bytes = 2 * 4 * rows.shape[0] * n_tokens * encoder.latents.shape[-1]  # tokens and contents
+    return rows.tensor_split(max(1, min(len(rows), -(-n_bytes // budget))))
+
+
+@torch.compiler.disable  # the number of pairs depends on the data
+def distinct_pairs(genes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct pairs of the gene and the level of each token, both ``(B, T)``; levels are compared in float32.
 
     Returns
     -------
@@ -85,19 +176,12 @@ def read_visible(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What latents ``(B, L, D)`` read from normalised tokens of their own cell and their contents ``(B, T, D)``.
 
-    Returns
-    -------
-    What was read, shape ``(B, L, D)``, and tokens and contents, to be read by the next block.
+    Also returns tokens and contents, to be read by the next block.
     """
     queries = _move_to_latents(block, _queries(block, latents))  # (B, H * L, D)
     dtype = product_dtype(queries)
     read, tokens, contents = _Read.apply(queries.to(dtype), tokens.to(dtype), contents.to(dtype))
     return _values(block, read), tokens, contents
-
-
-def score_table(block: CrossAttentionBlock, latents: Tensor, table: Tensor) -> Tensor:
-    """Scores of distinct tokens ``(U, D)`` for latents that all cells share ``(1, L, D)``; shape ``(U, H * L)``."""
-    return table @ _move_to_latents(block, _queries(block, latents))[0].T
 
 
 def read_scored(block: CrossAttentionBlock, scores: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,23 +211,10 @@ def read_every_gene(
     tokens: Tensor,
     contents: Tensor,
 ) -> Tensor:
-    """What latents read when every gene is visible.
+    """What latents ``(B, L, D)`` read when every gene is visible; of the same shape.
 
-    Parameters
-    ----------
-    block
-        The block whose projections are used.
-    latents
-        Latents, shape ``(B, L, D)``.
-    zeros
-        What :func:`project_zeros` returned for the block.
-    genes, tokens, contents
-        The K genes of each cell that are read one by one, shape ``(B, K)``, all that are not zero among them, their
-        normalised tokens and the contents of these, shape ``(B, K, D)``.
-
-    Returns
-    -------
-    What was read, shape ``(B, L, D)``.
+    ``zeros`` is what :func:`project_zeros` returned for the block. ``genes``, ``(B, K)``, are those of each cell that
+    are read one by one, all that are not zero among them; ``tokens`` and ``contents``, ``(B, K, D)``, belong to these.
     """
     n_cells, n_heads, n_latents = len(latents), block.n_heads, latents.shape[1]
     queries = _queries(block, latents)  # (B, H, L, d)
