@@ -4,12 +4,10 @@ The sampler chooses the rows of the next documents, readers read them, from memo
 Open first: ``_datamodule.py``, then ``_sampler.py``.
 """
 
-from petri_scvi.dataloaders._datamodule import DocumentDataModule, split_cells
-from petri_scvi.dataloaders._dataset import DocumentDataset
-from petri_scvi.dataloaders._prefetch import PrefetchLoader, prefetch
+from petri_scvi.dataloaders._datamodule import DocumentDataModule, DocumentDataset, PrefetchLoader, prefetch
 from petri_scvi.dataloaders._readers import ChannelReader, open_rows
 from petri_scvi.dataloaders._row_reader import RowReader
-from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, arrange_documents, rows_by_context
+from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, rows_by_context, split_cells
 
 __all__ = [
     "ChannelReader",
@@ -19,7 +17,6 @@ __all__ = [
     "DocumentSampler",
     "PrefetchLoader",
     "RowReader",
-    "arrange_documents",
     "open_rows",
     "prefetch",
     "rows_by_context",

@@ -1,71 +1,32 @@
-"""Split by cell into training and validation, and the loaders of both."""
+"""Minibatches of documents: the loaders of training and validation cells, which read ahead in a thread."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import queue
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from petri_scvi._checks import check_flags, check_sizes
-from petri_scvi.dataloaders._dataset import DocumentDataset
-from petri_scvi.dataloaders._prefetch import PrefetchLoader
-from petri_scvi.dataloaders._sampler import DocumentSampler, rows_by_context
+from petri_scvi.dataloaders._sampler import DocumentSampler, complete_contexts, rows_by_context, split_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from numpy.typing import NDArray
-    from torch.utils.data import DataLoader
 
     from petri_scvi.dataloaders._row_reader import RowReader
+    from petri_scvi.dataloaders._sampler import DocumentRows
 
+T = TypeVar("T")
 
-def split_cells(
-    codes: NDArray[np.integer], train_size: float, validation_size: float | None, rng: np.random.Generator
-) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
-    """Split the cells of one modality so that every context keeps its share in each part.
-
-    One cell of every context always trains: a context without training cells could not form a document.
-
-    Parameters
-    ----------
-    codes
-        Context code of each cell, shape ``(n,)``.
-    train_size, validation_size
-        Fractions of the cells; ``validation_size=None`` takes all that do not train.
-    rng
-        Source of the split.
-
-    Returns
-    -------
-    Ascending rows that train, validate and test; what neither trains nor validates is for testing.
-
-    Raises
-    ------
-    ValueError
-        The fractions are out of range.
-    """
-    if validation_size is None:
-        validation_size = 1.0 - train_size
-    if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 or train_size + validation_size > 1 + 1e-9:
-        raise ValueError(
-            f"train_size={train_size} and validation_size={validation_size}: train_size must lie in (0, 1], "
-            "validation_size in [0, 1], and their sum may not exceed 1; for example train_size=0.9."
-        )
-    shuffled = rng.permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]  # by context, at random inside
-    is_first = np.r_[True, np.diff(codes[order]) != 0] if len(order) else np.empty(0, dtype=bool)
-    rest = order[~is_first]
-    n_validation = min(round(len(codes) * validation_size), len(rest))
-    n_held_out = min(round(len(codes) * (1 - train_size)), len(rest))
-    n_held_out = max(n_held_out, n_validation)
-    # Evenly spaced along the contexts: each loses its share, whatever its size.
-    held_out = rest[((np.arange(n_held_out) + 0.5) * len(rest) / max(n_held_out, 1)).astype(int)]
-    is_validation = np.zeros(n_held_out, dtype=bool)
-    is_validation[((np.arange(n_validation) + 0.5) * n_held_out / max(n_validation, 1)).astype(int)] = True
-    train = np.setdiff1d(np.arange(len(codes)), held_out)
-    return train, np.sort(held_out[is_validation]), np.sort(held_out[~is_validation])
+N_AHEAD = 2
+POLL_SECONDS = 0.1
 
 
 class DocumentDataModule(pl.LightningDataModule):
@@ -132,7 +93,7 @@ class DocumentDataModule(pl.LightningDataModule):
         )
         self.n_train, self.n_val = (sum(map(len, part.values())) for part in (self.train_idx, self.val_idx))
         self._train_rows = {name: rows_by_context(codes[name], rows) for name, rows in self.train_idx.items()}
-        self._val_rows = _complete_contexts(
+        self._val_rows = complete_contexts(
             {name: rows_by_context(codes[name], rows) for name, rows in self.val_idx.items()}, self._train_rows
         )
 
@@ -173,22 +134,117 @@ class DocumentDataModule(pl.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-def _complete_contexts(
-    held_out: dict[str, dict[int, Any]], training: dict[str, dict[int, Any]]
-) -> dict[str, dict[int, Any]]:
-    """Drop contexts whose held-out cells lack a modality that their training cells have.
+class DocumentDataset(Dataset[dict[str, Any]]):
+    """Minibatches of documents by their rows.
 
-    Scored in documents of another kind than they train in, they would blur the validation loss. If no context is
-    complete, all are kept.
+    Parameters
+    ----------
+    readers
+        Modality to its cells.
     """
-    incomplete = {
-        context
-        for name, rows in training.items()
-        for context in rows
-        if context not in held_out[name] and any(context in other for other in held_out.values())
-    }
-    kept = {
-        name: {context: rows for context, rows in part.items() if context not in incomplete}
-        for name, part in held_out.items()
-    }
-    return kept if any(kept.values()) else held_out
+
+    def __init__(self, readers: Mapping[str, RowReader]) -> None:
+        self.readers = dict(readers)
+
+    def __getitem__(self, documents: DocumentRows) -> dict[str, Any]:
+        """Read a minibatch.
+
+        Returns
+        -------
+        ``cells``: per modality the raw cells, shape ``(G * S, ...)`` in their own dtype, document by document;
+        ``context``: the code of each document, shape ``(G,)``.
+        """
+        cells = {
+            # Integers stay integers: they are a half or a quarter of the bytes to move to the device.
+            name: torch.from_numpy(self.readers[name].read(rows.reshape(-1)))
+            for name, rows in documents.rows.items()
+        }
+        return {"cells": cells, "context": torch.from_numpy(documents.context)}
+
+
+class PrefetchLoader(DataLoader[Any]):
+    """A ``DataLoader`` without worker processes that reads ahead in a thread.
+
+    Lightning saves its state with a checkpoint, so that training goes on in the middle of an epoch. Its sampler has
+    ``epoch`` and ``skip``, as :class:`petri_scvi.dataloaders.DocumentSampler`.
+    """
+
+    _n_yielded = 0
+    _resumed: dict[str, int] | None = None
+
+    def __iter__(self) -> Any:
+        """Minibatches in order."""
+        sampler: Any = self.sampler
+        resumed, self._resumed = self._resumed, None
+        self._n_yielded = 0
+        # The checkpoint may lie at the end of its epoch, after which the next one is drawn from its start.
+        if resumed is not None and resumed["epoch"] == sampler.epoch:
+            self._n_yielded = resumed["n_minibatches"]
+            sampler.skip(self._n_yielded)
+        with closing(prefetch(super().__iter__())) as minibatches:
+            for minibatch in minibatches:
+                # Not what was read ahead: that has not been used yet.
+                self._n_yielded += 1
+                yield minibatch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, and how many of its minibatches were taken."""
+        sampler: Any = self.sampler
+        return {"epoch": sampler.epoch, "n_minibatches": self._n_yielded}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next iteration where the saved one was."""
+        self._resumed = dict(state)
+
+
+def prefetch(source: Iterable[T], n_ahead: int = N_AHEAD) -> Generator[T]:
+    """Items of ``source`` in order, the next ones being made while the current one is used.
+
+    A thread, not a process: reading releases the interpreter's lock, and nothing has to be copied between processes.
+
+    Parameters
+    ----------
+    source
+        What to iterate over; an error in it reaches the caller in its turn.
+    n_ahead
+        Items that may wait.
+
+    Yields
+    ------
+    The items.
+    """
+    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=n_ahead)
+    is_abandoned = threading.Event()
+
+    def put(is_item: bool, item: Any) -> None:
+        while not is_abandoned.is_set():
+            try:
+                waiting.put((is_item, item), timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def fill() -> None:
+        try:
+            for item in source:
+                put(True, item)
+                if is_abandoned.is_set():
+                    return
+            put(False, None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked
+            put(False, error)
+
+    thread = threading.Thread(target=fill, name="petri_scvi-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, item = waiting.get()
+            if is_item:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        is_abandoned.set()
+        thread.join()

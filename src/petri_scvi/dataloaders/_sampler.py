@@ -1,15 +1,14 @@
-"""Which rows form the next documents. Integers in, integers out."""
+"""Which rows train and validate, and which form the next documents. Integers in, integers out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from torch.utils.data import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -44,6 +43,53 @@ def rows_by_context(codes: NDArray[np.integer], rows: NDArray[np.integer] | None
     order = rows[np.argsort(codes[rows], kind="stable")]
     found, starts = np.unique(codes[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+
+
+def split_cells(
+    codes: NDArray[np.integer], train_size: float, validation_size: float | None, rng: np.random.Generator
+) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
+    """Split the cells of one modality so that every context keeps its share in each part.
+
+    One cell of every context always trains: a context without training cells could not form a document.
+
+    Parameters
+    ----------
+    codes
+        Context code of each cell, shape ``(n,)``.
+    train_size, validation_size
+        Fractions of the cells; ``validation_size=None`` takes all that do not train.
+    rng
+        Source of the split.
+
+    Returns
+    -------
+    Ascending rows that train, validate and test; what neither trains nor validates is for testing.
+
+    Raises
+    ------
+    ValueError
+        The fractions are out of range.
+    """
+    if validation_size is None:
+        validation_size = 1.0 - train_size
+    if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 or train_size + validation_size > 1 + 1e-9:
+        raise ValueError(
+            f"train_size={train_size} and validation_size={validation_size}: train_size must lie in (0, 1], "
+            "validation_size in [0, 1], and their sum may not exceed 1; for example train_size=0.9."
+        )
+    shuffled = rng.permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]  # by context, at random inside
+    is_first = np.r_[True, np.diff(codes[order]) != 0] if len(order) else np.empty(0, dtype=bool)
+    rest = order[~is_first]
+    n_validation = min(round(len(codes) * validation_size), len(rest))
+    n_held_out = min(round(len(codes) * (1 - train_size)), len(rest))
+    n_held_out = max(n_held_out, n_validation)
+    # Evenly spaced along the contexts: each loses its share, whatever its size.
+    held_out = rest[((np.arange(n_held_out) + 0.5) * len(rest) / max(n_held_out, 1)).astype(int)]
+    is_validation = np.zeros(n_held_out, dtype=bool)
+    is_validation[((np.arange(n_validation) + 0.5) * n_held_out / max(n_validation, 1)).astype(int)] = True
+    train = np.setdiff1d(np.arange(len(codes)), held_out)
+    return train, np.sort(held_out[is_validation]), np.sort(held_out[~is_validation])
 
 
 class DocumentSampler(Sampler[DocumentRows]):
@@ -180,59 +226,20 @@ def _apportion(n: int, shares: NDArray[np.floating], rng: np.random.Generator) -
     return np.diff(np.floor(np.round(edges, 9) + rng.random()).astype(int))
 
 
-def arrange_documents(
-    targets: NDArray[np.integer],
-    codes: NDArray[np.integer],
-    modality: str,
-    companions: Mapping[str, dict[int, NDArray[np.integer]]],
-    n_cells_per_context: int,
-    rng: np.random.Generator,
-) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
-    """Place given cells in documents of their own context, for use after training.
+def complete_contexts(held_out: RowsOf, training: RowsOf) -> RowsOf:
+    """Drop contexts whose held-out cells lack a modality that their training cells have.
 
-    Cells of a context share documents. A document that is not full is filled with draws of other cells of the context;
-    if there are none, it stays smaller.
-
-    Parameters
-    ----------
-    targets
-        Rows of ``modality`` to place; a row that comes twice is placed in two documents.
-    codes
-        Context code of every cell of ``modality``.
-    modality
-        Modality of the targets.
-    companions
-        Modality to context code to the rows that may be drawn.
-    n_cells_per_context
-        Cells per document and modality (S).
-    rng
-        Source of the draws.
-
-    Returns
-    -------
-    One document (G = 1) at a time, and the positions in ``targets`` of its first cells.
+    Scored in documents of another kind than they train in, they would blur the validation loss. If no context is
+    complete, all are kept.
     """
-    # Never twice in one document: the second copy of a target would show what is hidden of the first.
-    repeat = pd.Series(targets).groupby(targets).cumcount().to_numpy()
-    groups = [
-        positions[repeat[positions] == i]
-        for positions in rows_by_context(codes[targets]).values()
-        for i in range(repeat[positions].max() + 1)
-    ]
-    documents = []
-    for positions in groups:
-        context = int(codes[targets[positions[0]]])
-        for start in range(0, len(positions), n_cells_per_context):
-            placed = positions[start : start + n_cells_per_context]
-            rows = {}
-            for name, rows_of_context in companions.items():
-                candidates = rows_of_context.get(context, np.empty(0, dtype=int))
-                if name == modality:
-                    # Other cells only, for the same reason.
-                    others = np.setdiff1d(candidates, targets[placed])
-                    n_drawn = n_cells_per_context - len(placed) if len(others) else 0
-                    rows[name] = np.concatenate([targets[placed], rng.choice(others, size=n_drawn)])[None]
-                elif len(candidates):
-                    rows[name] = rng.choice(candidates, size=n_cells_per_context)[None]
-            documents.append((DocumentRows(np.array([context]), rows), placed))
-    return documents
+    incomplete = {
+        context
+        for name, rows in training.items()
+        for context in rows
+        if context not in held_out[name] and any(context in other for other in held_out.values())
+    }
+    kept = {
+        name: {context: rows for context, rows in part.items() if context not in incomplete}
+        for name, part in held_out.items()
+    }
+    return kept if any(kept.values()) else held_out

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from petri_scvi.dataloaders import DocumentRows, prefetch
+from petri_scvi.dataloaders import DocumentRows, prefetch, rows_by_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,6 +113,64 @@ def fuse_cells(
                 target_places = torch.from_numpy(is_target).to(module.device)
             latents[name] = cells
         yield placed, module.set_transformer(latents)[modality][target_places]
+
+
+def arrange_documents(
+    targets: NDArray[np.integer],
+    codes: NDArray[np.integer],
+    modality: str,
+    companions: Mapping[str, Mapping[int, NDArray[np.integer]]],
+    n_cells_per_context: int,
+    rng: np.random.Generator,
+) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
+    """Place given cells in documents of their own context, for use after training.
+
+    Cells of a context share documents. A document that is not full is filled with draws of other cells of the context;
+    if there are none, it stays smaller.
+
+    Parameters
+    ----------
+    targets
+        Rows of ``modality`` to place; a row that comes twice is placed in two documents.
+    codes
+        Context code of every cell of ``modality``.
+    modality
+        Modality of the targets.
+    companions
+        Modality to context code to the rows that may be drawn.
+    n_cells_per_context
+        Cells per document and modality (S).
+    rng
+        Source of the draws.
+
+    Returns
+    -------
+    One document (G = 1) at a time, and the positions in ``targets`` of its first cells.
+    """
+    # Never twice in one document: the second copy of a target would show what is hidden of the first.
+    repeat = pd.Series(targets).groupby(targets).cumcount().to_numpy()
+    groups = [
+        positions[repeat[positions] == i]
+        for positions in rows_by_context(codes[targets]).values()
+        for i in range(repeat[positions].max() + 1)
+    ]
+    documents = []
+    for positions in groups:
+        context = int(codes[targets[positions[0]]])
+        for start in range(0, len(positions), n_cells_per_context):
+            placed = positions[start : start + n_cells_per_context]
+            rows = {}
+            for name, rows_of_context in companions.items():
+                candidates = rows_of_context.get(context, np.empty(0, dtype=int))
+                if name == modality:
+                    # Other cells only, for the same reason.
+                    others = np.setdiff1d(candidates, targets[placed])
+                    n_drawn = n_cells_per_context - len(placed) if len(others) else 0
+                    rows[name] = np.concatenate([targets[placed], rng.choice(others, size=n_drawn)])[None]
+                elif len(candidates):
+                    rows[name] = rng.choice(candidates, size=n_cells_per_context)[None]
+            documents.append((DocumentRows(np.array([context]), rows), placed))
+    return documents
 
 
 def documents_of_targets(

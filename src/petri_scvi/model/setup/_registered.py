@@ -10,9 +10,9 @@ from scvi.model.base import BaseModelClass
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from petri_scvi.common._labels import label_list
-from petri_scvi.dataloaders import arrange_documents, rows_by_context
+from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.modalities import MODALITIES
-from petri_scvi.model._documents import documents_of_targets, fuse_cells
+from petri_scvi.model._documents import arrange_documents, documents_of_targets, fuse_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
