@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "_constants": set(),
     "_compat": set(),
     "nn": set(),
-    "common": set(),
+    "common": {"_constants"},
     "_checks": {"_constants", "common"},
     "dataloaders": {"_constants", "_checks"},
     "imaging": {"_constants", "_checks", "dataloaders"},

@@ -11,6 +11,7 @@ import numpy as np
 from mudata import MuData
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, RNA
+from petri_scvi.common._channels import stored_channel_names
 from petri_scvi.common._labels import read_column
 
 if TYPE_CHECKING:
@@ -147,20 +148,13 @@ def check_images(images: Any, where: str, adata: AnnData | None = None) -> None:
         raise ValueError(
             f"{where} is empty: its shape is {shape}. Every axis of (n_cells, C, H, W) must be at least 1."
         )
-    _check_channels_first(shape, where, 0 if adata is None else _n_named_channels(adata))
+    _check_channels_first(shape, where, 0 if adata is None else len(stored_channel_names(adata) or []))
     kind = np.dtype(images.dtype).kind
     if kind not in "uif":
         raise ValueError(
             f"{where} has dtype {images.dtype}; expected integers as captured (uint8, uint16) or floats. "
             "Convert with images.astype('uint8')."
         )
-
-
-def _n_named_channels(adata: AnnData) -> int:
-    """Number of names in ``uns["channel_names"]``, else in scPortrait's ``var["channels"]``; 0 if there are none."""
-    if CHANNEL_NAMES_KEY in adata.uns:
-        return len(adata.uns[CHANNEL_NAMES_KEY])
-    return len(adata.var) if "channels" in adata.var else 0
 
 
 def _check_channels_first(shape: tuple[int, ...], where: str, n_named: int) -> None:
@@ -192,25 +186,6 @@ def crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[An
     images = adata.obsm[images_key]
     check_images(images, f"obsm[{images_key!r}]", adata)
     return adata, images
-
-
-def find_channels(channels: Sequence[str | int] | None, names: Sequence[str], argument: str, where: str) -> list[int]:
-    """Positions of channels, given by name or position; all if ``None``."""
-    if channels is None:
-        return list(range(len(names)))
-    if isinstance(channels, str) or not len(channels):
-        raise ValueError(f"{argument}={channels!r}; pass a list with at least one of {list(names)}.")
-    positions = []
-    for channel in channels:
-        if isinstance(channel, str) and channel in names:
-            positions.append(list(names).index(channel))
-        elif isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
-            positions.append(int(channel))
-        else:
-            raise ValueError(f"{argument}: channel {channel!r} is not in {where}, which has {list(names)}.")
-    if len(set(positions)) < len(positions):
-        raise ValueError(f"{argument}={list(channels)} has a channel twice. Name each once.")
-    return positions
 
 
 def check_float32(values: NDArray[Any], where: str) -> None:

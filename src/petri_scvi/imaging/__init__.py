@@ -4,7 +4,7 @@ Used by baselines and by :mod:`petri_scvi.tl`.
 Open first: ``_measurements.py``.
 """
 
-from petri_scvi.imaging._intensities import channel_moments, channel_position, channel_range, to_unit_range
+from petri_scvi.imaging._intensities import channel_moments, channel_range, to_unit_range
 from petri_scvi.imaging._mask import cell_mask
 from petri_scvi.imaging._measurements import measure_crops
 from petri_scvi.imaging._parallel import measure_rows
@@ -12,7 +12,6 @@ from petri_scvi.imaging._parallel import measure_rows
 __all__ = [
     "cell_mask",
     "channel_moments",
-    "channel_position",
     "channel_range",
     "measure_crops",
     "measure_rows",

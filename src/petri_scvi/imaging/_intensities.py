@@ -9,8 +9,6 @@ import numpy as np
 from petri_scvi._checks import check_finite_images
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from petri_scvi.dataloaders import RowReader
@@ -58,12 +56,3 @@ def to_unit_range(
     width = np.where(high > low, high - low, 1.0).astype(np.float32)
     scaled = (images.astype(np.float32) - low[:, None, None]) / width[:, None, None]
     return np.clip(scaled, 0.0, 1.0)
-
-
-def channel_position(channel: str | int, channels: Sequence[str]) -> int:
-    """Position of a registered channel, from its name or position."""
-    if channel in channels:
-        return list(channels).index(str(channel))
-    if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(channels):
-        return int(channel)
-    raise ValueError(f"channel {channel!r} is not registered; the registered ones are {list(channels)}.")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from petri_scvi._checks import check_finite_images, check_images
-from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE
+from petri_scvi._constants import IMAGE
+from petri_scvi.common._channels import channel_names, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.modalities._field import ModalityField
 from petri_scvi.modalities._modality import Modality
@@ -21,7 +22,6 @@ from petri_scvi.nn import ImageDecoder, ImageEncoder, masked_mean, patchify, ran
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
     from torch import Generator
@@ -69,15 +69,16 @@ class ImagesField(ModalityField):
         images = self.get_field_data(adata)
         if advice := open_rows(images).advice:
             warnings.warn(f"{self.where} {advice}", UserWarning, stacklevel=2)
-        names = self._channel_names(adata.mod[self.modality], images.shape[1])
-        chosen = names if self.image_channels is None else self._choose(self.image_channels, names)
+        where = f"mdata[{self.modality!r}]"
+        names = channel_names(adata.mod[self.modality], images.shape[1], where)
+        positions = find_channels(self.image_channels, names, "image_channels", where)
         return {
             "n_obs": images.shape[0],
             "height": images.shape[2],
             "width": images.shape[3],
             "dtype": str(np.dtype(images.dtype)),
-            "channels": chosen,
-            "positions": [names.index(name) for name in chosen],
+            "channels": [names[position] for position in positions],
+            "positions": positions,
         }
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
@@ -96,49 +97,14 @@ class ImagesField(ModalityField):
                 "dtype usually means another intensity scale: rescale, then "
                 f"images.astype({state_registry['dtype']!r})."
             )
-        names = self._channel_names(mdata.mod[self.modality], images.shape[1])
-        positions = [names.index(self._name_of(name, names)) for name in state_registry["channels"]]
+        where = f"mdata[{self.modality!r}]"
+        names = channel_names(mdata.mod[self.modality], images.shape[1], where)
+        positions = find_channels(state_registry["channels"], names, "image_channels", where)
         return {**state_registry, "n_obs": images.shape[0], "positions": positions}
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of cells and channels."""
         return {f"n_{self.modality}_cells": state_registry["n_obs"], "n_channels": len(state_registry["channels"])}
-
-    def _channel_names(self, adata: AnnData, n_channels: int) -> list[str]:
-        """Names from ``uns["channel_names"]``, else from scPortrait's ``var["channels"]``, else "0", "1", ..."""
-        if CHANNEL_NAMES_KEY in adata.uns:
-            names = [str(name) for name in adata.uns[CHANNEL_NAMES_KEY]]
-        elif "channels" in adata.var and len(adata.var) == n_channels:
-            names = adata.var["channels"].astype(str).tolist()
-        else:
-            names = [str(i) for i in range(n_channels)]
-        if len(names) != n_channels or len(set(names)) != n_channels:
-            raise ValueError(
-                f"mdata[{self.modality!r}].uns[{CHANNEL_NAMES_KEY!r}] is {names}, but {self.where} has {n_channels} "
-                "channels. Give one unique name per channel."
-            )
-        return names
-
-    def _choose(self, channels: Sequence[str | int], names: list[str]) -> list[str]:
-        """Names of the channels asked for."""
-        if isinstance(channels, str):
-            raise ValueError(f"image_channels={channels!r} is one string; pass a list, such as [{channels!r}].")
-        if not len(channels):
-            raise ValueError(f"image_channels is empty; name at least one of {names}, or pass None for all.")
-        chosen = [self._name_of(channel, names) for channel in channels]
-        if len(set(chosen)) < len(chosen):
-            raise ValueError(f"image_channels names a channel twice: {chosen}. Name each once.")
-        return chosen
-
-    def _name_of(self, channel: str | int, names: list[str]) -> str:
-        if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
-            return names[channel]
-        if channel in names:
-            return str(channel)
-        raise ValueError(
-            f"channel {channel!r} is not in {self.where}, whose channels are {names}. Pass image_channels with some of "
-            f"these names, or set mdata[{self.modality!r}].uns[{CHANNEL_NAMES_KEY!r}]."
-        )
 
 
 class ImageModality(Modality):

@@ -213,7 +213,7 @@ def test_processes_measure_what_one_process_measures(screen):
     [
         ({"groups": ["colour"]}, r"groups=\['colour'\]; choose from \['intensity', 'texture'"),
         ({"groups": []}, r"groups=\[\]; choose from"),
-        ({"mask_channel": "nowhere"}, "channel 'nowhere' is not registered"),
+        ({"mask_channel": "nowhere"}, "channel 'nowhere' is not in the registered channels"),
         ({"max_cells_per_context": 0}, "max_cells_per_context=0"),
         ({"n_control_cells": 0}, "n_control_cells=0"),
         ({"seed": -1}, "seed=-1; it must be a whole number of at least 0"),

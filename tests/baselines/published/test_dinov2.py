@@ -162,8 +162,8 @@ def test_weights_that_are_missing_are_named_unless_only_pretraining_needs_them(
         ({"seed": -1}, "seed=-1; it must be a whole number of at least 0"),
         ({"channel_triples": [[0, 1]]}, r"channel_triples has \[0, 1\]; every entry names three"),
         ({"channel_triples": []}, "channel_triples is empty"),
-        ({"channel_triples": [[0, 1, 9]]}, "channel 9 is not registered"),
-        ({"channel_triples": [["nowhere", 0, 0]]}, "channel 'nowhere' is not registered"),
+        ({"channel_triples": [[0, 1, 9]]}, "channel 9 is not in the registered channels"),
+        ({"channel_triples": [["nowhere", 0, 0]]}, "channel 'nowhere' is not in the registered channels"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(screen, checkpoint, arguments, message):

@@ -203,7 +203,7 @@ def test_images_that_cannot_be_cut_into_patches(screen, tiny, refused, height):
 
 @pytest.mark.parametrize("channel", ["dapi", 5, -1, True, 1.0])
 def test_unknown_channel(screen, refused, channel):
-    words = (f"channel {channel!r} is not in mdata['image']", "'nucleus'", "Pass image_channels")
+    words = (f"channel {channel!r} is not in mdata['image']", "'nucleus'", "Pass some of these names")
     with refused(ValueError, *words, untouched=(screen,)):
         PETRI.setup_mudata(screen, image_channels=["actin", channel])
 
@@ -214,7 +214,7 @@ def test_no_channel(screen, refused):
 
 
 def test_a_channel_named_twice(screen, refused):
-    words = ("names a channel twice: ['actin', 'nucleus', 'actin']", "Name each once")
+    words = ("image_channels names a channel twice: ['actin', 'nucleus', 'actin']", "Name each once")
     with refused(ValueError, *words, untouched=(screen,)):
         PETRI.setup_mudata(screen, image_channels=["actin", 0, 4])
 
@@ -227,7 +227,11 @@ def test_channels_as_one_string(screen, refused):
 @pytest.mark.parametrize("names", [["a", "b"], list("aabcd")])
 def test_channel_names_that_do_not_fit(screen, refused, names):
     screen["image"].uns["channel_names"] = names
-    words = (f"mdata['image'].uns['channel_names'] is {names}", "has 5 channels", "one unique name per channel")
+    words = (
+        f"mdata['image'].uns['channel_names'] is {names}",
+        "its crops have 5 channels",
+        "one unique name per channel",
+    )
     with refused(ValueError, *words, untouched=(screen,)):
         PETRI.setup_mudata(screen)
 

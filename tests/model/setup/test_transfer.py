@@ -113,7 +113,7 @@ def test_genes_in_another_order_are_refused_and_the_named_fix_works(trained_mode
             ("dtype float32", "built for uint16", "rescale", "images.astype('uint16')"),
         ),
         (lambda images: images[:, 0], ("shape (240, 16, 16)", "images[:, None]")),
-        (lambda images: images[:, :4], ("'channel_names'", "has 4 channels", "one unique name per channel")),
+        (lambda images: images[:, :4], ("'channel_names'", "its crops have 4 channels", "one unique name per channel")),
     ],
     ids=["size", "dtype", "axes", "number of channels"],
 )

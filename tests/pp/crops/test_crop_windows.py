@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from petri_scvi._checks import find_channels
+from petri_scvi.common._channels import find_channels
 from petri_scvi.pp.crops._crop_windows import (
     ArrayPlanes,
     Cutter,

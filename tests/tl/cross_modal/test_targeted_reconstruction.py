@@ -168,7 +168,7 @@ def test_cells_without_anything_to_hide_are_left_out(run, screen):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"channel": "BODIPY"}, ("channel='BODIPY'", "'lipid_droplets'")),
+        ({"channel": "BODIPY"}, ("channel 'BODIPY' is not in the model", "'lipid_droplets'")),
         ({"context": "TARGET99"}, ("['TARGET99'] have no cell to rebuild in mdata['image']", "'TARGET01'")),
         ({"context": []}, ("context=[] is not accepted",)),
         ({"changed_context": "TARGET99"}, ("['TARGET99'] without cells in mdata['rna']", "'TARGET01'")),

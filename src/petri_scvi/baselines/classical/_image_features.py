@@ -13,9 +13,10 @@ from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi._constants import CONTEXT_KEY, CONTROL
 from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.baselines.classical._measure import GROUPS, measure_cells
+from petri_scvi.common._channels import find_channel
 from petri_scvi.common._labels import as_text, check_controls, read_column
 from petri_scvi.dataloaders import rows_by_context
-from petri_scvi.imaging import channel_position, channel_range, measure_rows
+from petri_scvi.imaging import channel_range, measure_rows
 from petri_scvi.model.setup._registered import context_codes
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class ImageFeatures(ImageModel):
         if unknown or not self.groups:
             raise ValueError(f"groups={groups!r}; choose from {list(GROUPS)}, or pass None for all.")
         self._channels = list(self._state["channels"])
-        self._mask_position = channel_position(mask_channel, self._channels)
+        self._mask_position = find_channel(mask_channel, self._channels, "mask_channel", "the registered channels")
         self.max_cells_per_context, self.n_control_cells = max_cells_per_context, n_control_cells
         labels = {f"mdata[{self.modality_!r}].obs": pd.concat(self._labels(self._manager_of(None)))}
         self._control = [] if control is None else check_controls(labels, control, remedy=", or pass control=None.")

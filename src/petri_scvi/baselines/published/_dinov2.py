@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi.baselines._unimodal import ImageModel
-from petri_scvi.imaging import channel_position, channel_range, to_unit_range
+from petri_scvi.common._channels import find_channel
+from petri_scvi.imaging import channel_range, to_unit_range
 from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def _choose_groups(triples: Sequence[Sequence[str | int]] | None, channels: list
                 f"channel_triples has {triple!r}; every entry names three of the registered channels {channels}, for "
                 f"example {(channels * 3)[:3]}."
             )
-        groups.append([channel_position(channel, channels) for channel in triple])
+        groups.append(
+            [find_channel(channel, channels, "channel_triples", "the registered channels") for channel in triple]
+        )
     if not groups:
         raise ValueError("channel_triples is empty; name at least one triple, or pass None for each channel by itself.")
     return groups

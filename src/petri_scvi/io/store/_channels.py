@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from petri_scvi._checks import check_images
-from petri_scvi._constants import CHANNEL_NAMES_KEY
+from petri_scvi.common._channels import channel_names, find_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MASK = "mask"
-
-
-def channel_names(adata: AnnData, n_channels: int) -> list[str] | None:
-    """Names from ``uns["channel_names"]``, else from scPortrait's ``var["channels"]``; ``None`` if it has neither."""
-    if CHANNEL_NAMES_KEY in adata.uns and len(adata.uns[CHANNEL_NAMES_KEY]) == n_channels:
-        return [str(name) for name in adata.uns[CHANNEL_NAMES_KEY]]
-    if "channels" in adata.var and len(adata.var) == n_channels:
-        return adata.var["channels"].astype(str).tolist()
-    return None
 
 
 def choose_channels(
@@ -60,23 +51,18 @@ def choose_channels(
             f"obsm[{images_key!r}] of {', '.join(places)} differs in height, width or dtype: {sorted(shapes)}. Cut the "
             "crops of all files at one size and keep them in one dtype."
         )
-    known = [_names(table, table.obsm[images_key].shape[1]) for table in tables]
-    wanted = _without_masks(tables[0], known[0], places[0]) if image_channels is None else list(image_channels)
-    if isinstance(image_channels, str) or not wanted:
-        raise ValueError(f"image_channels={image_channels!r}; pass a list with at least one of {known[0]}.")
-    positions = [
-        [_position(channel, names, place) for channel in wanted] for names, place in zip(known, places, strict=True)
+    known = [
+        channel_names(table, table.obsm[images_key].shape[1], place)
+        for table, place in zip(tables, places, strict=True)
     ]
-    if len(set(positions[0])) < len(wanted):
-        raise ValueError(f"image_channels={wanted} has a channel twice. Name each once.")
+    wanted = _without_masks(tables[0], known[0], places[0]) if image_channels is None else image_channels
+    positions = [
+        find_channels(wanted, names, "image_channels", place) for names, place in zip(known, places, strict=True)
+    ]
     kept = {tuple(names[i] for i in found) for names, found in zip(known, positions, strict=True)}
     if len(kept) > 1:
         raise ValueError(f"image_channels={wanted} are other channels in each file: {sorted(kept)}. Pass their names.")
     return positions
-
-
-def _names(table: AnnData, n_channels: int) -> list[str]:
-    return channel_names(table, n_channels) or [str(i) for i in range(n_channels)]
 
 
 def _without_masks(table: AnnData, names: list[str], place: str) -> list[str | int]:
@@ -89,13 +75,3 @@ def _without_masks(table: AnnData, names: list[str], place: str) -> list[str | i
             f"image_channels={names[:1]}."
         )
     return [name for name, is_left_out in zip(names, is_mask, strict=True) if not is_left_out]
-
-
-def _position(channel: Any, names: list[str], place: str) -> int:
-    if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
-        return int(channel)
-    if channel in names:
-        return names.index(channel)
-    raise ValueError(
-        f"channel {channel!r} is not in {place}, which has {names}. Pass image_channels with some of these."
-    )

@@ -14,10 +14,11 @@ from scipy import sparse
 
 from petri_scvi._checks import check_context_columns
 from petri_scvi._constants import CHANNEL_NAMES_KEY, STORE_KEY, UNS_KEY
+from petri_scvi.common._channels import stored_channel_names
 from petri_scvi.common._storable import check_array, check_mapping, check_names, check_table
 from petri_scvi.common._warn import warn
 from petri_scvi.io.store._arrays import DenseArray, Images, SparseMatrix, StoredArray
-from petri_scvi.io.store._channels import channel_names, choose_channels
+from petri_scvi.io.store._channels import choose_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,8 +130,8 @@ def _describe_columns(table: AnnData, images_key: str, channels: dict[str, list[
         uns[UNS_KEY] = {key: value for key, value in uns[UNS_KEY].items() if key != STORE_KEY}
     if channels:
         positions, n_channels = channels[images_key][0], table.obsm[images_key].shape[1]
-        names = channel_names(table, n_channels)
-        if names is not None:
+        names = stored_channel_names(table)
+        if names is not None and len(names) == n_channels:
             uns[CHANNEL_NAMES_KEY] = [names[i] for i in positions]
         if _expression(table) is None and not len(table.layers) and "channels" in var and len(var) == n_channels:
             var = var.iloc[positions]  # scPortrait's var lists the channels

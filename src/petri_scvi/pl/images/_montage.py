@@ -11,7 +11,8 @@ import pandas as pd
 from mudata import MuData
 
 from petri_scvi._checks import check_sizes, crops_of
-from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
+from petri_scvi._constants import IMAGE, IMAGES_KEY
+from petri_scvi.common._channels import channel_names, find_channels
 
 from ._crop_pictures import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
 
@@ -144,16 +145,12 @@ def _channels_to_draw(
     adata: AnnData, n_channels: int, channels: Sequence[str | int] | None
 ) -> tuple[list[int], list[str]]:
     """Positions and names of the channels; by default as many as there are colours."""
-    stored = [str(name) for name in adata.uns.get(CHANNEL_NAMES_KEY, [])]
-    names = stored if len(stored) == n_channels else [str(i) for i in range(n_channels)]
-    wanted = list(range(min(n_channels, len(CHANNEL_COLOURS)))) if channels is None else list(channels)
-    positions = [names.index(c) if isinstance(c, str) and c in names else c for c in wanted]
-    is_known = [isinstance(p, int | np.integer) and 0 <= p < n_channels for p in positions]
-    if not all(is_known) or not 1 <= len(positions) <= len(CHANNEL_COLOURS):
-        raise ValueError(
-            f"channels={wanted} are not accepted; pass 1 to {len(CHANNEL_COLOURS)} of {names}, or their positions"
-        )
-    return [int(p) for p in positions], [names[int(p)] for p in positions]
+    names = channel_names(adata, n_channels, "the imaging modality")
+    wanted = range(min(n_channels, len(CHANNEL_COLOURS))) if channels is None else channels
+    positions = find_channels(wanted, names, "channels", "the imaging modality")
+    if len(positions) > len(CHANNEL_COLOURS):
+        raise ValueError(f"channels={list(wanted)} are {len(positions)}; pass 1 to {len(CHANNEL_COLOURS)} of {names}")
+    return positions, [names[position] for position in positions]
 
 
 def read_rows(images: Any, rows: NDArray[np.intp]) -> NDArray[np.float32]:

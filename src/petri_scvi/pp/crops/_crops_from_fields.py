@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from petri_scvi._checks import check_flags, find_channels
+from petri_scvi._checks import check_flags
+from petri_scvi.common._channels import find_channels
 from petri_scvi.pp.crops._crop_table import Cut, build_crops
 from petri_scvi.pp.crops._crop_windows import Cutter, centre_pixels, check_padding, read_size, reading_jobs
 from petri_scvi.pp.crops._field_cells import cells_of_masks, cells_of_table, check_table

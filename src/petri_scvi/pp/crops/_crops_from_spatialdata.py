@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_flags, check_sizes, find_channels, require
+from petri_scvi._checks import check_flags, check_sizes, require
+from petri_scvi.common._channels import find_channels
 from petri_scvi.common._storable import check_table
 from petri_scvi.pp.crops._crop_table import Cut, build_crops, check_new_columns, inside_image, match_cells
 from petri_scvi.pp.crops._crop_windows import (

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from petri_scvi._checks import check_finite_images, check_sizes, crops_of, find_channels, require
-from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
+from petri_scvi._checks import check_finite_images, check_sizes, crops_of, require
+from petri_scvi._constants import IMAGE, IMAGES_KEY
+from petri_scvi.common._channels import channel_names, find_channel, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
-from petri_scvi.imaging import channel_position, channel_range, measure_crops, measure_rows
+from petri_scvi.imaging import channel_range, measure_crops, measure_rows
 from petri_scvi.tl._embedding import subsample
 from petri_scvi.tl._results import write_result
 
@@ -93,7 +94,8 @@ def image_features(
     if max_cells is not None:
         check_sizes(max_cells=max_cells)
     adata, images = crops_of(data, modality, images_key)
-    every = _channel_names(adata, int(images.shape[1]))
+    stored = channel_names(adata, int(images.shape[1]), "the imaging modality")
+    every = [name.replace("/", "_") for name in stored]  # a slash would be read as a folder in a file
     where = f"obsm[{images_key!r}]"
     positions = find_channels(channels, every, "channels", where)
     names = [every[position] for position in positions]
@@ -104,7 +106,7 @@ def image_features(
     measure = partial(
         measure_crops,
         channels=names,
-        mask_channel=None if mask_channel is None else channel_position(mask_channel, names),
+        mask_channel=None if mask_channel is None else find_channel(mask_channel, names, "mask_channel", "channels"),
     )
     if reader.dtype.kind == "f":
         check_finite_images(reader.chunks(rows), where)
@@ -116,9 +118,3 @@ def image_features(
     parameters: dict[str, Any] = {"max_cells": max_cells, "channels": names, "mask_channel": mask_channel, "seed": seed}
     parameters |= {"modality": modality, "images_key": images_key}
     write_result(data, FEATURES_KEY, {"n_cells": len(rows)}, parameters)
-
-
-def _channel_names(adata: AnnData, n_channels: int) -> list[str]:
-    """Names of the channels; a slash would be read as a folder in a file."""
-    stored = [str(name).replace("/", "_") for name in adata.uns.get(CHANNEL_NAMES_KEY, [])]
-    return stored if len(stored) == n_channels else [str(i) for i in range(n_channels)]

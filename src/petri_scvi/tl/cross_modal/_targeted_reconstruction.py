@@ -11,6 +11,7 @@ from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL, IMAGE
+from petri_scvi.common._channels import find_channel
 from petri_scvi.common._labels import label_list
 from petri_scvi.tl._embedding import subsample
 from petri_scvi.tl._results import one_or_several, write_result
@@ -148,7 +149,7 @@ def targeted_reconstruction(
     if threshold is None and not 0 <= quantile < 1:
         raise ValueError(f"quantile={quantile!r} is not accepted; pass a number from 0 to below 1, for example 0.9")
     expression = other_modality(model, modality)
-    position = _channel_position(model, modality, channel)
+    position = find_channel(channel, list(model.get_var_names()[modality]), "channel", "the model")
     contexts = model.get_contexts(mdata, modality=modality)
     rows = target_rows(model, mdata, modality, indices)
     rows = chosen_contexts(rows, contexts, context, where=f"mdata[{modality!r}]", argument="context")
@@ -244,13 +245,6 @@ class _HiddenCells:
             if repeat == 0:
                 pictures.append(prediction[shown])
         return {condition: pd.concat(parts).groupby(level=0).mean() for condition, parts in scores.items()}, pictures
-
-
-def _channel_position(model: TrainedModel, modality: str, channel: str) -> int:
-    names = np.asarray(model.get_var_names()[modality]).tolist()
-    if channel not in names:
-        raise ValueError(f"channel={channel!r} is not one of the model's channels, {names}. Name one of these.")
-    return names.index(channel)
 
 
 def _bright_patches(
