@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "imaging": {"_constants", "_checks", "dataloaders"},
     "io": {"_constants", "_checks", "common"},
     "pp": {"_constants", "_checks", "common"},
-    "datasets": {"_constants", "_checks", "io"},
+    "datasets": {"_constants", "_checks", "common", "io"},
     "tl": {"_constants", "_checks", "common"},
     "pl": {"_constants", "_checks"},
     "pages": {"_constants", "_checks", "pl"},

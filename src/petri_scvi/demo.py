@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=3000, help="training steps, rounded to whole epochs")
     parser.add_argument("--cells", type=int, default=8000, help="image cells of the synthetic screen")
     options = parser.parse_args(arguments)
+    options.out = options.out.expanduser()
     # Figures go to files: no window may open, and none is needed.
     matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pooch
 import pytest
@@ -39,6 +39,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)  # of every answer
     break_after: int | None = None  # bytes of an answer after which the connection ends
     sends_parts: bool = True
+    ending: Literal["length", "chunked", "close"] = "length"  # how an answer tells where it ends
     status: int | None = None  # instead of an answer
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name and range asked for
 
@@ -47,6 +48,7 @@ class Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     answers: Server
 
     def do_GET(self) -> None:
@@ -58,6 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Location", f"/{name.removeprefix('moved/')}")
             for key, value in server.headers.items():
                 self.send_header(key, value)
+            self.send_header("Content-Length", "0")
             self.end_headers()
             return
         if server.status is not None:
@@ -79,10 +82,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        if server.ending == "length":
+            self.send_header("Content-Length", str(len(content) - start))
+        elif server.ending == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
         self.send_header("ETag", tag)
+        self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content[start:][: server.break_after])
+        sent = content[start:][: server.break_after]
+        if server.ending != "chunked":
+            self.wfile.write(sent)
+        else:
+            self.wfile.write(f"{len(sent):x}\r\n".encode() + sent + b"\r\n")
+            if server.break_after is None:
+                self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:
         pass

@@ -46,10 +46,11 @@ def sole_writer(path: Path, on_wait: Callable[[], Any] | None = None) -> Iterato
 
 
 def _lock(lock: Path, path: Path, on_wait: Callable[[], Any] | None) -> int | None:
-    while fcntl is not None:
+    locks: Any = fcntl  # which mypy takes for granted on the system that it runs on
+    while locks is not None:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.flock(descriptor, locks.LOCK_EX | locks.LOCK_NB)
         except BlockingIOError:
             if on_wait is None:
                 os.close(descriptor)
@@ -57,7 +58,7 @@ def _lock(lock: Path, path: Path, on_wait: Callable[[], Any] | None) -> int | No
                     f"another process is writing {path}. Wait until it has ended, or pass another path."
                 ) from None
             on_wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locks.flock(descriptor, locks.LOCK_EX)
         except OSError:  # no locks on this file system
             os.close(descriptor)
             lock.unlink(missing_ok=True)

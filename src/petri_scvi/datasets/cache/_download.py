@@ -15,6 +15,8 @@ from ._verify import check_space, hash_file, write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ._registry import Entry
+
 PART_SUFFIX, NOTE_SUFFIX = ".part", ".part.json"
 SHOWN_FROM = 2**24
 """Smaller files arrive before a bar could be read."""
@@ -36,12 +38,14 @@ class ResumingDownload:
     ----------
     path
         Where the file will lie.
+    entry
+        What is known of it. Never more than its largest length is written.
     progress
         Whether to show how far a large file is.
     """
 
-    def __init__(self, path: Path, *, progress: bool = True) -> None:
-        self.path = path
+    def __init__(self, path: Path, entry: Entry, *, progress: bool = True) -> None:
+        self.path, self.entry = path, entry
         self.part = path.with_name(path.name + PART_SUFFIX)
         self.note = path.with_name(path.name + NOTE_SUFFIX)
         self.progress = progress
@@ -58,7 +62,7 @@ class ResumingDownload:
         ConnectionError
             There is no connection, or it ended early; call again to go on.
         ValueError
-            The server stated another SHA-256 than that of what arrived.
+            The server has another file: longer or shorter than it can be, or with another SHA-256 than it states.
         """
         self.part.parent.mkdir(parents=True, exist_ok=True)
         note = self._read_note(url)
@@ -104,18 +108,44 @@ class ResumingDownload:
             if n_before == 0:
                 self.forget()  # before the note: a new note must never stand beside an old part
                 note = _describe(response, url)
+                self._check_length(note, response)
                 write_whole(self.note, note)
             assert note is not None
-            if note["n_bytes"] is not None:
-                check_space(self.part.parent, note["n_bytes"] - n_before, self.path.name)
-            self._write(response, n_before, note["n_bytes"])
+            n_expected = self._n_expected(note)
+            check_space(self.part.parent, (n_expected or self.entry.n_bytes) - n_before, self.path.name)
+            self._write(response, n_before, n_expected)
         n_after = self.part.stat().st_size
-        if note["n_bytes"] is not None and n_after != note["n_bytes"]:
+        if n_expected is not None and n_after != n_expected:
             raise ConnectionError(
-                f"the download of {self.path.name} ended after {n_after:,} of {note['n_bytes']:,} bytes; call again to "
-                "go on from there"
+                f"the download of {self.path.name} ended after {n_after:,} of {n_expected:,} bytes. Call again: it "
+                "continues from there."
             )
-        return note
+        return {**note, "n_bytes": n_after}
+
+    def _n_expected(self, note: dict[str, Any]) -> int | None:
+        """Length that the server states, or else the registered one; ``None`` if nobody knows it exactly."""
+        return self.entry.n_bytes if note["n_bytes"] is None and self.entry.is_size_exact else note["n_bytes"]
+
+    def _check_length(self, note: dict[str, Any], response: requests.Response) -> None:
+        """Refuse before the first byte what cannot be the file, or what could not be told from a part of it."""
+        n_bytes = note["n_bytes"]
+        if n_bytes is None:
+            # The end of a chunked answer is marked. Without that, one that was cut off looks complete.
+            is_marked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+            if not (is_marked or self.entry.is_size_exact or self.entry.sha256 or self.entry.md5):
+                raise ConnectionError(
+                    f"the server does not state how long {self.path.name} is, so a download that was cut off could not "
+                    f"be noticed. Download {response.url} by other means and move it to {self.path}."
+                )
+        elif n_bytes > self.entry.limit:
+            raise self._too_long(f"{n_bytes:,}")
+
+    def _too_long(self, found: str) -> ValueError:
+        return ValueError(
+            f"the server sends {found} bytes as {self.path.name}, which has "
+            f"{'' if self.entry.is_size_exact else 'at most '}{self.entry.limit:,}. It is another file; nothing of it "
+            "was kept."
+        )
 
     def _check_status(self, response: requests.Response) -> None:
         response.raise_for_status()
@@ -130,11 +160,14 @@ class ResumingDownload:
         is_hidden = not self.progress or (n_bytes or 0) < SHOWN_FROM
         with (
             self.part.open("r+b" if n_before else "wb") as file,
-            Progress(TextColumn("{task.description}"), *columns, disable=is_hidden) as bar,
+            Progress(TextColumn("{task.description}", markup=False), *columns, disable=is_hidden) as bar,
         ):
             task = bar.add_task(self.path.name, total=n_bytes, completed=n_before)
             file.seek(n_before)
             for block in response.iter_content(BLOCK_BYTES):
+                if file.tell() + len(block) > self.entry.limit:
+                    self.forget()
+                    raise self._too_long(f"more than {self.entry.limit:,}")
                 file.write(block)
                 bar.advance(task, len(block))
 

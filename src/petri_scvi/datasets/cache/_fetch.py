@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pooch
 
+from petri_scvi.common import sole_writer
+from petri_scvi.common._warn import warn
+
 from ._download import PART_SUFFIX, ResumingDownload
 from ._verify import as_size, check_first_use, check_space, existing_parent, free_space, verify, write_record
 
@@ -143,8 +146,17 @@ def writable_folder(cache_dir: str | Path | None) -> Path:
 
 
 def _download(entry: Entry, path: Path, progress: bool) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(path, lambda: warn(f"another process is downloading {path.name}; waiting for it.")):
+        if path.is_file():  # the other one has downloaded it
+            verify(path, entry)
+            return path
+        return _download_alone(entry, path, progress)
+
+
+def _download_alone(entry: Entry, path: Path, progress: bool) -> Path:
     assert entry.url is not None
-    resume = ResumingDownload(path, progress=progress)
+    resume = ResumingDownload(path, entry, progress=progress)
     if entry.sha256 is not None:
         return Path(
             pooch.retrieve(entry.url, f"sha256:{entry.sha256}", fname=path.name, path=path.parent, downloader=resume)

@@ -16,12 +16,18 @@ class Entry:
     license: str
     why_no_sha256: str = ""  # then the first file that arrives is trusted, and later ones are compared with it
     is_size_exact: bool = True  # whether n_bytes is the length, or about the length
+    max_bytes: int | None = None  # the most that a length known only roughly may be; None: twice n_bytes
     md5: str | None = None  # as the publisher states it
     reported_sha256: str | None = None  # of somebody else's copy: a difference warns
 
     def __post_init__(self) -> None:
         if self.sha256 is None and not self.why_no_sha256:
             raise ValueError(f"{self.file_name} has no sha256; state the reason in why_no_sha256")
+
+    @property
+    def limit(self) -> int:
+        """Most bytes that the file can have."""
+        return self.n_bytes if self.is_size_exact else self.max_bytes or 2 * self.n_bytes
 
 
 PAPALEXI = Entry(

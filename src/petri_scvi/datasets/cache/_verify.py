@@ -13,6 +13,8 @@ import pooch
 from petri_scvi.common import written_whole
 from petri_scvi.common._warn import warn
 
+from ._complete import why_incomplete
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -58,13 +60,14 @@ def verify(path: Path, entry: Entry) -> None:
 
 
 def check_length(path: Path, entry: Entry) -> None:
-    """Compare the length of a file, if it is known."""
+    """Compare the length of a file with what is known of it; an empty file is none."""
     n_bytes = path.stat().st_size
-    if entry.is_size_exact and n_bytes != entry.n_bytes:
-        raise ValueError(
-            f"{path} has {n_bytes:,} bytes, expected {entry.n_bytes:,}. It is damaged or another version; delete it "
-            "and call again."
-        )
+    if n_bytes and (n_bytes == entry.n_bytes if entry.is_size_exact else n_bytes <= entry.limit):
+        return
+    expected = f"expected {entry.n_bytes:,}" if entry.is_size_exact else f"expected about {entry.n_bytes:,}"
+    raise ValueError(
+        f"{path} has {n_bytes:,} bytes, {expected}. It is damaged or another version; delete it and call again."
+    )
 
 
 def check_first_use(path: Path, entry: Entry) -> str:
@@ -75,6 +78,8 @@ def check_first_use(path: Path, entry: Entry) -> str:
     Its SHA-256, for the record.
     """
     check_length(path, entry)
+    if not entry.is_size_exact and (reason := why_incomplete(path, entry.file_name)):
+        raise ValueError(f"{path} is incomplete: {reason}. Delete it and call again.")
     found = _hash(path, ["sha256", "md5"] if entry.md5 else ["sha256"])
     if entry.md5 is not None and found["md5"] != entry.md5:
         raise ValueError(

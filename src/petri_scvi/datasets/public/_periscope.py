@@ -19,6 +19,7 @@ from petri_scvi.datasets.cache._registry_public import (
     PERISCOPE_CONTROL_GUIDES,
     PERISCOPE_FIELD_BYTES,
     PERISCOPE_LIBRARY,
+    PERISCOPE_MAX_BYTES,
     PERISCOPE_TABLE_BYTES,
 )
 
@@ -182,6 +183,7 @@ def _gallery_entry(address: str, n_bytes: int) -> Entry:
         license="CC0-1.0",
         why_no_sha256=GALLERY_REASON,
         is_size_exact=False,
+        max_bytes=PERISCOPE_MAX_BYTES,
     )
 
 

@@ -12,7 +12,8 @@ from anndata import AnnData
 from anndata.io import read_elem, read_h5ad
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY
-from petri_scvi.common import written_whole
+from petri_scvi.common import sole_writer, written_whole
+from petri_scvi.common._warn import warn
 from petri_scvi.datasets._assemble import assemble_screen
 from petri_scvi.datasets.cache._fetch import fetch_all, find_file, plan_download, writable_folder
 from petri_scvi.datasets.cache._registry_public import (
@@ -115,7 +116,10 @@ def perturb_multi(
     image_path, rna_path = (find_file(name, cache_dir) for name in names)
     if image_path is None or rna_path is None:
         image_path, rna_path = (writable_folder(cache_dir) / name for name in names)
-        _convert(chunks, positions, image_path, rna_path, cache_dir, progress)
+        image_path.parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(image_path, lambda: warn(f"another process is writing {image_path}; waiting for it.")):
+            if not (image_path.is_file() and rna_path.is_file()):
+                _convert(chunks, positions, image_path, rna_path, cache_dir, progress)
     image, rna = open_images(image_path), read_h5ad(rna_path)
     return assemble_screen(image, rna, uns={UNS_KEY: dict(rna.uns.pop(UNS_KEY))})
 
@@ -172,7 +176,6 @@ def _convert(
     progress: bool,
 ) -> None:
     """Write the cells of the chunks that have a guide, an image and expression."""
-    image_path.parent.mkdir(parents=True, exist_ok=True)
     rna_file, protein_file, *tars = fetch_all(_published(chunks), cache_dir, progress=progress)
     with h5py.File(rna_file, "r") as file:
         obs = read_table(file, "obs", ["singlet_gene", "singlet_name", "batch"])
