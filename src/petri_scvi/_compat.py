@@ -5,8 +5,10 @@ The only file that imports scvi-tools names that start with an underscore.
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -14,12 +16,14 @@ import mudata
 
 # scvi-tools calls rich.pretty without importing it, and rich >= 15 no longer does so by itself.
 import rich.pretty  # noqa: F401
+import torch
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES_KEY
 from scvi.data._constants import _MODEL_NAME_KEY as MODEL_NAME_KEY
 from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE_REGISTRY_KEY
-from scvi.model._utils import get_max_epochs_heuristic
+from scvi.data._download import _download as download_if_missing
+from scvi.model._utils import get_max_epochs_heuristic, parse_device_args
 from scvi.model.base._constants import SAVE_KEYS
 from scvi.train._logger import SimpleLogger
 
@@ -35,8 +39,11 @@ __all__ = [
     "STATE_REGISTRY_KEY",
     "SimpleLogger",
     "columns_stay_in_modalities",
+    "download_if_missing",
     "forget_data",
     "get_max_epochs_heuristic",
+    "parse_device_args",
+    "store_of_run",
     "tables_in_zarr_v3",
 ]
 
@@ -70,3 +77,25 @@ def forget_data(model: Any, data: Any) -> None:
     Its own ``deregister_manager`` knows only data that was set up with the class.
     """
     model._per_instance_manager_store[model.id].pop(data.uns.get(SCVI_UUID_KEY), None)
+
+
+def store_of_run() -> Any:
+    """Key-value store that the processes of a distributed run share; ``None`` outside one.
+
+    It is there once training has joined the processes, and with torchrun from the beginning.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if torch.distributed.get_world_size() == 1:
+            return None
+        return torch.distributed.distributed_c10d._get_default_store()
+    is_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("WORLD_SIZE") != "1"
+    return _store_of_torchrun() if is_torchrun else None
+
+
+@cache
+def _store_of_torchrun() -> Any:
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return torch.distributed.PrefixStore(
+        f"petri_scvi/attempt_{attempt}", torch.distributed.TCPStore(host, port, is_master=False)
+    )

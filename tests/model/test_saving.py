@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from petri_scvi import PETRI
+from petri_scvi.baselines import MAE
 
 
 def _files(folder):
@@ -146,12 +147,21 @@ def test_a_file_of_another_kind_is_refused(saved, refused):
         PETRI.load(saved)
 
 
-def test_a_model_of_another_class_is_refused_by_name(screen, tmp_path, refused):
+def test_a_model_of_another_class_is_refused_by_name(saved, screen, refused):
+    with refused(ValueError, "a model of class PETRI, not MAE", "PETRI.load()"):
+        MAE.load(saved, screen)
+    renamed = type("Renamed", (PETRI,), {})
+    assert renamed.load(saved, adata=False, allowed_classes_names_list=["PETRI"]).is_trained
+
+
+def test_a_model_of_scvi_tools_is_refused_with_and_without_trust(screen, tmp_path, refused):
     rna = AnnData(screen["rna"].X.copy())
     scvi.model.SCVI.setup_anndata(rna)
     scvi.model.SCVI(rna, n_hidden=4, n_latent=2).save(str(tmp_path / "scvi"))
-    with refused(ValueError, "a model of class SCVI, not PETRI", "SCVI.load()"):
+    with refused(ValueError, "written with pickle", "trust_file=True"):
         PETRI.load(tmp_path / "scvi", screen)
+    with refused(ValueError, "a model of class SCVI, not PETRI", "SCVI.load()"):
+        PETRI.load(tmp_path / "scvi", screen, trust_file=True)
 
 
 def test_a_missing_folder_is_refused(tmp_path, refused):

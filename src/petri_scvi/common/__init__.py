@@ -1,23 +1,49 @@
 """Rules that several rooms need, each written once; this room imports no other.
 
 Which row is which cell (``_rows``), how labels are read and compared (``_labels``) and joined into one name
-(``_joined_labels``), files written whole or not at all (``_files``) and by one process at a time (``_lock``), what
-files can hold (``_storable``), warnings that point to the user's line (``_warn``).
+(``_joined_labels``), files written whole or not at all (``_files``), by one process at a time (``_lock``) or by one
+of a distributed run (``_one_writer``), and with a checksum (``_sealed``), what files can hold (``_storable``), names in
+file names, markup and plots (``_names``), warnings that point to the user's line (``_warn``).
 Open ``_rows`` first: every embedding of a MuData is read through it.
 """
 
-from petri_scvi.common._files import written_whole
+from petri_scvi.common._files import hidden_folder, put_in_place, written_whole
 from petri_scvi.common._joined_labels import joined_columns, joined_labels, split_labels
 from petri_scvi.common._lock import sole_writer
+from petri_scvi.common._names import check_file_name, in_markup, in_plot, user_path
+from petri_scvi.common._one_writer import one_writer
 from petri_scvi.common._rows import rows_from_indices, rows_in_mdata, rows_in_modality
+from petri_scvi.common._sealed import (
+    UnreadableFileError,
+    check_seal,
+    check_stored,
+    code_in,
+    read_sealed,
+    seal,
+    write_sealed,
+)
 
 __all__ = [
+    "UnreadableFileError",
+    "check_file_name",
+    "check_seal",
+    "check_stored",
+    "code_in",
+    "hidden_folder",
+    "in_markup",
+    "in_plot",
     "joined_columns",
     "joined_labels",
+    "one_writer",
+    "put_in_place",
+    "read_sealed",
     "rows_from_indices",
     "rows_in_mdata",
     "rows_in_modality",
     "sole_writer",
+    "seal",
     "split_labels",
+    "user_path",
+    "write_sealed",
     "written_whole",
 ]

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIX = ".unfinished"
+CLOCK_SECONDS = 60
+"""By how much the clocks of a machine and of a disk in the network may differ."""
 
 
 @contextmanager
@@ -34,20 +38,44 @@ def written_whole(path: Path) -> Iterator[Path]:
     ------
     A path with the same name in a hidden folder beside ``path``; nothing is there yet.
     """
+    with hidden_folder(path) as folder:
+        unfinished = folder / path.name
+        yield unfinished
+        put_in_place(unfinished, path)
+
+
+@contextmanager
+def hidden_folder(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside a path, and remove it at the end.
+
+    What processes of this machine left there when they were killed is removed first.
+
+    Parameters
+    ----------
+    path
+        What the folder is for. Its parent folder must exist.
+
+    Yields
+    ------
+    The folder, which is empty.
+    """
     prefix = f".{path.name}.{_machine()}."
     for left in path.parent.iterdir():
-        if left.name.startswith(prefix) and left.name.endswith(SUFFIX) and not _is_written(left.name, prefix):
+        if left.name.startswith(prefix) and left.name.endswith(SUFFIX) and not _is_written(left, prefix):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{prefix}{os.getpid()}.", suffix=SUFFIX))
     try:
-        unfinished = folder / path.name
-        yield unfinished
-        if unfinished.is_file():
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Give a complete file, once the disk has it, or a complete folder its name."""
+    if unfinished.is_file():
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+    os.replace(unfinished, path)
 
 
 def _machine() -> str:
@@ -55,15 +83,15 @@ def _machine() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
 
 
-def _is_written(name: str, prefix: str) -> bool:
+def _is_written(left: Path, prefix: str) -> bool:
     """Whether the process that made a hidden folder is still running."""
-    number = name.removeprefix(prefix).split(".")[0]
+    number = left.name.removeprefix(prefix).split(".")[0]
     if not number.isdecimal():
         return True
     try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
+        # A later process may have got the number of the one that was killed.
+        return psutil.Process(int(number)).create_time() <= left.stat().st_mtime + CLOCK_SECONDS
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
-    except PermissionError:  # it runs, for another user
+    except psutil.AccessDenied:  # it runs, for another user
         return True
-    return True

@@ -202,3 +202,82 @@ def test_intensities_of_a_channel_become_0_to_1_and_a_constant_one_0():
     unit = to_unit_range(images, low, high)
     np.testing.assert_allclose(unit[:, 0], np.arange(100).reshape(4, 5, 5) / 99, rtol=1e-5)
     assert (unit[:, 1] == 0).all()
+
+
+@pytest.fixture
+def copied(checkpoint, tmp_path):
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def change(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("kind", ["dinov2_evil", "dinov2x", None, 3])
+def test_only_exact_kinds_of_model_are_accepted(screen, copied, kind):
+    DINOv2.setup_mudata(screen)
+    change(copied / "config.json", model_type=kind)
+    with pytest.raises(ValueError, match="expected 'dinov2' or 'dinov2_with_registers'"):
+        DINOv2(screen, copied)
+
+
+def test_code_in_the_folder_does_not_run(screen, copied):
+    DINOv2.setup_mudata(screen)
+    ran = copied / "ran"
+    (copied / "modeling_evil.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Evil: pass\n")
+    change(copied / "config.json", auto_map={"AutoModel": "modeling_evil.Evil", "AutoConfig": "modeling_evil.Evil"})
+    DINOv2(screen, copied, accelerator="cpu")
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b"{", "is not a JSON file, or was cut short"),
+        ("config.json", b"[]", "holds a list instead of an object"),
+        ("preprocessor_config.json", b"\xff", "is not a JSON file, or was cut short"),
+        ("model.safetensors", b"", "cannot load the model"),
+        ("model.safetensors", b"hello world", "cannot load the model"),
+    ],
+)
+def test_a_damaged_file_gives_one_clear_error(screen, copied, name, content, message):
+    DINOv2.setup_mudata(screen)
+    (copied / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{message}.*hf download"):
+        DINOv2(screen, copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_mean": [0.5]}, "image_mean=.*expected three numbers"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std=.*expected three numbers"),
+        ({"image_std": "0.5"}, "image_std='0.5'; expected three numbers"),
+        ({"crop_size": {"height": "28"}}, "crop size of '28'"),
+        ({"crop_size": 0}, "crop size of 0"),
+    ],
+)
+def test_a_preprocessor_that_cannot_be_used_is_refused(screen, copied, changes, message):
+    DINOv2.setup_mudata(screen)
+    change(copied / "preprocessor_config.json", **changes)
+    with pytest.raises(ValueError, match=message):
+        DINOv2(screen, copied)
+
+
+@pytest.mark.parametrize("changes", [{"hidden_size": "wide"}, {"hidden_size": 9}, {"patch_size": 0}])
+def test_a_configuration_that_is_not_that_of_the_weights_is_refused(screen, copied, changes):
+    DINOv2.setup_mudata(screen)
+    change(copied / "config.json", **changes)
+    with pytest.raises(ValueError, match="cannot load the model"):
+        DINOv2(screen, copied)
+
+
+def test_weights_that_are_not_finite_are_refused(screen, copied):
+    DINOv2.setup_mudata(screen)
+    weights = load_file(copied / "model.safetensors")
+    next(iter(weights.values()))[0] = torch.inf
+    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        DINOv2(screen, copied)

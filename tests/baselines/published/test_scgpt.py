@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -331,3 +332,77 @@ def test_weights_saved_from_several_devices_are_read(screen, make_checkpoint):
     torch.save({f"module.{name}": tensor for name, tensor in saved.items()}, checkpoint / "best_model.pt")
     found = ScGPT(screen, checkpoint, accelerator="cpu").get_latent_representation(indices=[0, 1])
     np.testing.assert_array_equal(found, expected)
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+DAMAGES = {
+    "args.json that is empty": ("args.json", b"", "is not a JSON file, or was cut short"),
+    "args.json that is cut": ("args.json", b'{"embsize": 8, ', "is not a JSON file, or was cut short"),
+    "args.json that is binary": ("args.json", b"\xff\xfe\x00", "is not a JSON file, or was cut short"),
+    "args.json without end": ("args.json", b"[" * 10**5, "is not a JSON file, or was cut short"),
+    "args.json with a list": ("args.json", b"[1, 2]", "holds a list instead of an object"),
+    "vocab.json with a list": ("vocab.json", b"[1, 2]", "holds a list instead of an object"),
+    "vocab.json with text": ("vocab.json", b'{"<cls>": "a", "<pad>": 1}', "does not number its tokens"),
+    "vocab.json with large numbers": ("vocab.json", b'{"<cls>": 0, "<pad>": 1e30}', "does not number its tokens"),
+    "best_model.pt that is empty": ("best_model.pt", b"", "it is no file of weights, or was cut short"),
+    "best_model.pt that is text": ("best_model.pt", b"hello", "it is no file of weights, or was cut short"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_file_is_named_with_where_to_get_it(screen, make_checkpoint, kind):
+    ScGPT.setup_mudata(screen)
+    name, content, message = DAMAGES[kind]
+    checkpoint = make_checkpoint()
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} .*{message}.*github.com/bowang-lab/scGPT") as caught:
+        ScGPT(screen, checkpoint)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"embsize": "8"}, "expected whole numbers of at least 1"),
+        ({"nheads": 3}, "a multiple of nheads"),
+        ({"nlayers": 10**9}, "weights for nlayers=1000000000"),
+        ({"d_hid": 10**12}, "are missing or of another shape"),
+        ({"n_bins": 0}, "n_bins=0"),
+        ({"pad_value": "none"}, "pad_value='none'"),
+        ({"pad_token": ["<pad>"]}, "has no token"),
+    ],
+)
+def test_settings_out_of_range_are_refused(screen, make_checkpoint, settings, message):
+    ScGPT.setup_mudata(screen)
+    with pytest.raises(ValueError, match=message):
+        ScGPT(screen, make_checkpoint(**settings))
+
+
+def test_weights_that_name_code_are_cut_or_not_finite_are_refused(screen, make_checkpoint, tmp_path):
+    ScGPT.setup_mudata(screen)
+    path, ran = make_checkpoint() / "best_model.pt", tmp_path / "ran"
+    whole, weights = path.read_bytes(), torch.load(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="it is no file of weights, or was cut short"):
+        ScGPT(screen, path.parent)
+    torch.save({**weights, "more": Touch(ran)}, path)
+    with pytest.raises(ValueError, match="names code to run") as caught:
+        ScGPT(screen, path.parent)
+    assert "weights_only" not in str(caught.value)
+    assert not ran.exists()
+    torch.save([weights], path)
+    with pytest.raises(ValueError, match="holds something else than named weights"):
+        ScGPT(screen, path.parent)
+    next(iter(weights.values()))[0] = torch.nan
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        ScGPT(screen, path.parent)

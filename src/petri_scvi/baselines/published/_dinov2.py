@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +10,15 @@ from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi.baselines._unimodal import ImageModel
+from petri_scvi.baselines.published._published_files import check_finite, read_json
+from petri_scvi.common import user_path
 from petri_scvi.common._channels import find_channel
 from petri_scvi.imaging import channel_range, to_unit_range
 from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.dataloaders import RowReader
 
+MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 FILES = ("config.json", "preprocessor_config.json")
 QUANTILES = (0.001, 0.999)
 """Quantiles of a channel's pixels that become black and white."""
@@ -152,7 +154,7 @@ def _choose_groups(triples: Sequence[Sequence[str | int]] | None, channels: list
 
 def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
     """The network, for inference, and the settings of its preprocessor."""
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{missing} not found in checkpoint={str(folder)!r}. {WHERE_TO_GET_IT}")
@@ -160,16 +162,22 @@ def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
         raise FileNotFoundError(
             f"no weights (model.safetensors or pytorch_model.bin) in checkpoint={str(folder)!r}. {WHERE_TO_GET_IT}"
         )
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    if not str(kind).startswith("dinov2"):
-        raise ValueError(f"{folder / 'config.json'} has model_type={kind!r}; expected 'dinov2'. {WHERE_TO_GET_IT}")
-    preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
-    absent = [key for key in ("image_mean", "image_std") if key not in preprocessor]
-    if absent:
-        raise ValueError(f"{folder / 'preprocessor_config.json'} lacks {absent}. {WHERE_TO_GET_IT}")
-    network, loaded = require("transformers", "dinov2").AutoModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True
-    )
+    kind = read_json(folder / "config.json", WHERE_TO_GET_IT).get("model_type")
+    if kind not in MODEL_TYPES:
+        expected = " or ".join(map(repr, MODEL_TYPES))
+        raise ValueError(f"{folder / 'config.json'} has model_type={kind!r}; expected {expected}. {WHERE_TO_GET_IT}")
+    preprocessor = _read_preprocessor(folder / "preprocessor_config.json")
+    transformers = require("transformers", "dinov2")
+    try:
+        network, loaded = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # noqa: BLE001 - transformers raises many kinds
+        # Not as the cause: torch advises to run whatever code is in the file.
+        raise ValueError(
+            f"transformers cannot load the model in checkpoint={str(folder)!r} ({type(error).__name__}): a file is "
+            f"damaged, or config.json is not that of the weights. {WHERE_TO_GET_IT}"
+        ) from None
     # transformers fills what is missing with random numbers. The mask token serves pretraining only.
     lacking = sorted(key for key in loaded["missing_keys"] if not key.endswith("mask_token"))
     if lacking:
@@ -177,7 +185,25 @@ def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             f"the weights in checkpoint={str(folder)!r} lack {len(lacking)} tensors of the model that config.json "
             f"describes, for example {lacking[:3]}. {WHERE_TO_GET_IT}"
         )
+    check_finite(network.state_dict(), f"checkpoint={str(folder)!r}", WHERE_TO_GET_IT)
     return network.eval().requires_grad_(False), preprocessor
+
+
+def _read_preprocessor(path: Path) -> dict[str, Any]:
+    """Settings that are used: mean and deviation of the colours, and the size."""
+    preprocessor = read_json(path, WHERE_TO_GET_IT)
+    absent = [key for key in ("image_mean", "image_std") if key not in preprocessor]
+    if absent:
+        raise ValueError(f"{path} lacks {absent}. {WHERE_TO_GET_IT}")
+    for key, lowest in (("image_mean", -np.inf), ("image_std", 0)):
+        values = preprocessor[key]
+        is_good = isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)
+        if not is_good or not all(np.isfinite(v) and v > lowest for v in values):
+            raise ValueError(f"{path} has {key}={values!r}; expected three numbers, one per colour. {WHERE_TO_GET_IT}")
+    size = _crop_size(preprocessor)
+    if type(size) is not int or size < 1:
+        raise ValueError(f"{path} has a crop size of {size!r}; expected a whole number of pixels. {WHERE_TO_GET_IT}")
+    return preprocessor
 
 
 def _crop_size(preprocessor: dict[str, Any]) -> int:
@@ -185,4 +211,4 @@ def _crop_size(preprocessor: dict[str, Any]) -> int:
     size = preprocessor.get("crop_size", preprocessor.get("size", 224))
     if isinstance(size, dict):
         size = next((size[key] for key in ("height", "shortest_edge") if key in size), 224)
-    return int(size)
+    return size

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from petri_scvi.baselines.published._published_files import read_json, read_weights
+from petri_scvi.common import user_path
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -19,6 +22,7 @@ WHERE_TO_GET_IT = (
     "Download a published model, for example whole-human, with the link in the README of github.com/bowang-lab/scGPT, "
     "and pass the folder that holds args.json, vocab.json and best_model.pt."
 )
+MAX_TOKENS = 10**7
 MAX_VALUE = 512.0
 """Where scGPT clips values before they are encoded."""
 
@@ -72,14 +76,14 @@ def read_checkpoint(folder: str | Path) -> tuple[ScGPTEncoder, dict[str, int], d
     ValueError
         The files do not belong together, or describe a variant of scGPT that is not supported.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{missing} not found in checkpoint={str(folder)!r}. {WHERE_TO_GET_IT}")
-    settings = json.loads((folder / "args.json").read_text())
-    vocabulary = json.loads((folder / "vocab.json").read_text())
+    settings = read_json(folder / "args.json", WHERE_TO_GET_IT)
+    vocabulary = read_json(folder / "vocab.json", WHERE_TO_GET_IT)
     _check_settings(settings, vocabulary, folder)
-    state = rename_weights(torch.load(folder / "best_model.pt", map_location="cpu", weights_only=True))
+    state = rename_weights(read_weights(folder / "best_model.pt", WHERE_TO_GET_IT))
     table = state.get("encoder.embedding.weight")
     n_tokens = max(vocabulary.values()) + 1 if table is None else len(table)
     if n_tokens <= max(vocabulary.values()):
@@ -87,9 +91,15 @@ def read_checkpoint(folder: str | Path) -> tuple[ScGPTEncoder, dict[str, int], d
             f"{folder / 'vocab.json'} goes up to token {max(vocabulary.values())}, and best_model.pt has {n_tokens} "
             "gene embeddings. Take all three files from one download."
         )
-    encoder = ScGPTEncoder(
-        n_tokens, settings["embsize"], settings["nheads"], settings["nlayers"], hidden_dim=settings["d_hid"]
-    )
+    if settings["nlayers"] > len(state):
+        raise ValueError(
+            f"{folder / 'best_model.pt'} has {len(state)} weights for nlayers={settings['nlayers']} of args.json. "
+            f"{WHERE_TO_GET_IT}"
+        )
+    with torch.device("meta"):  # without memory for weights whose size only args.json claims
+        encoder = ScGPTEncoder(
+            n_tokens, settings["embsize"], settings["nheads"], settings["nlayers"], hidden_dim=settings["d_hid"]
+        )
     wanted = encoder.state_dict()
     wrong = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
     if wrong:
@@ -98,7 +108,7 @@ def read_checkpoint(folder: str | Path) -> tuple[ScGPTEncoder, dict[str, int], d
             f"{len(wrong)} of {len(wanted)} weights in {folder / 'best_model.pt'} are missing or of another shape than "
             f"args.json says, for example {found}. {WHERE_TO_GET_IT}"
         )
-    encoder.load_state_dict({name: state[name] for name in wanted})
+    encoder.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
     return encoder.eval().requires_grad_(False), vocabulary, settings
 
 
@@ -117,8 +127,22 @@ def _check_settings(settings: Mapping[str, Any], vocabulary: Mapping[str, int], 
     absent = [key for key in ("embsize", "nheads", "nlayers", "d_hid") if key not in settings]
     if absent:
         raise ValueError(f"{folder / 'args.json'} lacks {absent}; it has {sorted(settings)}. {WHERE_TO_GET_IT}")
+    sizes = {key: settings[key] for key in ("embsize", "nheads", "nlayers", "d_hid")}
+    if any(type(size) is not int or size < 1 for size in sizes.values()) or sizes["embsize"] % sizes["nheads"]:
+        raise ValueError(
+            f"{folder / 'args.json'} has {sizes}; expected whole numbers of at least 1, with embsize a multiple of "
+            f"nheads. {WHERE_TO_GET_IT}"
+        )
+    if not all(type(token) is int and 0 <= token < MAX_TOKENS for token in vocabulary.values()):
+        raise ValueError(f"{folder / 'vocab.json'} does not number its tokens from 0. {WHERE_TO_GET_IT}")
+    bins, pad_value = settings.get("n_bins", 51), settings.get("pad_value", -2)
+    if type(bins) is not int or bins < 2 or type(pad_value) not in (int, float) or not math.isfinite(pad_value):
+        raise ValueError(
+            f"{folder / 'args.json'} has n_bins={bins!r} and pad_value={pad_value!r}; expected a whole number of at "
+            f"least 2 and a number. {WHERE_TO_GET_IT}"
+        )
     for token in ("<cls>", settings.get("pad_token", "<pad>")):
-        if token not in vocabulary:
+        if not isinstance(token, str) or token not in vocabulary:
             raise ValueError(f"{folder / 'vocab.json'} has no token {token!r}. {WHERE_TO_GET_IT}")
     if settings.get("pre_norm", False):
         raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from scvi.model.base import BaseModelClass
 
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
@@ -13,6 +12,7 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.modalities import MODALITIES
 from petri_scvi.model._documents import arrange_documents, documents_of_targets, fuse_cells
+from petri_scvi.model.setup._saved_registry import SavedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ MIXED = -1
 """Code of companions of contexts that were chosen."""
 
 
-class RegisteredData(BaseModelClass):
+class RegisteredData(SavedRegistry):
     """Access to registered modalities; the base of the parts of :class:`petri_scvi.PETRI`."""
 
     module: PETRIModule

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from lightning.pytorch.callbacks import Callback
 from scvi.train import SaveCheckpoint
 
 from petri_scvi._checks import check_sizes
+from petri_scvi.common import (
+    UnreadableFileError,
+    check_stored,
+    code_in,
+    hidden_folder,
+    read_sealed,
+    seal,
+    written_whole,
+)
+from petri_scvi.model._model_file import check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import torch
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+PARTS = {
+    "callbacks": dict,
+    "state_dict": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "petri_scvi": dict,
+    "epoch": int,
+    "global_step": int,
+}
+"""What a checkpoint has, and of which type."""
 
 
 class TrainingCheckpoint(Callback):
@@ -54,31 +75,33 @@ class TrainingCheckpoint(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the last epoch ended with."""
-        self._write_if_new(trainer, unfinished="epoch_progress")
+        self._write_if_new(trainer, pl_module, unfinished="epoch_progress")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Write what the last minibatch ended with, if it is time."""
         # Steps, not minibatches: between two steps, accumulated gradients would be lost.
         if self.every_n_steps and trainer.global_step - self._n_steps_written >= self.every_n_steps:
-            self._write_if_new(trainer, unfinished="epoch_loop.batch_progress")
+            self._write_if_new(trainer, pl_module, unfinished="epoch_loop.batch_progress")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the end of training."""
         self._is_stopped = trainer.should_stop
-        self._write_if_new(trainer, unfinished=None)
+        self._write_if_new(trainer, pl_module, unfinished=None)
 
-    def _write_if_new(self, trainer: Trainer, unfinished: str | None) -> None:
+    def _write_if_new(self, trainer: Trainer, pl_module: LightningModule, unfinished: str | None) -> None:
         if unfinished and trainer.global_step == self._n_steps_written:
             return
         self._unfinished = unfinished
         self._history = _history_of(trainer)
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        with _models_are_not_saved(trainer):
-            trainer.save_checkpoint(partial, weights_only=False)
-        if trainer.is_global_zero:
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
+        check_finite(pl_module.module.state_dict())
+        is_writer = trainer.is_global_zero
+        with (
+            _models_are_not_saved(trainer),
+            written_whole(self.path) if is_writer else nullcontext(self.path) as unfinished,
+        ):
+            trainer.save_checkpoint(unfinished, weights_only=False)
+            if is_writer:
+                seal(unfinished)
         # Nobody goes on before the file has its name.
         trainer.strategy.barrier("petri_scvi.TrainingCheckpoint")
         self._n_steps_written = trainer.global_step
@@ -160,6 +183,17 @@ def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: i
     return described
 
 
+def _parts(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What the callback wrote, and the weights."""
+    lacking = [name for name, kind in PARTS.items() if not isinstance(found.get(name), kind)]
+    if lacking:
+        raise UnreadableFileError(f"lacks {lacking[0]}")
+    state = found["callbacks"].get(TrainingCheckpoint.state_key)
+    if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+        raise UnreadableFileError("lacks the settings of the call")
+    return state, {str(name): check_stored(weight) for name, weight in found["state_dict"].items()}
+
+
 def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
     """Require that training can go on from a file.
 
@@ -179,10 +213,12 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[s
     """
     way_out = "Pass another file in checkpoint=..., or repeat the call that was interrupted."
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state, saved = found["callbacks"][TrainingCheckpoint.state_key], found["state_dict"]
-    except (KeyError, TypeError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a file that train(checkpoint=...) wrote ({error!r}). {way_out}") from error
+        found = read_sealed(path)
+        state, saved = _parts(found)
+    except UnreadableFileError as error:
+        raise ValueError(
+            f"{path} {error}; it is not a complete file that train(checkpoint=...) wrote. {way_out}"
+        ) from None
     shapes = {f"module.{name}": tuple(value.shape) for name, value in weights.items()}
     saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
     other = sorted(name for name in shapes.keys() | saved_shapes.keys() if shapes.get(name) != saved_shapes.get(name))
@@ -195,3 +231,38 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[s
     ]
     if changed:
         raise ValueError(f"{path} belongs to another call: {'; '.join(changed)}. {way_out}")
+
+
+def check_writable(path: Path) -> None:
+    """Require a place for a checkpoint before the first step, not after the first epoch.
+
+    Raises
+    ------
+    ValueError
+        The path is that of a folder, or nothing can be written beside it.
+    """
+    if path.is_dir():
+        raise ValueError(f"checkpoint={str(path)!r} is a folder; pass a file, such as {str(path / 'training.ckpt')!r}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with hidden_folder(path) as folder:
+            (folder / path.name).write_bytes(bytes(2**12))
+    except OSError as error:
+        raise ValueError(
+            f"checkpoint={str(path)!r} cannot be written ({error}). Pass a file in a folder that you may write to."
+        ) from error
+
+
+def check_ckpt_path(path: Path) -> None:
+    """Require a file that Lightning reads without running code in it.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, no archive of :func:`torch.save`, or names code to run.
+    """
+    way_out = "Pass a file that Lightning wrote, such as one of trainer.save_checkpoint()."
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint, or was cut short. {way_out}")
+    if names := code_in(path):
+        raise ValueError(f"ckpt_path={str(path)!r} names code to run: {', '.join(names[:5])}. {way_out}")

@@ -7,7 +7,6 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch.strategies import DDPStrategy
 from scvi.train import LoudEarlyStopping
 
@@ -18,20 +17,6 @@ LOST_CONTACT = re.compile(
     r"connection (closed|reset|refused)|broken pipe|gloo|nccl|timed? ?out|socket|peer|store", re.IGNORECASE
 )
 """What the messages of torch's backends have in common when a process does not answer."""
-
-
-def is_first_process(trainer: Any) -> bool:
-    """Whether this process writes files: one of many does.
-
-    Parameters
-    ----------
-    trainer
-        The trainer of the model, ``None`` if it was not trained. Lightning leaves the process group when training ends,
-        and variables such as those of SLURM are there in runs that are independent of each other, too.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return trainer is None or trainer.is_global_zero
 
 
 def is_data_parallel(strategy: Any) -> bool:

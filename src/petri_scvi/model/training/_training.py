@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +11,16 @@ from scvi.train import TrainRunner
 
 from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
+from petri_scvi.common import user_path
 from petri_scvi.dataloaders import DocumentDataModule
 from petri_scvi.model.setup._registered import RegisteredData
-from petri_scvi.model.training._checkpoint import TrainingCheckpoint, check_checkpoint, describe_training
+from petri_scvi.model.training._checkpoint import (
+    TrainingCheckpoint,
+    check_checkpoint,
+    check_ckpt_path,
+    check_writable,
+    describe_training,
+)
 from petri_scvi.model.training._devices import (
     allow_unused_parameters,
     check_strategy,
@@ -25,6 +31,8 @@ from petri_scvi.model.training._devices import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lightning.pytorch import LightningDataModule
 
 N_CELLS_FOR_STATISTICS = 10_000
@@ -158,6 +166,9 @@ class TrainingMixin(RegisteredData):
     def _check_checkpoint_arguments(
         self, checkpoint: str | Path | None, every_n_steps: int | None, trainer_kwargs: dict[str, Any]
     ) -> Path | None:
+        ckpt_path = trainer_kwargs.get("ckpt_path")
+        if ckpt_path is not None:
+            check_ckpt_path(user_path(ckpt_path))
         if checkpoint is None:
             if every_n_steps is not None:
                 raise ValueError(
@@ -165,18 +176,18 @@ class TrainingMixin(RegisteredData):
                     "checkpoint='training.ckpt' as well."
                 )
             return None
-        if trainer_kwargs.get("ckpt_path") is not None:
+        if ckpt_path is not None:
             raise ValueError(
-                f"checkpoint={str(checkpoint)!r} and ckpt_path={str(trainer_kwargs['ckpt_path'])!r} both say where to "
-                "go on from; pass one of them."
+                f"checkpoint={str(checkpoint)!r} and ckpt_path={str(ckpt_path)!r} both say where to go on from; pass "
+                "one of them."
             )
         if self.is_trained_:
             raise ValueError(
                 f"checkpoint={str(checkpoint)!r}, but the model is trained already, and a file cannot say what came "
                 f"before it. Make a new {type(self).__name__}, or train without checkpoint."
             )
-        path = Path(checkpoint)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = user_path(checkpoint)
+        check_writable(path)
         return path
 
     def _fit_statistics(self, datamodule: LightningDataModule) -> None:

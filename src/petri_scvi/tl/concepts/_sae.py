@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,16 @@ import torch
 from rich.progress import track
 from scipy import sparse
 
-from petri_scvi.common import written_whole
+from petri_scvi._checks import check_sizes
+from petri_scvi.common import (
+    UnreadableFileError,
+    check_stored,
+    one_writer,
+    read_sealed,
+    user_path,
+    write_sealed,
+    written_whole,
+)
 from petri_scvi.nn import choose_device
 from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
 from petri_scvi.tl._embedding import finite_rows, read_rows
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = "petri_scvi sparse autoencoder 1"
+FORMAT = "petri-scvi sparse autoencoder 1"
 DEAD_AFTER_CELLS = 20_000
 """A dimension that so many cells in a row do not activate is dead."""
 VALUES_AT_ONCE = 2**24
@@ -102,6 +110,9 @@ class SparseAutoencoder:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save to one file; an interrupted save leaves what was there before.
 
+        The file has tensors and plain values only, so that it can be read without running code, and a checksum. In a
+        distributed run, one process saves and the others wait.
+
         Parameters
         ----------
         path
@@ -114,13 +125,16 @@ class SparseAutoencoder:
         ValueError
             The file exists and ``overwrite`` is ``False``.
         """
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise ValueError(f"{path} already exists. Choose another file, or pass overwrite=True.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "n_active": self.n_active, "weights": self._network.state_dict()}
-        with written_whole(path) as unfinished:
-            torch.save(content, unfinished)
+        path = user_path(path)
+        content = {"format": FORMAT, "n_active": self.n_active, "weights": dict(self._network.state_dict())}
+        with one_writer(path) as is_writer:
+            if not is_writer:
+                return
+            if path.exists() and not overwrite:
+                raise ValueError(f"{path} already exists. Choose another file, or pass overwrite=True.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as unfinished:
+                write_sealed(unfinished, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, accelerator: str = "auto") -> Self:
@@ -138,17 +152,17 @@ class SparseAutoencoder:
         FileNotFoundError
             There is no such file.
         ValueError
-            It is not that of a sparse autoencoder, or not complete, or torch cannot use the accelerator.
+            It is not that of a sparse autoencoder, not complete or changed, or torch cannot use the accelerator.
         """
-        content = None if Path(path).is_dir() else _read_file(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        path = user_path(path)
+        try:
+            content = read_sealed(path)
+            network = _network(content)
+        except ValueError as error:
             raise ValueError(
-                f"{path} does not hold a complete sparse autoencoder. Pass the file that sae.save() was given; if this "
-                "is the one, its writing was cut short: save it again."
-            )
-        n_dimensions, n_inputs = content["weights"]["decoder"].shape
-        network = BatchTopKAutoencoder(n_inputs, n_dimensions, content["n_active"])
-        network.load_state_dict(content["weights"])
+                f"{path} {error}; it does not hold a complete sparse autoencoder. Pass the file that sae.save() was "
+                "given; if this is the one, save the autoencoder again or fetch another copy of the file."
+            ) from None
         return cls(network.to(choose_device(accelerator)))
 
     def pieces(self, n_cells: int) -> Iterator[slice]:
@@ -188,14 +202,22 @@ class SparseAutoencoder:
         return sparse.csr_matrix(parts, shape=tuple(activations.shape))
 
 
-def _read_file(path: str | os.PathLike[str]) -> Any:
-    """What torch reads from a file, ``None`` if it can read nothing."""
+def _network(content: dict[str, Any]) -> BatchTopKAutoencoder:
+    """The network that a file describes."""
+    found = content.get("format")
+    if found != FORMAT:
+        raise UnreadableFileError(f"has the format {found!r}, where this version of petri-scvi reads {FORMAT!r}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+        weights = {name: check_stored(weight) for name, weight in content["weights"].items()}
+        n_dimensions, n_inputs = weights["decoder"].shape
+        check_sizes(n_active=content["n_active"])
+        network = BatchTopKAutoencoder(n_inputs, n_dimensions, content["n_active"])
+        network.load_state_dict(weights)
+    except UnreadableFileError:
         raise
-    except Exception:  # noqa: BLE001 - torch raises many kinds, with the advice to run whatever code a file has
-        return None
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UnreadableFileError(f"has other content than that of an autoencoder ({error!r})") from error
+    return network
 
 
 def _check_width(what: str, matrix: Any, width: int, meaning: str) -> None:

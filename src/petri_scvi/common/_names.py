@@ -1,0 +1,50 @@
+"""Names that users choose, where they become file names, markup or mathematical text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from petri_scvi.common._storable import FORBIDDEN
+
+if TYPE_CHECKING:
+    import os
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path that a user wrote, with ``~`` as the home folder."""
+    return Path(path).expanduser()
+
+
+def check_file_name(name: str, argument: str, value: str) -> None:
+    """Require a name without folders.
+
+    Parameters
+    ----------
+    name
+        Name of a file to be.
+    argument, value
+        What the user passed, for the message.
+
+    Raises
+    ------
+    ValueError
+        The file would lie in another folder.
+    """
+    if name in ("", ".", "..") or any(character in name for character in FORBIDDEN):
+        raise ValueError(
+            f"{argument}={value!r} would write to another folder: {name!r} is not the name of a file. Leave out '/', "
+            "'\\' and null characters."
+        )
+
+
+def in_markup(name: object) -> str:
+    """A name as text that rich prints as it is: without this, ``[`` begins a style."""
+    return escape(str(name))
+
+
+def in_plot(name: object) -> str:
+    """A name as text that matplotlib draws as it is: without this, two ``$`` enclose a formula."""
+    return str(name).replace("$", r"\$")
