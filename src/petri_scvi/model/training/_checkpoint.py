@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     import torch
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+    from petri_scvi._module import PETRIModule
 
 PARTS = {
     "callbacks": dict,
@@ -93,15 +95,15 @@ class TrainingCheckpoint(Callback):
             return
         self._unfinished = unfinished
         self._history = _history_of(trainer)
-        check_finite(pl_module.module.state_dict())
+        check_finite(cast("PETRIModule", pl_module.module).state_dict())
         is_writer = trainer.is_global_zero
         with (
             _models_are_not_saved(trainer),
-            written_whole(self.path) if is_writer else nullcontext(self.path) as unfinished,
+            written_whole(self.path) if is_writer else nullcontext(self.path) as path,
         ):
-            trainer.save_checkpoint(unfinished, weights_only=False)
+            trainer.save_checkpoint(path, weights_only=False)
             if is_writer:
-                seal(unfinished)
+                seal(path)
         # Nobody goes on before the file has its name.
         trainer.strategy.barrier("petri_scvi.TrainingCheckpoint")
         self._n_steps_written = trainer.global_step
