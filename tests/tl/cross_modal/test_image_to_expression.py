@@ -15,7 +15,7 @@ from petri_scvi.tl.cross_modal._image_regression import Fold, ViTRegression, _pa
 from petri_scvi.tl.cross_modal._regression_rows import paired_places
 
 N_GENES = 12
-SMALL = {"embed_dim": 16, "depth": 1, "n_heads": 2}
+SMALL = {"embed_dim": 16, "image_encoder_depth": 1, "n_heads": 2}
 
 
 def make(*, is_paired: bool, signal: float = 1.0, n: int = 240, n_contexts: int = 24, seed: int = 0) -> MuData:

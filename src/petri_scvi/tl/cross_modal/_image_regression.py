@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALPHAS = np.logspace(-1, 6, 15)
 """Penalties of the ridge regression; each gene takes the one that leaves its training rows out best."""
 GENES_PER_FIT = 1000
-VIT = {"n_latent_tokens": 1, "embed_dim": 64, "depth": 4, "n_heads": 4}
+VIT = {"n_latent_tokens": 1, "embed_dim": 64, "image_encoder_depth": 4, "n_heads": 4}
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05

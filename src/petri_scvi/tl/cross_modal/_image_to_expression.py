@@ -74,7 +74,7 @@ def image_to_expression_r2(
         Passes of the ViT over the training cells. It stops earlier when a tenth of the training rows, which is not
         trained on, is predicted no better.
     vit_kwargs
-        ``patch_size``, ``n_latent_tokens``, ``embed_dim``, ``depth`` and ``n_heads`` of
+        ``patch_size``, ``n_latent_tokens``, ``embed_dim``, ``image_encoder_depth`` and ``n_heads`` of
         :class:`petri_scvi.nn.ImageEncoder`; by default 1 token of width 64, 4 blocks, 4 heads, and the largest patch of
         at most 8 pixels that gives 16 or more.
     seed

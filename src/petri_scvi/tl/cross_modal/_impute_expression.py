@@ -121,7 +121,7 @@ def impute_expression(
     names = _contexts_to_score(labels[held_out], imaged, contexts, of_control, min_cells)
     genes = pd.Index(np.asarray(model.get_var_names()[modality]))
     others = np.setdiff1d(np.arange(len(labels)), held_out)
-    is_counts = model.module.modality(modality).likelihood == "nb"
+    is_counts = model.module.modality(modality).expression_likelihood == "nb"
 
     def measured(rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Log fold change of each context against the control among some rows; shape ``(n_contexts, n_genes)``."""
