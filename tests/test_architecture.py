@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED_TO_FILE = {
     "io/store/_write.py": {"pp"},
     "tl/concepts/_image_features.py": {"dataloaders", "imaging"},
-    "tl/concepts/_sae.py": {"nn"},
+    "tl/concepts/_sparse_autoencoder.py": {"nn"},
     "tl/cross_modal/_image_regression.py": {"nn"},
 }
 """Arrows of one file beyond those of its room."""
@@ -244,7 +244,7 @@ def test_folders_have_few_enough_files_to_know_them() -> None:
         ("tl/profiles/_whiten.py", "if TYPE_CHECKING:\n    from petri_scvi import PETRI", 1),
         ("tl/profiles/_whiten.py", "from ._aggregate import fold_guides\nfrom .. import scores", 0),
         ("tl/profiles/_whiten.py", "from ...nn import patchify", 1),
-        ("tl/concepts/_sae.py", "from petri_scvi.nn import patchify", 0),
+        ("tl/concepts/_sparse_autoencoder.py", "from petri_scvi.nn import patchify", 0),
         ("datasets/public/_hepg2_screen.py", "from petri_scvi.io import open_screen", 0),
         ("pages/_dimension_report.py", "from petri_scvi.tl import fit_sae", 1),
         ("_model.py", "from petri_scvi.nn import patchify", 1),

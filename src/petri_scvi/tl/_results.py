@@ -50,12 +50,6 @@ def one_or_several(names: list[str]) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def check_alpha(alpha: float) -> None:
-    """Require a rate."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
-
-
 def adjust(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Benjamini-Hochberg q-values; NaN stays NaN and is no test."""
     q_values = np.full(len(p_values), np.nan)

@@ -16,9 +16,9 @@ from scipy import sparse
 from petri_scvi import SparseAutoencoder
 from petri_scvi.tl import fit_sae, multimodal_dimensions
 from petri_scvi.tl._embedding import find_slots
-from petri_scvi.tl.concepts import _sae_stream
-from petri_scvi.tl.concepts._sae import SparseRows
-from petri_scvi.tl.concepts._sae_stream import mean_and_scale, shuffled_batches
+from petri_scvi.tl.concepts import _sae_minibatches
+from petri_scvi.tl.concepts._sae_minibatches import mean_and_scale, shuffled_batches
+from petri_scvi.tl.concepts._sparse_autoencoder import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,8 +169,8 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_the_embedding_may_lie_anywhere(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sae_stream, "BLOCK_ROWS", 32)
-    monkeypatch.setattr(_sae_stream, "POOL_ROWS", 128)  # so that it does not fit into memory
+    monkeypatch.setattr(_sae_minibatches, "BLOCK_ROWS", 32)
+    monkeypatch.setattr(_sae_minibatches, "POOL_ROWS", 128)  # so that it does not fit into memory
     expected, adata = cells(simulate(300)[0]), cells(np.zeros((300, 16)))
     adata.obsm["X_petri"] = stored
     fit_sae(expected, max_epochs=2, **SMALL)
@@ -180,8 +180,8 @@ def test_the_embedding_may_lie_anywhere(stored: Any, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("pool_rows", [10_000, 128])
 def test_every_cell_comes_once_before_any_comes_again(monkeypatch: pytest.MonkeyPatch, pool_rows: int) -> None:
-    monkeypatch.setattr(_sae_stream, "BLOCK_ROWS", 32)
-    monkeypatch.setattr(_sae_stream, "POOL_ROWS", pool_rows)
+    monkeypatch.setattr(_sae_minibatches, "BLOCK_ROWS", 32)
+    monkeypatch.setattr(_sae_minibatches, "POOL_ROWS", pool_rows)
     number = np.arange(350, dtype=np.float32)[:, None]
     slots = find_slots(cells(number[:200]), "X_petri") + find_slots(cells(number[200:]), "X_petri")
     batches = shuffled_batches(slots, 50, np.random.default_rng(0))

@@ -6,6 +6,6 @@ Open first: ``_fit_sae.py``.
 
 from petri_scvi.tl.concepts._fit_sae import fit_sae
 from petri_scvi.tl.concepts._image_features import image_features
-from petri_scvi.tl.concepts._sae import SparseAutoencoder
+from petri_scvi.tl.concepts._sparse_autoencoder import SparseAutoencoder
 
 __all__ = ["SparseAutoencoder", "fit_sae", "image_features"]

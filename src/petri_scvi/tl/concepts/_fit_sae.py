@@ -16,9 +16,9 @@ from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import MODALITY, find_slots, read_rows
 from petri_scvi.tl._results import forget_results, write_result
 
-from ._sae import SparseAutoencoder, SparseRows, fit_autoencoder
-from ._sae_fidelity import Fidelity
-from ._sae_stream import mean_and_scale, shuffled_batches
+from ._sae_explained_variance import Fidelity
+from ._sae_minibatches import mean_and_scale, shuffled_batches
+from ._sparse_autoencoder import SparseAutoencoder, SparseRows, fit_autoencoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from sklearn.model_selection import KFold
 
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
+from petri_scvi.tl._arguments import check_choice, check_folds
 from petri_scvi.tl._results import write_result
-from petri_scvi.tl.profiles._aggregate import check_choice
 
 from ._image_regression import Fold, RidgeRegression, ViTRegression
 from ._regression_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts, usable_cells
@@ -115,8 +115,7 @@ def image_to_expression_r2(
     check_is_mudata(mdata)
     check_choice("level", level, ("auto", "cell", "context"))
     check_sizes(max_cells=max_cells, max_epochs=max_epochs)
-    if n_folds < 2:
-        raise ValueError(f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each is predicted by the others")
+    check_folds(n_folds)
     regression = ViTRegression(max_epochs, vit_kwargs or {}) if key is None else RidgeRegression()
     _check_modalities(mdata)
     inputs = image_inputs(mdata, key)

@@ -14,7 +14,7 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._targets import chosen_contexts, other_modality, target_rows
+from ._cells_to_reconstruct import chosen_contexts, other_modality, target_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.common._labels import Labels
 
-    from ._targets import TrainedModel
+    from ._cells_to_reconstruct import TrainedModel
 
 MIN_CONTEXTS = 3
 PREDICTORS = ("predicted", "baseline", "assay")

@@ -16,8 +16,8 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.tl._embedding import subsample
 from petri_scvi.tl._results import one_or_several, write_result
 
+from ._cells_to_reconstruct import chosen_contexts, other_modality, target_rows
 from ._context_tests import context_tests
-from ._targets import chosen_contexts, other_modality, target_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.common._labels import Labels
 
-    from ._targets import TrainedModel
+    from ._cells_to_reconstruct import TrainedModel
 
 CONDITIONS = ("none", "mixed", "own", "changed")
 """Companions of a cell: no transcriptome, or some of all contexts, of its own, or of one that changes the signal."""

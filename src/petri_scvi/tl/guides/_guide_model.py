@@ -12,8 +12,8 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._labels import label_list
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._results import one_or_several, write_result
-from petri_scvi.tl.profiles._aggregate import check_choice
 
 from ._guide_statistics import read_statistics
 from ._guide_summary import cosine_summary, draw_effects, guide_table, pair_table, variance_table, with_interval

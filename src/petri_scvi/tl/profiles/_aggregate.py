@@ -11,12 +11,15 @@ from anndata import AnnData
 
 from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._embedding import ALL, MODALITY, find_slots, finite_rows
 from petri_scvi.tl._profile_labels import read_targets
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -94,15 +97,8 @@ def aggregate_profiles(
     """
     check_choice("level", level, ("guide", "gene"))
     check_choice("over_guides", over_guides, ("mean", "median"))
-    slots = find_slots(data, key, [guide_key, target_key], modality=modality)
-    if len(slots) > 1:
-        names = [slot.cells[MODALITY].iloc[0] for slot in slots]
-        raise ValueError(
-            f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. "
-            f"Aggregate them one by one with modality={names[0]!r} and join them with petri_scvi.tl.late_fusion. If "
-            f"they share one space, store it once: mdata.obsm[{key!r}] = ..."
-        )
-    profiles = guide_profiles(fold_guides(slots[0], guide_key, target_key))
+    slot = one_slot(data, key, [guide_key, target_key], modality, ", and join them with petri_scvi.tl.late_fusion")
+    profiles = guide_profiles(fold_guides(slot, guide_key, target_key))
     parameters: dict[str, Any] = {
         "key": key,
         "level": level,
@@ -162,6 +158,19 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
     return _assemble(means, obs)
 
 
+def one_slot(data: AnnData | MuData, key: str, columns: Sequence[str], modality: str | None, advice: str = "") -> Slot:
+    """Embedding of cells that lie in one space."""
+    slots = find_slots(data, key, columns, modality=modality)
+    if len(slots) > 1:
+        names = [slot.cells[MODALITY].iloc[0] for slot in slots]
+        raise ValueError(
+            f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. "
+            f"Aggregate them one by one with modality={names[0]!r}{advice}. If they share one space, store it once: "
+            f"mdata.obsm[{key!r}] = ..."
+        )
+    return slots[0]
+
+
 def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transform) -> Fold:
     """Mean of the transformed rows of each modality and guide, from one pass through the matrix."""
     cells = slot.cells
@@ -201,12 +210,6 @@ def guide_profiles(fold: Fold, *, warns_one_sided: bool = True) -> AnnData:
         warn(f"{int((~has_cells).sum())} guides have no cell with a finite embedding; they have no profile")
     means = {name: values[has_cells] for name, values in fold.means.items()}
     return _assemble(means, obs[has_cells])
-
-
-def check_choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
-    """Require one of a few words."""
-    if value not in accepted:
-        raise ValueError(f"{name}={value!r} is not accepted; pass one of {list(accepted)}")
 
 
 def _assemble(means: dict[str, NDArray[np.float64]], obs: pd.DataFrame) -> AnnData:

@@ -11,10 +11,11 @@ from anndata import AnnData
 from petri_scvi.common import split_labels
 from petri_scvi.common._labels import as_text
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors, unit_rows
 
-from ._aggregate import SEPARATOR, check_choice
+from ._aggregate import SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,9 @@ import pandas as pd
 from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import MODALITY, find_slots
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._aggregate import SEPARATOR, fold_guides, guide_profiles
+from ._aggregate import SEPARATOR, fold_guides, guide_profiles, one_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,15 +68,7 @@ def replicate_profiles(
         Cells are left out because their embedding is NaN or infinite, or because they have no replicate.
     """
     replicate_keys = column_list(replicate_key, "replicate_key")
-    slots = find_slots(data, key, [guide_key, target_key, *replicate_keys], modality=modality)
-    if len(slots) > 1:
-        names = [slot.cells[MODALITY].iloc[0] for slot in slots]
-        raise ValueError(
-            f"modalities {names} each have their own obsm[{key!r}], so their profiles lie in separate spaces. Make the "
-            f"profiles of one with modality={names[0]!r}. If they share one space, store it once: "
-            f"mdata.obsm[{key!r}] = ..."
-        )
-    slot = slots[0]
+    slot = one_slot(data, key, [guide_key, target_key, *replicate_keys], modality)
     replicate = joined_columns(slot.cells[replicate_keys], " | ")
     cells = slot.cells.assign(**{REPLICATE: replicate})
     group = joined_columns(cells[[guide_key, REPLICATE]], SEPARATOR)

@@ -10,6 +10,7 @@ from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
 from petri_scvi.tl._results import one_or_several, write_result
 
@@ -102,8 +103,7 @@ def whiten(
     Agrees with ``sklearn.decomposition.PCA(n_components=D, whiten=True)``, signs included, but reads the cells in
     chunks of 8,192. Memory holds a chunk, the covariance, and the result, unless that goes to a ``folder``.
     """
-    if fit_on not in ("all", "controls"):
-        raise ValueError(f"fit_on={fit_on!r} is not accepted; pass 'all' or 'controls'")
+    check_choice("fit_on", fit_on, ("all", "controls"))
     key_added = f"{key}_whitened" if key_added is None else key_added
     slots = find_slots(data, key, [target_key] if fit_on == "controls" else [])
     check_files(slots, folder, key_added)

@@ -10,10 +10,10 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_alpha, check_choice
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
-from petri_scvi.tl._results import TIE, check_alpha, one_or_several, write_result
+from petri_scvi.tl._results import TIE, one_or_several, write_result
 from petri_scvi.tl._similarity import read_similarities
-from petri_scvi.tl.profiles._aggregate import check_choice
 
 from ._guide_consistency import consistent_share, warn_single_guides
 

@@ -98,11 +98,7 @@ def edge_recall(
     """
     if not 0 < max_fpr < 1:
         raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
-    targets = read_targets(profiles)
-    controls = profile_controls(targets, control)
-    similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
-    matched = match_edges(edges, genes, min_score)
-    similarity = similarities.of_all_pairs()
+    similarity, genes, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
     of_known = similarity[matched.positive_index]
     ranked, thresholds = rank_pairs(similarity, matched)
     curve = ranked.curve()
@@ -124,15 +120,7 @@ def edge_recall(
             }
         ),
     } | matched.counts
-    parameters: dict[str, Any] = {
-        "layer": layer,
-        "similarity_key": similarity_key,
-        "min_score": min_score,
-        "max_fpr": max_fpr,
-    }
-    write_result(
-        profiles, key_added, result, parameters | {"control": None if control is None else one_or_several(controls)}
-    )
+    write_result(profiles, key_added, result, parameters | {"max_fpr": max_fpr})
 
 
 def efaar_recall(
@@ -170,11 +158,7 @@ def efaar_recall(
     """
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
-    targets = read_targets(profiles)
-    controls = profile_controls(targets, control)
-    similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
-    matched = match_edges(edges, genes, min_score)
-    everything = similarities.of_all_pairs()
+    everything, _, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
     known = np.sort(everything[matched.positive_index])
     everything.sort()
     first = np.searchsorted(everything, known, side="left")  # each pair is at one of the ranks first + 1, ..., last
@@ -182,19 +166,26 @@ def efaar_recall(
     n_low, n_high = _tail_sizes(len(everything), tail)
     n_found = np.maximum(np.minimum(last, n_low) - first, 0)
     n_found += np.maximum(last - np.maximum(first, len(everything) - n_high), 0)
-    parameters: dict[str, Any] = {
-        "layer": layer,
-        "similarity_key": similarity_key,
-        "min_score": min_score,
-        "tail": tail,
-    }
     result = {"score": float((n_found / (last - first)).mean()), "chance": 2 * tail} | matched.counts
-    write_result(
-        profiles,
-        "efaar_recall",
-        result,
-        parameters | {"control": None if control is None else one_or_several(controls)},
-    )
+    write_result(profiles, "efaar_recall", result, parameters | {"tail": tail})
+
+
+def _compare(
+    profiles: AnnData,
+    edges: EdgeTable,
+    layer: str | None,
+    similarity_key: str | None,
+    min_score: float,
+    control: Labels | None,
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.str_], Edges, dict[str, Any]]:
+    """Similarity of every pair of genes, the genes, which pairs are known, and the arguments to store."""
+    targets = read_targets(profiles)
+    controls = profile_controls(targets, control)
+    similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
+    matched = match_edges(edges, genes, min_score)
+    parameters: dict[str, Any] = {"layer": layer, "similarity_key": similarity_key, "min_score": min_score}
+    parameters["control"] = None if control is None else one_or_several(controls)
+    return similarities.of_all_pairs(), genes, matched, parameters
 
 
 def _tail_sizes(n: int, tail: float) -> tuple[int, int]:

@@ -10,8 +10,9 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
-from petri_scvi.tl._results import adjust, check_alpha, null_p_values, one_or_several, share, write_result
+from petri_scvi.tl._results import adjust, null_p_values, one_or_several, share, write_result
 from petri_scvi.tl._similarity import read_similarities
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows, subsample
-from petri_scvi.tl._results import adjust, check_alpha, one_or_several, write_result
+from petri_scvi.tl._results import adjust, one_or_several, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from petri_scvi._checks import check_sizes
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice, check_folds
 from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsample
 from petri_scvi.tl._results import write_result
-from petri_scvi.tl.profiles._aggregate import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +87,7 @@ def probe(
     """
     check_choice("method", method, ("linear", "knn"))
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
-    if n_folds < 2:
-        raise ValueError(
-            f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each fold is predicted by the others"
-        )
+    check_folds(n_folds)
     rows = []
     for slot in find_slots(data, key, [obs_key], is_text=False):
         for modality in pd.unique(slot.cells[MODALITY].dropna()):

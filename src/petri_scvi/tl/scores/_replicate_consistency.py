@@ -12,10 +12,11 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.common import joined_columns, split_labels
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows
-from petri_scvi.tl._results import check_alpha, null_p_values, one_or_several, write_result
+from petri_scvi.tl._results import null_p_values, one_or_several, write_result
 from petri_scvi.tl._similarity import Similarities, unit_rows
-from petri_scvi.tl.profiles._aggregate import fold_guides
+from petri_scvi.tl.profiles._aggregate import SEPARATOR, fold_guides
 
 from ._guide_consistency import consistent_share, draw_distinct
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from petri_scvi.common._labels import Labels
     from petri_scvi.tl._embedding import Slot
 
-SEPARATOR = "+"
+
 PROFILE = "\0profile"
 """Column beside those of the user, whose name no column of a user has."""
 

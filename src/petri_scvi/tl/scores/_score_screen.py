@@ -13,9 +13,10 @@ from petri_scvi._constants import CONTROL, UNS_KEY
 from petri_scvi.common import joined_labels
 from petri_scvi.common._labels import as_text, column_list
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._embedding import MODALITY, control_names, find_slots
 from petri_scvi.tl._results import one_or_several, write_result
-from petri_scvi.tl.profiles._aggregate import SEPARATOR, aggregate_guides, check_choice, fold_guides, guide_profiles
+from petri_scvi.tl.profiles._aggregate import SEPARATOR, aggregate_guides, fold_guides, guide_profiles
 from petri_scvi.tl.profiles._center_scale import fit_scaler
 from petri_scvi.tl.profiles._late_fusion import FUSIONS, SIMILARITY_KEY, late_fusion, split_modalities
 from petri_scvi.tl.profiles._whiten import fit_whitener

@@ -248,9 +248,8 @@ def activity(slots: Sequence[Slot]) -> tuple[pd.DataFrame, pd.Series]:
     n_cells: dict[str, int] = {}
     for slot in slots:
         modality = slot.cells[MODALITY].to_numpy()
-        for start in range(0, slot.shape[0], CHUNK_ROWS):
-            rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-            part, names = sparse.csr_matrix(take_rows(slot.array, rows)), modality[rows]
+        for rows, part in sparse_chunks(slot):
+            names = modality[rows]
             for name in pd.unique(names[pd.notna(names)]):
                 is_here = names == name
                 counts[str(name)] = counts.get(str(name), 0) + (part[is_here] > 0).sum(axis=0).A1
@@ -262,6 +261,13 @@ def activity(slots: Sequence[Slot]) -> tuple[pd.DataFrame, pd.Series]:
         )
     shares = pd.DataFrame({name: counts[name] / n_cells[name] for name in counts})
     return shares, pd.Series(n_cells)
+
+
+def sparse_chunks(slot: Slot) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Rows in order, as sparse matrices."""
+    for start in range(0, slot.shape[0], CHUNK_ROWS):
+        rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
+        yield rows, sparse.csr_matrix(take_rows(slot.array, rows))
 
 
 def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) -> pd.DataFrame:
@@ -277,15 +283,13 @@ def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) ->
 def _leave_out_bad_cells(slot: Slot) -> None:
     """Require activations, and take the modality from cells that have none."""
     is_bad = np.zeros(slot.shape[0], dtype=bool)
-    for start in range(0, slot.shape[0], CHUNK_ROWS):
-        rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-        part = sparse.csr_matrix(take_rows(slot.array, rows))
+    for rows, part in sparse_chunks(slot):
         if (part.data < 0).any():
             raise ValueError(
                 f"obsm[{slot.key!r}] has negative values, so it holds no activations. Fit an autoencoder to it first: "
                 f"petri_scvi.tl.fit_sae(data, {slot.key!r}); its activations are then in obsm['X_sae']."
             )
-        is_bad[start + rows_not_finite(part)] = True
+        is_bad[rows.start + rows_not_finite(part)] = True
     if is_bad.any():
         warn(f"{is_bad.sum()} of {len(is_bad)} cells of obsm[{slot.key!r}] are NaN or infinite; they are left out")
         slot.cells.loc[is_bad, MODALITY] = None

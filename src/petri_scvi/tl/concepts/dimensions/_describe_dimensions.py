@@ -11,7 +11,7 @@ import pandas as pd
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
-from petri_scvi.tl._results import check_alpha
+from petri_scvi.tl._arguments import check_alpha
 
 from ._activations import find_activations, is_within
 

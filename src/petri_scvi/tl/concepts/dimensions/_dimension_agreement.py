@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from petri_scvi._checks import check_sizes, choose_modality_pair
 from petri_scvi._constants import SAE_KEY
-from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, take_rows
-from petri_scvi.tl._results import adjust, check_alpha, null_p_values, write_result
+from petri_scvi.tl._arguments import check_alpha
+from petri_scvi.tl._embedding import MODALITY
+from petri_scvi.tl._results import adjust, null_p_values, write_result
 
-from ._activations import activity, find_codes, group_sums, is_within, named_slots
+from ._activations import activity, find_codes, group_sums, is_within, named_slots, sparse_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,9 +138,8 @@ def _mean_activations(
     for slot, of_slot in zip(slots, labels, strict=True):
         group_of = pd.Categorical(of_slot, categories=every).codes.astype(np.intp)
         modality = slot.cells[MODALITY].to_numpy()
-        for start in range(0, slot.shape[0], CHUNK_ROWS):
-            rows = slice(start, min(start + CHUNK_ROWS, slot.shape[0]))
-            codes = sparse.csr_matrix(take_rows(slot.array, rows))[:, dimensions]
+        for rows, chunk in sparse_chunks(slot):
+            codes = chunk[:, dimensions]
             for name in pair:
                 here = np.where(modality[rows] == name, group_of[rows], -1)
                 sums[name] += group_sums(codes, here, len(every))

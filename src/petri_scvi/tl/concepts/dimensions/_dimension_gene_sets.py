@@ -12,7 +12,8 @@ from scipy.stats import hypergeom
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
-from petri_scvi.tl._results import check_alpha, write_result
+from petri_scvi.tl._arguments import check_alpha
+from petri_scvi.tl._results import write_result
 
 from ._correlation import adjust_listed
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
+from petri_scvi.tl._arguments import check_folds
 from petri_scvi.tl._embedding import MODALITY, subsample
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.scores._probe import frequent_classes
@@ -100,10 +101,7 @@ def dimension_wells(
     are as active.
     """
     check_sizes(max_cells=max_cells)
-    if n_folds < 2:
-        raise ValueError(
-            f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each fold is predicted by the others"
-        )
+    check_folds(n_folds)
     slots = find_codes(data, key, [obs_key], modality_key=modality_key)
     shares, _ = activity(slots)
     within = is_within(shares, min_activity, max_activity)
