@@ -62,7 +62,7 @@ class Table:
 
     def add(self, section: str, setting: str, what: str, value: float | list[float], unit: str, **more: Any) -> Row:
         values = value if isinstance(value, list) else [value]
-        spread = {"fastest": min(values), "slowest": max(values)} if len(values) > 1 else {}
+        spread: dict[str, Any] = {"fastest": min(values), "slowest": max(values)} if len(values) > 1 else {}
         row = Row(section, setting, what, statistics.median(values), unit, **spread, **more)
         if section not in self.measured:
             self.measured.add(section)

@@ -38,7 +38,8 @@ def test_names_that_do_not_fit_the_crops_are_refused(names: list[str]) -> None:
 def test_channels_are_found_by_name_or_position_and_each_once() -> None:
     assert find_channels(["b", 0], ["a", "b"], "channels", "x") == [1, 0]
     assert find_channels(["1"], ["a", "1"], "channels", "x") == [1]
-    for wrong, message in ([["c"], "'c' is not in x"], [["a", 0], "twice"], ["a", "one string"], [[], "is empty"]):
+    refused: dict[str, Any] = {"'c' is not in x": ["c"], "twice": ["a", 0], "one string": "a", "is empty": []}
+    for message, wrong in refused.items():
         with pytest.raises(ValueError, match=message):
             find_channels(wrong, ["a", "b"], "channels", "x")
     for position in (-1, 2, True, 0.0):

@@ -124,7 +124,7 @@ def test_other_tools_take_the_profiles_and_all_survives_a_file(
 ) -> None:
     genes = fitted[0].copy()
     tl.profile_similarity(genes)
-    tl.edge_recall(genes, pd.DataFrame({"a": ["G0", "G2"], "b": ["G1", "G3"]}), similarity_key="cosine")
+    tl.edge_recall(genes, pd.DataFrame({"a": ["G0", "G2"], "b": ["G1", "G3"]}), similarity_key="cosine", control=None)
     genes.write_h5ad(tmp_path / "genes.h5ad")
     read = anndata.read_h5ad(tmp_path / "genes.h5ad")
     assert_same(result_of(read), result_of(genes))

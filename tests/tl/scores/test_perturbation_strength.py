@@ -111,7 +111,7 @@ def test_scaling_on_few_controls_makes_nothing_active(make_cells: MakeCells) -> 
         adata = adata[~is_extra].copy()  # 30 controls in each of two replicates
         center_scale(adata, "X_emb")
         perturbation_strength(adata, "X_emb_scaled", n_permutations=99, progress=False, seed=seed)
-        scaled = adata.uns["petri_scvi"]["perturbation_strength_X_emb"]["table"]
+        scaled = adata.uns["petri_scvi"]["perturbation_strength_X_emb_scaled"]["table"]
         pd.testing.assert_frame_equal(scaled, table_of(adata, n_permutations=99, seed=seed), rtol=1e-4)
         p_values += scaled["p_value"].tolist()
     assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)
