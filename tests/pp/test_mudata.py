@@ -154,5 +154,5 @@ def test_names_that_repeat_inside_a_modality_are_refused_with_the_fix() -> None:
 
 
 def test_no_modality_is_refused() -> None:
-    with pytest.raises(ValueError, match="no modality given"):
+    with pytest.raises(ValueError, match="no modality was passed"):
         build_mudata()

@@ -1,4 +1,4 @@
-"""Which labels of two screens are one context."""
+"""Decide which labels of two screens name the same context."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ def per_modality(argument: str, value: object) -> dict[str, object]:
     if not isinstance(value, Mapping):
         return {IMAGE: value, RNA: value}
     if set(value) != {IMAGE, RNA}:
-        raise ValueError(f"{argument} has {sorted(value)}; pass one value, or {{{IMAGE!r}: ..., {RNA!r}: ...}}")
+        raise ValueError(
+            f"{argument} has the keys {sorted(value)}; pass one value, or {{{IMAGE!r}: ..., {RNA!r}: ...}}."
+        )
     return dict(value)
 
 
 @dataclass(frozen=True)
 class Folding:
-    """How labels become contexts."""
+    """Rules by which labels become contexts."""
 
     synonyms: Mapping[str, str]
     separator: str | None
     ignore_case: bool
 
     def fold(self, name: object) -> str:
-        """What labels that are alike have in common."""
+        """Canonical form of a name; names that count as equal have the same one."""
         return str(name).strip().casefold() if self.ignore_case else str(name).strip()
 
     def genes(self, label: str, controls: set[str]) -> list[str]:
-        """What was targeted, without controls, in order; none for a control. Controls are folded."""
+        """Target genes of a label in alphabetical order, without ``controls`` (folded); empty for a control."""
         renamed = {self.fold(name): gene for name, gene in self.synonyms.items()}
         whole = self.fold(label)
         if whole in controls:
@@ -55,9 +57,9 @@ def contexts_of_labels(labels: Mapping[str, pd.Series], control: object, folding
     labels
         Labels of each screen, as text.
     control
-        Label or labels of controls, of both screens or of each; ``None`` for no controls.
+        Labels of controls, for both screens or per screen; ``None`` if there are none.
     folding
-        Which labels are alike.
+        Rules by which labels become contexts.
     """
     contexts = {}
     wanted = per_modality("control", control)
@@ -75,14 +77,14 @@ def contexts_of_labels(labels: Mapping[str, pd.Series], control: object, folding
 
 
 def _folded(tables: Mapping[str, pd.Series], folding: Folding) -> pd.Series:
-    """Labels that may be those of controls: whole ones, and genes of combinations."""
+    """All labels and all genes of combinations, folded: a label of controls must be one of these."""
     every = {label for values in tables.values() for label in values.unique()}
     genes = {gene for label in every for gene in folding.genes(label, set())}
     return pd.Series(sorted({folding.fold(label) for label in every | genes}))
 
 
 def _spell_alike(contexts: dict[str, pd.Series]) -> dict[str, pd.Series]:
-    """Contexts that differ in case only get the spelling of the transcriptomes, else of the images."""
+    """Spell contexts that differ only in case as the transcriptomes do, or else as the images do."""
     spelling = {CONTROL.casefold(): CONTROL}
     for name in (RNA, IMAGE):
         for context in sorted(contexts[name].unique()):

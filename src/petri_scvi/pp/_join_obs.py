@@ -1,4 +1,4 @@
-"""Columns of all cells, where each modality has its own."""
+"""Copy ``obs`` columns of the modalities to the ``obs`` of the MuData."""
 
 from __future__ import annotations
 
@@ -22,38 +22,37 @@ SEPARATOR = "+"
 
 
 def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, modality_key: str = "modality") -> None:
-    """Write columns that modalities of different cells have as columns of all cells.
+    """Copy ``obs`` columns of the modalities to ``mdata.obs``, where plots of all cells look for them.
 
-    The columns of :func:`build_mudata` stay in their modalities, and plots of all cells look for them in ``mdata.obs``.
-    PETRI and :mod:`petri_scvi.tl` do not need them there, and later changes of a modality's column do not reach it:
-    call this function again.
+    :func:`build_mudata` leaves the columns in their modalities, which is all that PETRI and :mod:`petri_scvi.tl` need.
+    The copies are not updated when a modality changes; call this function again.
 
     Parameters
     ----------
     mdata
         Cells of one or more modalities.
     columns
-        ``obs`` columns of the modalities to join; none for ``modality_key`` alone.
+        ``obs`` columns of the modalities to copy. An empty list writes only ``modality_key``.
     modality_key
-        Column to write the modality of each cell to.
+        Column to which the modality of each cell is written.
 
     Returns
     -------
-    Nothing. Written to ``mdata.obs``, where a column of that name is replaced:
+    ``None``. Writes to ``mdata.obs``, replacing columns of the same name:
 
-    - each of ``columns``. Text and categories become categories, numbers and dates stay what they are, and so do True
-      and False unless some cells have neither. Cells whose modalities lack the column have a missing value.
-    - ``modality_key``, categories: the modality of each cell, or its modalities joined with ``"+"``.
+    - each of ``columns``. Text and categories become categorical, numbers and dates keep their type, and so do booleans
+      unless some cells have no value. Cells whose modalities lack the column have a missing value.
+    - ``modality_key``, categorical: the modality of each cell, or its modalities joined with ``"+"``.
 
     Raises
     ------
     KeyError
-        No modality has a column.
+        No modality has one of the columns.
     TypeError
-        ``mdata`` is no MuData.
+        ``mdata`` is not a MuData.
     ValueError
-        A cell of several modalities has different values in them, ``modality_key`` is one of ``columns``, ``mdata`` is
-        a view, or a modality was changed without ``mdata.update()``.
+        A cell has different values in several modalities, ``modality_key`` is one of ``columns``, ``mdata`` is a view,
+        or a modality was changed without calling ``mdata.update()``.
 
     Examples
     --------
@@ -61,17 +60,17 @@ def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, mo
     >>> scanpy.pl.umap(mdata, color=["modality", "perturbation", "batch"])
     """
     check_is_mudata(mdata)
-    if mdata.is_view:  # the first column written would turn it into a copy, whose rows have another order
+    if mdata.is_view:  # writing the first column would turn it into a copy with its rows in another order
         raise ValueError("mdata is a view. Copy it first: mdata = mdata.copy().")
     columns = [columns] if isinstance(columns, str) else list(columns)
     if modality_key in columns:
-        raise ValueError(f"modality_key={modality_key!r} is one of columns={columns}; name another column for it.")
+        raise ValueError(f"modality_key={modality_key!r} is one of columns={columns}. Choose another modality_key.")
     for column in columns:
         if not any(column in adata.obs for adata in mdata.mod.values()):
             found = {name: list(adata.obs.columns) for name, adata in mdata.mod.items()}
-            raise KeyError(f"no modality has the obs column {column!r}; they have {found}. Name columns of these.")
+            raise KeyError(f"no modality has the obs column {column!r}; they have {found}. Pass some of these columns.")
     places = {name: rows_in_modality(mdata, name) for name in mdata.mod}
-    # All of them before the first is written: an error leaves obs as it was.
+    # All columns are joined before the first is written, so that an error leaves obs unchanged.
     joined = {column: _joined(mdata, column, places) for column in columns}
     joined[modality_key] = _modalities(places, mdata.n_obs)
     for column, values in joined.items():
@@ -79,17 +78,17 @@ def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, mo
 
 
 def _joined(mdata: MuData, column: str, places: dict[str, NDArray[np.intp]]) -> pd.Series:
-    """Values of a column by position of the cell."""
+    """Values of a column, indexed by the position of the cell in the MuData."""
     parts = []
     for name, place in places.items():
         obs = mdata.mod[name].obs
         if column in obs:
             rows = np.flatnonzero(place >= 0)
             parts.append(obs[column].infer_objects().iloc[place[rows]].set_axis(rows).dropna())
-    # Parts without values would have a say in what kind of column it is.
+    # Parts without values are left out: their dtype would change that of the joined column.
     parts = [part for part in parts if len(part)] or parts[:1]
     values = pd.concat(parts)
-    # Categories that are numbers would become numbers where modalities have different ones.
+    # pandas joins different numeric categories to plain numbers; a column that was categorical stays categorical.
     is_category = any(isinstance(part.dtype, pd.CategoricalDtype) for part in parts)
     if not (isinstance(values.dtype, pd.CategoricalDtype) or (_is_number_or_date(values) and not is_category)):
         values = values.astype(object)
@@ -99,7 +98,7 @@ def _joined(mdata: MuData, column: str, places: dict[str, NDArray[np.intp]]) -> 
     if is_repeated.any():
         _check_agreement(values[is_repeated], column, mdata.obs_names)
         values = values[~values.index.duplicated()]
-    # True and False have no room for missing values, and scanpy does not draw pandas' kind that has.
+    # Booleans cannot be missing, and scanpy does not plot pandas' nullable booleans.
     is_plain = isinstance(values.dtype, pd.CategoricalDtype) or _is_number_or_date(values)
     if not is_plain or (is_bool_dtype(values.dtype) and len(values) < mdata.n_obs):
         values = values.astype("category")
@@ -111,19 +110,19 @@ def _is_number_or_date(values: pd.Series) -> bool:
 
 
 def _check_agreement(values: pd.Series, column: str, names: pd.Index) -> None:
-    """Require one value per cell; cells repeat."""
+    """Require the values of each repeated cell to agree."""
     n_values = values.groupby(level=0, observed=True).nunique()
     different = n_values.index[n_values > 1]
     if len(different):
         example: list[Any] = values.loc[different[0]].tolist()
         raise ValueError(
             f"{len(different)} cells have different values of {column!r} in their modalities, for example "
-            f"{names[different[0]]!r}: {example}. Correct them, or rename the column in one of the modalities."
+            f"{names[different[0]]!r}: {example}. Correct the values, or rename the column in one of the modalities."
         )
 
 
 def _modalities(places: dict[str, NDArray[np.intp]], n_cells: int) -> pd.Series:
-    """Modality of each cell, or several in one name."""
+    """Modality of each cell; the names of several modalities are joined."""
     names = np.full(n_cells, "", dtype=object)
     for name, place in places.items():
         is_here = place >= 0

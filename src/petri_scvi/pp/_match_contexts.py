@@ -1,4 +1,4 @@
-"""Join an image screen and a transcriptome screen by what was targeted."""
+"""Join an image screen and a transcriptome screen by target gene."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MATCHED, ONLY_IMAGE, ONLY_RNA = "matched", "only image", "only rna"
 N_EXAMPLES = 5
 
 SEPARATORS = ("+", "|", ";", ",", "&", "_", "-")
-"""Between genes of combinations; tried on labels without counterpart, for a hint."""
+"""Common separators of combinations; tried on labels without a counterpart to give a hint."""
 
 
 def match_contexts(
@@ -46,56 +46,61 @@ def match_contexts(
 ) -> MuData:
     """Join two screens of different cells by target gene, and report what matched.
 
-    Labels are compared without spaces around them, after ``synonyms``, and with their case unless told otherwise. The
-    labels of non-targeting guides, which differ from screen to screen, become one context, ``"non-targeting"``.
+    Labels are compared after surrounding spaces are removed and ``synonyms`` are applied, and case counts unless
+    ``ignore_case`` is set. Labels of non-targeting guides, which differ between screens, become the context
+    ``"non-targeting"``.
 
     Parameters
     ----------
     image, rna
-        Cells of each screen; they are not changed.
+        Cells of each screen. They are not changed.
     target_key
-        ``obs`` column that says what was targeted; one name, or one per modality:
+        ``obs`` column with the target of each cell: one name, or one per modality,
         ``{"image": "gene_symbol", "rna": "gene"}``.
     control
-        Label of cells whose guide targets no gene; one, several, or either per modality:
-        ``{"image": "nontargeting", "rna": "non-targeting"}``. Each must occur; ``None`` is a screen without controls.
+        Label of cells whose guide targets no gene: one label, several, or either per modality,
+        ``{"image": "nontargeting", "rna": "non-targeting"}``. Each label must occur. ``None`` means that a screen has
+        no controls.
     synonyms
-        Other names to the name to use, in both screens: ``{"MARCH8": "MARCHF8"}``. One step is taken, no chains.
+        Maps other names to the name to use in both screens: ``{"MARCH8": "MARCHF8"}``. Chains are not followed.
     separator
-        What stands between the genes of a combination, for example ``"+"``: ``"A+B"``, ``"B+A"`` and ``"B+A+control"``
-        are then one context, ``"A+B"``, as are ``"A"`` and ``"A+control"``. ``None``: labels are not taken apart.
+        Text between the genes of a combination, for example ``"+"``: ``"A+B"``, ``"B+A"`` and ``"B+A+control"`` are
+        then one context, ``"A+B"``, as are ``"A"`` and ``"A+control"``. If ``None``, labels are not split.
     ignore_case
-        Whether ``Tomm20`` is ``TOMM20``. The spelling of the transcriptomes is used.
+        Whether names that differ only in case, such as ``Tomm20`` and ``TOMM20``, are equal. The spelling of the
+        transcriptomes is used.
     keep
-        ``"matched"``: cells of contexts that both screens have, controls among them. ``"all"``: every cell; PETRI then
-        trains the others in documents of their modality alone.
+        ``"matched"`` keeps the cells of contexts that occur in both screens, including controls. ``"all"`` keeps every
+        cell; PETRI then trains contexts of one screen in documents of one modality.
     context_key
-        Column to write the context to.
+        Column to which the context is written.
 
     Returns
     -------
-    MuData of the two, whose cells get their modality in front of their names where names are shared.
+    MuData of both screens. If cells of the two share a name, the modality is prefixed to all names.
 
-    - ``obs`` of each: ``context_key`` and ``target_gene``, the context; ``is_control``; ``source_label``, the label as
-      it was.
+    - ``obs`` of each modality: ``context_key`` and ``target_gene``, the context; ``is_control``; ``source_label``, the
+      original label.
     - ``uns["petri_scvi"]["match_contexts"]``: ``table``, one row per context with ``status`` (``"matched"``,
-      ``"only image"`` or ``"only rna"``), ``is_control``, ``n_image`` and ``n_rna`` cells, and ``image_labels`` and
-      ``rna_labels``, as they were spelled; ``n_matched`` target genes; ``parameters``.
+      ``"only image"`` or ``"only rna"``), ``is_control``, the numbers of cells ``n_image`` and ``n_rna``, and the
+      original labels ``image_labels`` and ``rna_labels``; ``n_matched``, the number of matched target genes; and
+      ``parameters``.
 
     Raises
     ------
     KeyError
         A column is missing.
     TypeError
-        A screen is no AnnData, or ``synonyms`` no mapping.
+        A screen is not an AnnData, or ``synonyms`` is not a mapping.
     ValueError
-        No target gene is in both screens, a label is missing, a label of controls does not occur, or arrays on disk
-        would have to be cut.
+        No target gene is in both screens, a label is missing, a label of controls does not occur, or cells would have
+        to be removed from arrays on disk.
 
     Warns
     -----
     UserWarning
-        A screen has no control cells, contexts without counterpart are dropped, or labels are words for missing values.
+        A screen has no control cells, contexts without a counterpart are dropped, or labels look like missing values
+        that were converted to text.
 
     Examples
     --------
@@ -105,16 +110,18 @@ def match_contexts(
     >>> mdata.uns["petri_scvi"]["match_contexts"]["table"]
     """
     if keep not in ("matched", "all"):
-        raise ValueError(f"keep={keep!r} is not accepted; pass 'matched' or 'all'")
+        raise ValueError(f"keep={keep!r} is not accepted; pass 'matched' or 'all'.")
     if separator is not None and not (isinstance(separator, str) and separator.strip()):
-        raise ValueError(f"separator={separator!r} is not accepted; pass the text between genes, such as '+', or None")
+        raise ValueError(f"separator={separator!r} is not accepted; pass the text between genes, such as '+', or None.")
     check_flags(ignore_case=ignore_case)
     screens = {IMAGE: image, RNA: rna}
     for name, adata in screens.items():
         _check_is_anndata(name, adata)
     keys = per_modality("target_key", target_key)
     if synonyms is not None and not isinstance(synonyms, Mapping):
-        raise TypeError(f"synonyms is a {type(synonyms).__name__}; pass {{'MARCH8': 'MARCHF8'}}, other name to name.")
+        raise TypeError(
+            f"synonyms is a {type(synonyms).__name__}; pass a mapping of other names to names: {{'MARCH8': 'MARCHF8'}}."
+        )
     labels = {}
     for name, adata in screens.items():
         column: Any = keys[name]
@@ -148,13 +155,13 @@ def match_contexts(
 def _check_is_anndata(name: str, adata: object) -> None:
     if not isinstance(adata, AnnData):
         raise TypeError(
-            f"{name} is a {type(adata).__name__}; expected an AnnData: petri_scvi.io.open_screen(path) opens a file of "
-            f"one modality, and mdata[{name!r}] is that of a MuData."
+            f"{name} is a {type(adata).__name__}; expected an AnnData. Open a file of one modality with "
+            f"petri_scvi.io.open_screen(path), or pass mdata[{name!r}] of a MuData."
         )
 
 
 def _table(labels: dict[str, pd.Series], contexts: dict[str, pd.Series]) -> pd.DataFrame:
-    """What each screen has of each context."""
+    """Cells and original labels of each context in each screen."""
     counts = {name: found.value_counts() for name, found in contexts.items()}
     index = pd.Index(sorted(set(counts[IMAGE].index) | set(counts[RNA].index)), name="context")
     numbers = {name: count.reindex(index, fill_value=0).astype(int) for name, count in counts.items()}
@@ -173,7 +180,7 @@ def _table(labels: dict[str, pd.Series], contexts: dict[str, pd.Series]) -> pd.D
 
 
 def _nothing_matches(genes: pd.DataFrame, keys: Mapping[str, object], ignore_case: bool) -> str:
-    """What each screen has instead."""
+    """Error message with examples from both screens and the most likely remedy."""
     examples = {
         name: [str(label) for label in genes.index[genes["status"] == status][:N_EXAMPLES]]
         for name, status in ((IMAGE, ONLY_IMAGE), (RNA, ONLY_RNA))
@@ -184,15 +191,15 @@ def _nothing_matches(genes: pd.DataFrame, keys: Mapping[str, object], ignore_cas
     if other_order := _other_order(*only):
         hint = other_order
     elif n_alike and not ignore_case:
-        hint = f"{n_alike} differ in case only: pass ignore_case=True"
+        hint = f"{n_alike} genes differ only in case: pass ignore_case=True."
     else:
         hint = (
-            "name the columns with target_key={'image': ..., 'rna': ...}, other names of a gene with "
-            "synonyms={...}, and what the screens call non-targeting with control={'image': ..., 'rna': ...}"
+            "Name the columns with target_key={'image': ..., 'rna': ...}, other names of genes with synonyms={...}, "
+            "and the labels of non-targeting guides with control={'image': ..., 'rna': ...}."
         )
     return (
-        f"no target gene is in both screens. obs[{keys[IMAGE]!r}] of the images has {examples[IMAGE]}, "
-        f"obs[{keys[RNA]!r}] of the transcriptomes has {examples[RNA]}, for example; {hint}"
+        f"no target gene is in both screens. obs[{keys[IMAGE]!r}] of the images has for example {examples[IMAGE]}, "
+        f"and obs[{keys[RNA]!r}] of the transcriptomes {examples[RNA]}. {hint}"
     )
 
 
@@ -202,13 +209,13 @@ def _warn_without_controls(table: pd.DataFrame, labels: Mapping[str, pd.Series])
             alike = control_like(found_labels.unique())
             found = f" These labels look like controls: {alike[:N_EXAMPLES]}." if alike else ""
             warn(
-                f"the screen of modality {name!r} has no cells with a non-targeting guide.{found} If it calls them "
-                f"otherwise, say so: control={{{IMAGE!r}: ..., {RNA!r}: ...}}."
+                f"modality {name!r} has no cells with a non-targeting guide.{found} If they have another label, pass "
+                f"it: control={{{IMAGE!r}: ..., {RNA!r}: ...}}."
             )
 
 
 def _warn_dropped(table: pd.DataFrame, separator: str | None) -> None:
-    """Count the contexts without counterpart, and look for a reason."""
+    """Count the contexts without a counterpart, and look for a reason."""
     dropped = {name: table.index[table["status"] == status] for name, status in ((IMAGE, ONLY_IMAGE), (RNA, ONLY_RNA))}
     told = [
         f"{len(names)} contexts ({table.loc[names, f'n_{name}'].sum()} cells) of {name!r}, for example "
@@ -220,22 +227,22 @@ def _warn_dropped(table: pd.DataFrame, separator: str | None) -> None:
         return
     hint = _other_order(dropped[IMAGE], dropped[RNA]) if separator is None else ""
     warn(
-        f"contexts without counterpart are dropped: {' and '.join(told)}. {hint}keep='all' keeps their cells; "
-        f"mdata.uns[{UNS_KEY!r}][{RESULT_KEY!r}]['table'] lists them"
+        f"contexts without a counterpart are dropped: {' and '.join(told)}. {hint}keep='all' keeps their cells; "
+        f"mdata.uns[{UNS_KEY!r}][{RESULT_KEY!r}]['table'] lists the contexts."
     )
 
 
 def _other_order(image: Iterable[str], rna: Iterable[str]) -> str:
-    """Whether contexts of both screens are combinations of the same genes, for a message."""
+    """Hint for combinations of the same genes in another order; empty if there are none."""
     for mark in SEPARATORS:
         sets = [{frozenset(context.split(mark)) for context in found if mark in context} for found in (image, rna)]
         if n_alike := len(sets[0] & sets[1]):
-            return f"{n_alike} combinations of both differ only in the order of their genes: pass separator={mark!r}. "
+            return f"{n_alike} combinations differ only in the order of their genes: pass separator={mark!r}. "
     return ""
 
 
 def _cut(adata: AnnData, is_kept: np.ndarray, name: str) -> AnnData:
-    """Cells of shared contexts, as an AnnData of its own."""
+    """Copy of the cells of shared contexts."""
     if is_kept.all():
         return adata
     on_disk = [
@@ -246,7 +253,7 @@ def _cut(adata: AnnData, is_kept: np.ndarray, name: str) -> AnnData:
     ]
     if on_disk:
         raise ValueError(
-            f"{', '.join(on_disk)} of the {name} screen lie on disk, and cells of contexts that did not match would "
-            "have to be read to be cut off. Pass keep='all'; the table in uns says which contexts matched."
+            f"{', '.join(on_disk)} of the {name} screen are on disk, and would have to be read to remove the cells of "
+            "contexts that did not match. Pass keep='all'; the table in uns lists which contexts matched."
         )
     return adata[is_kept].copy()

@@ -1,4 +1,4 @@
-"""Put unpaired modalities together."""
+"""Build a MuData from unpaired modalities."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 
 def build_mudata(**modalities: AnnData) -> MuData:
-    """Put modalities of different cells into one MuData.
+    """Build a MuData from modalities that were measured in different cells.
 
-    MuData takes cells of one name for one cell. Where a name occurs in several modalities, as in files whose cells are
-    named "0", "1", ..., every cell's name gets its modality as a prefix.
+    MuData treats cells with the same name as one cell. If a name occurs in several modalities, as in files whose cells
+    are named "0", "1", ..., the modality is prefixed to the name of every cell.
 
     Parameters
     ----------
     modalities
-        AnnData of each modality, for example ``image=..., rna=...``. They are not changed; where names have to be
-        changed, the modality is a shallow copy that shares its arrays.
+        AnnData of each modality, for example ``image=..., rna=...``. They are not changed: a modality whose names need
+        a prefix is copied shallowly and shares its arrays with the original.
 
     Returns
     -------
-    The MuData, one row per cell. Its own ``obs`` has no columns; :func:`join_obs` writes them where a plot needs some.
+    MuData with one row per cell. Its own ``obs`` has no columns; :func:`join_obs` adds those that a plot needs.
 
     Raises
     ------
     ValueError
-        No modality was given, or the cells of one modality share a name.
+        No modality was passed, or two cells of a modality have the same name.
 
     Examples
     --------
     >>> mdata = petri_scvi.pp.build_mudata(image=anndata.read_h5ad("image.h5ad"), rna=anndata.read_h5ad("rna.h5ad"))
     """
     if not modalities:
-        raise ValueError("no modality given; call build_mudata(image=..., rna=...).")
+        raise ValueError("no modality was passed. Call build_mudata(image=..., rna=...).")
     n_names = 0
     for name, adata in modalities.items():
         if not adata.obs_names.is_unique:
@@ -47,7 +47,7 @@ def build_mudata(**modalities: AnnData) -> MuData:
         n_names += adata.n_obs
     if len(set().union(*(adata.obs_names for adata in modalities.values()))) < n_names:
         modalities = {name: _prefixed(adata, f"{name}:") for name, adata in modalities.items()}
-    # The columns of a modality stay in the modality: pulled up, they would have gaps for the cells of the others.
+    # Columns stay in their modalities; in mdata.obs they would be missing for the cells of the other modalities.
     with columns_stay_in_modalities():
         return MuData(modalities)
 
@@ -57,23 +57,23 @@ def _prefixed(adata: AnnData, prefix: str) -> AnnData:
 
 
 def with_obs(adata: AnnData, obs: pd.DataFrame) -> AnnData:
-    """The same cells with another ``obs``; arrays are shared, also those that lie on disk."""
+    """The same cells with another ``obs``; arrays, in memory or on disk, are shared."""
     from anndata import AnnData
 
-    # Slot by slot: AnnData.copy() would read images that lie on disk.
+    # AnnData.copy() would read images that are on disk.
     changed = AnnData(
         X=adata.X,
         obs=obs,
         var=adata.var,
         uns=dict(adata.uns),
-        # From anndata 0.13 on, None is X, which a backed AnnData without expression cannot read.
+        # Since anndata 0.13, the key None stands for X, which a backed AnnData without expression cannot read.
         layers={key: adata.layers[key] for key in adata.layers if key is not None},
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
         varp=dict(adata.varp),
     )
     for key, value in adata.obsm.items():
-        # Tables carry the names of the cells, too.
+        # A DataFrame has the names of the cells as its index.
         changed.obsm[key] = value.set_axis(changed.obs_names, axis=0) if isinstance(value, pd.DataFrame) else value
     if adata.raw is not None:
         changed.raw = adata.raw.to_adata()
