@@ -1,6 +1,6 @@
-"""Before training: build the MuData, match the contexts of two screens, and cut image crops.
+"""Preprocessing: build the MuData, match the contexts of two screens, and cut image crops.
 
-``crops/`` cuts crops around cells; :mod:`petri_scvi.io` opens and writes screens.
+``crops/`` cuts crops around cells; :mod:`petri_scvi.io` reads and writes screens.
 Open first: ``_mudata.py``.
 """
 

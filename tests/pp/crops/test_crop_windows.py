@@ -166,7 +166,7 @@ def test_blocks_are_whole_chunks_of_a_dask_array() -> None:
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
-    with pytest.raises(ValueError, match="pass one number, or height and width"):
+    with pytest.raises(ValueError, match="pass one number or height and width"):
         read_size((1, 2, 3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must be at least 1"):
         read_size((5, 0))

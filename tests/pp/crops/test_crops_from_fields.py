@@ -191,7 +191,7 @@ def test_what_does_not_fit_together_is_refused(fields: Fields, tmp_path: Path) -
         cut({"A": (image, mask > 0.5)})
     with pytest.raises(ValueError, match="differ in channels or dtype"):
         cut({"A": (image, mask), "B": (image[:2], mask)})
-    with pytest.raises(ValueError, match="Choose one plane of a stack"):
+    with pytest.raises(ValueError, match="Choose one plane of a stack, or"):
         cut({"A": (image[None], mask)})
     with pytest.raises(ValueError, match="the images have 3 channels"):
         cut(channel_names=["dna"])
@@ -227,7 +227,7 @@ def test_what_does_not_fit_together_is_refused(fields: Fields, tmp_path: Path) -
     again = rf"table has several rows for 1 cells of fields, for example for \('{field}', {label}\)"
     with pytest.raises(ValueError, match=again):
         cut(table=pd.concat([table, table.iloc[[0, 0]]]))
-    with pytest.raises(ValueError, match=r"has columns \['is_border'\], which crops write"):
+    with pytest.raises(ValueError, match=r"has the columns \['is_border'\], which are added"):
         cut(table=table.assign(is_border=True))
     with pytest.raises(ValueError, match="padding='edge'; pass 'zero' or 'reflect'"):
         cut(padding="edge")

@@ -186,7 +186,7 @@ def test_a_turn_that_both_share_does_not_matter_and_one_between_them_names_the_w
     label = crops.obs["label"].iloc[7]
     np.testing.assert_array_equal(crops.obsm[IMAGES][7], reference(image, centre_of(labels, label)))
     sdata = make(image_to=turn)
-    with pytest.raises(ValueError, match="turned or sheared .* sdata.transform_element_to_coordinate_system"):
+    with pytest.raises(ValueError, match="rotated or sheared .* sdata.transform_element_to_coordinate_system"):
         cut(sdata)
     # The way out, as the message has it.
     sdata["flat"] = sdata.transform_element_to_coordinate_system("stains", "global")
@@ -283,7 +283,7 @@ def test_a_store_is_written_from_disk_block_by_block(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named() -> None:
     sdata = make(scales=[2])
-    with pytest.raises(KeyError, match=r"sdata.images has no 'dapi'. It has images: \['stains'\]"):
+    with pytest.raises(KeyError, match=r"sdata.images has no 'dapi'. sdata has images: \['stains'\]"):
         cut(sdata, image="dapi")
     with pytest.raises(KeyError, match=r"scale='scale7' is not in .*, which has \['scale0', 'scale1'\]"):
         cut(sdata, scale="scale7")
@@ -291,14 +291,14 @@ def test_what_is_missing_is_named() -> None:
         cut(sdata, coordinate_system="um")
     with pytest.raises(TypeError, match="sdata is a ndarray; expected a SpatialData object .*crops_from_fields"):
         cut(np.ones((3, 9, 9)))
-    with pytest.raises(ValueError, match="labels_scale='scale1' belongs to labels, but shapes='circles' are used"):
+    with pytest.raises(ValueError, match="labels_scale='scale1' applies to labels, but shapes='circles' are used"):
         cut(sdata, labels=None, shapes="circles", labels_scale="scale1")
     with pytest.raises(ValueError, match="name one of them: the labels, the shapes or the points"):
         cut(sdata, shapes="cells")
     with pytest.raises(ValueError, match="channel 'golgi' is not in images"):
         cut(sdata, channels=["golgi"])
     sdata["nuclei"] = sdata["cells"]
-    with pytest.raises(ValueError, match=r"has no rows about 'nuclei'; obs\['region'\] has \['cells'\]"):
+    with pytest.raises(ValueError, match=r"has no rows for 'nuclei'; obs\['region'\] has \['cells'\]"):
         cut(sdata, labels="nuclei")
     del sdata.tables["guides"].uns["spatialdata_attrs"]
     with pytest.raises(ValueError, match="TableModel.parse"):

@@ -151,7 +151,7 @@ def test_rows_of_other_fields_and_outside_of_fields_are_counted_and_left_out(fie
     assert n_outside
     images = {name: image for name, image in images_of(fields).items() if name != "3"}
     with pytest.warns(
-        UserWarning, match=f"{n_others} of 21 rows of table are about other .* and {n_outside} of 21 rows .* outside"
+        UserWarning, match=f"{n_others} of 21 rows of table belong to other .* and {n_outside} of 21 rows .* outside"
     ) as caught:
         crops = pp.crops_from_fields(images, table=table, size=SIZE, **CENTRES)
     assert caught[0].filename == __file__
@@ -178,27 +178,29 @@ def test_what_does_not_fit_together_is_refused(fields: Fields, tmp_path: Path) -
         cut(y_key=None)
     with pytest.raises(ValueError, match="are columns of table, which is None. Pass table="):
         cut(table=None)
-    with pytest.raises(ValueError, match="mask_by_label=True needs masks, and x_key and y_key take their place"):
+    with pytest.raises(ValueError, match="mask_by_label=True needs masks, but x_key and y_key replace them"):
         cut(mask_by_label=True)
     with pytest.raises(KeyError, match=r"table has no columns \['column'\].*Name another one with .*x_key or y_key"):
         cut(x_key="column")
     with pytest.raises(ValueError, match=r"x_key and y_key, a field is its image alone: \{name: image\}"):
         cut({"1": fields["1"]})
-    with pytest.raises(ValueError, match=r"centres of the cells instead, name its columns with x_key and y_key"):
+    with pytest.raises(ValueError, match=r"centres of the cells instead, name these columns with x_key and y_key"):
         cut(x_key=None, y_key=None)
     with pytest.raises(ValueError, match=r"dropna\(subset=\['Location_Center_X'\]\)"):
         cut(table=table.assign(Location_Center_X=table["Location_Center_X"].where(table["ObjectNumber"] > 1)))
     with pytest.raises(ValueError, match=r"dtype (object|str).*pandas.to_numeric\(table\['Location_Center_X'\]\)"):
         cut(table=table.assign(Location_Center_X=table["Location_Center_X"].astype(str)))
-    with pytest.raises(ValueError, match="no row of table has its centre in its field.*in a field of 44 x 40 pixels"):
+    with pytest.raises(
+        ValueError, match="no row of table has its centre inside its field.*its field has 44 x 40 pixels"
+    ):
         cut(table=table.assign(Location_Center_X=table["Location_Center_X"] * 1000 + 1000))
     with pytest.raises(
-        ValueError, match=r"no row of table is about a field.* has for example \['\d', .* fields are .*'A'"
+        ValueError, match=r"no row of table belongs to a field.* has for example \['\d', .* fields are .*'A'"
     ):
         cut({"A": images["1"]})
     with pytest.raises(ValueError, match="table has 1 rows with the field and centre of another row"):
         cut(table=pd.concat([table, table.iloc[:1]]))
-    with pytest.raises(ValueError, match=r"has columns \['label'\], which crops write"):
+    with pytest.raises(ValueError, match=r"has the columns \['label'\], which are added"):
         cut(table=table.assign(label=1), x_key=None, y_key=None, label_key="ObjectNumber")
     with pytest.raises(ValueError, match=r"table has several columns \['Location_Center_X'\]"):
         cut(table=pd.concat([table, table[["Location_Center_X"]]], axis=1))
@@ -218,7 +220,7 @@ def test_columns_of_files_that_cannot_be_read_are_refused(fields: Fields, tmp_pa
         cut(keys=["FileName_RNA"])
     with pytest.raises(ValueError, match=r"fields\['FileName_DNA'\] names no file in 1 of 3 rows. Drop these rows"):
         cut(listed.assign(FileName_DNA=listed["FileName_DNA"].where(listed["ImageNumber"] > 1)))
-    with pytest.raises(ValueError, match="fields has several rows for '1' that do not name the same files"):
+    with pytest.raises(ValueError, match="fields has several rows for '1' that name different files"):
         cut(listed.assign(ImageNumber=1))
     with pytest.raises(FileNotFoundError, match="nowhere"):
         cut(listed.assign(PathName_DNA=str(tmp_path / "nowhere")))

@@ -51,7 +51,7 @@ def test_a_mask_of_0_and_255_is_refused_and_its_labelled_form_has_every_cell(n_c
     binary = np.where(labelled > 0, 255, 0).astype(dtype)
     found = advised_by(
         binary,
-        f"only one label, 255, in {n_cells} separate pieces: .* every cell needs a number of its own",
+        f"only one label, 255, in {n_cells} separate pieces: .* every cell needs a label of its own",
         "scipy.ndimage.label(mask > 0)[0]",
     )
     assert found.max() == n_cells

@@ -40,19 +40,19 @@ def test_an_image_pixel_has_the_label_that_its_middle_lies_on(
 
 
 @pytest.mark.parametrize("matrix", [[[0, 1], [1, 0]], [[1, 0.01], [0, 1]], [[0.8, -0.6], [0.6, 0.8]], [[0, 0], [0, 1]]])
-def test_a_turn_or_shear_names_the_way_out(matrix: list[list[float]]) -> None:
+def test_a_rotation_or_shear_names_the_way_out(matrix: list[list[float]]) -> None:
     to_image = np.eye(3)
     to_image[:2, :2] = matrix
     with pytest.raises(ValueError, match=r"element = sdata.transform_element_to_coordinate_system\(name, 'global'\)"):
         check_axis_aligned(to_image, "labels['cells']", "stains", "global")
 
 
-def test_mirrors_scales_and_rounding_are_no_turn() -> None:
+def test_mirrors_scales_and_rounding_are_no_rotation() -> None:
     check_axis_aligned(np.array([[-0.5, 1e-12, 3], [1e-12, 2, 4], [0, 0, 1]]), "labels", "stains", "global")
 
 
 def test_a_stack_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"choose one plane or a projection first"):
+    with pytest.raises(ValueError, match=r"Reduce a stack to one plane or a projection first"):
         raster_at(SimpleNamespace(dims=("c", "z", "y", "x")), "scale0", "images['stains']", ("c", "y", "x"))
 
 
@@ -95,11 +95,13 @@ def test_points_are_the_centres_of_cells() -> None:
 
 def test_points_without_a_name_or_a_place_are_refused() -> None:
     table = pd.DataFrame({"x": [3.0, np.nan], "y": [1.25, 9.0], "cell": [17, 17]}, index=[5, 5])
-    with pytest.raises(ValueError, match=r"the index of points\['cells'\] has 1 points with the name of another one"):
+    with pytest.raises(ValueError, match=r"the index of points\['cells'\] names 1 points like another one"):
         _point_centres(Points(table), "points['cells']")
-    with pytest.raises(ValueError, match=r"the column 'cell' of points\['cells'\] has 1 points"):
+    with pytest.raises(ValueError, match=r"the column 'cell' of points\['cells'\] names 1 points"):
         _point_centres(Points(table.reset_index(drop=True), instance_key="cell"), "points['cells']")
-    with pytest.raises(ValueError, match=r"points without a position. Drop them: points.dropna\(subset=\['x', 'y'\]\)"):
+    with pytest.raises(
+        ValueError, match=r"points without a position. Drop them with points.dropna\(subset=\['x', 'y'\]\)"
+    ):
         _point_centres(Points(table.reset_index(drop=True)), "points['cells']")
 
 
@@ -108,7 +110,7 @@ def test_points_without_a_name_or_a_place_are_refused() -> None:
     [
         ({"labels": "cells", "points": "spots"}, "labels='cells', shapes=None, points='spots'; name one of them"),
         ({"points": "spots", "mask_by_label": True}, "mask_by_label=True needs labels: points have no pixels"),
-        ({"points": "spots", "labels_scale": "scale1"}, "belongs to labels, but points='spots' are used"),
+        ({"points": "spots", "labels_scale": "scale1"}, "applies to labels, but points='spots' are used"),
     ],
 )
 def test_points_have_no_pixels(arguments: dict[str, Any], match: str) -> None:

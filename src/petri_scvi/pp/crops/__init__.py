@@ -1,6 +1,6 @@
-"""Cut image crops around cells, out of arrays that are read block by block.
+"""Cut image crops around cells from fields of view and SpatialData images, which are read block by block.
 
-``_crop_windows.py`` cuts from any array; the two callers find image, cells and table in their kind of source.
+``_crop_windows.py`` cuts crops from any array; the two public functions find images, cells and tables in their sources.
 Open first: ``_crops_from_fields.py``, then ``_crop_windows.py``.
 """
 

@@ -1,4 +1,4 @@
-"""Join cut cells with a table, and put crops and table into one AnnData."""
+"""Join cells with a table, and build the AnnData of crops."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SPATIAL_KEY = "spatial"
 
 @dataclass
 class Cut:
-    """Cells of one image, and how they are cut."""
+    """Cells of one image and the order in which they are cut."""
 
     cutter: Cutter
     jobs: list[NDArray[np.integer]]
-    """Cells of the cutter that are cut together; all of them, in the order of the result."""
+    """Cells that are cut together; joined, the jobs give the order of the result."""
 
     @property
     def order(self) -> NDArray[np.integer]:
@@ -40,23 +40,23 @@ class Cut:
 def match_cells(
     cells: pd.Index, rows: pd.Index, where: str, table: str
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Positions of the cells that are in the table, and of their rows there; tells of the others.
+    """Positions of the cells that are in a table, and of their rows there; warns about cells and rows without a match.
 
     Parameters
     ----------
     cells
-        Cells that were found.
+        Cells found in the image.
     rows
-        Cells that the rows of the table are about.
+        Cell of each row of the table.
     where, table
-        How a user would write each.
+        What error messages call the cells and the table.
 
     Raises
     ------
     ValueError
         A cell has two rows, or no cell has one.
     """
-    # What the table says of other cells, those of fields that are not cut, is no concern here.
+    # Rows of other cells, such as those of fields that are not cut, are not checked.
     seen = np.flatnonzero(rows.isin(cells))
     again = rows[seen][rows[seen].duplicated()].unique()
     if len(again):
@@ -68,8 +68,8 @@ def match_cells(
     is_found = places >= 0
     if not is_found.any():
         raise ValueError(
-            f"none of the {len(cells)} cells of {where} is in {table}: cells are for example {_first(cells)}, rows of "
-            f"the table {_first(rows)}. Pass the table made from these cells, with cells written alike."
+            f"none of the {len(cells)} cells of {where} is in {table}: the cells are for example {_first(cells)}, the "
+            f"rows of the table {_first(rows)}. Pass the table of these cells, with their names written the same way."
         )
     n_unlisted, n_unseen = int((~is_found).sum()), len(rows) - int(is_found.sum())
     if n_unlisted or n_unseen:
@@ -80,7 +80,7 @@ def match_cells(
 
 
 def _plain(cell: Any) -> Any:
-    """Name of a cell as a user would write it, without the types of numpy."""
+    """Name of a cell with Python types in place of numpy's."""
     return tuple(map(_plain, cell)) if isinstance(cell, tuple) else getattr(cell, "item", lambda: cell)()
 
 
@@ -89,12 +89,12 @@ def _first(cells: pd.Index) -> list[Any]:
 
 
 def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str) -> NDArray[np.bool_]:
-    """Which cells have their centre in the image; tells of the others."""
+    """Whether the centre of each cell is inside the image; warns about the others."""
     is_inside = np.asarray(((pixels >= 0) & (pixels < np.array(shape))).all(axis=1))
     if not is_inside.any():
         raise ValueError(
-            f"no cell of {where} has its centre in the image, which has {shape[0]} x {shape[1]} pixels. Pass the image "
-            "that the cells were found in, and the coordinate system that both share."
+            f"no cell of {where} has its centre inside the image, which has {shape[0]} x {shape[1]} pixels. Pass the "
+            "image in which the cells were found, and a coordinate system that both share."
         )
     if not is_inside.all():
         n_outside = int((~is_inside).sum())
@@ -103,7 +103,7 @@ def inside_image(pixels: NDArray[np.int64], shape: Sequence[int], where: str) ->
 
 
 def require_columns(table: pd.DataFrame, keys: Sequence[str], where: str, advice: str) -> None:
-    """Require columns, each of them once."""
+    """Require that each column exists exactly once."""
     missing = [key for key in keys if key not in table]
     if missing:
         raise KeyError(f"{where} has no columns {missing}; it has {list(table.columns)}. {advice}")
@@ -113,10 +113,13 @@ def require_columns(table: pd.DataFrame, keys: Sequence[str], where: str, advice
 
 
 def check_new_columns(columns: Sequence[str], table: str, label_key: str) -> None:
-    """Require that a table has no column of a name that crops bring along, but that of its cells."""
+    """Require that a table has none of the columns that crops add, except for the label."""
     taken = [key for key in (LABEL_KEY, BORDER_KEY, TOP_KEY, LEFT_KEY) if key in columns and key != label_key]
     if taken:
-        raise ValueError(f"{table} has columns {taken}, which crops write. Rename them first: obs.rename(columns=...).")
+        raise ValueError(
+            f"{table} has the columns {taken}, which are added to the obs of crops. Rename them first with "
+            "rename(columns=...)."
+        )
 
 
 def build_crops(
@@ -128,18 +131,18 @@ def build_crops(
     *,
     lazy: bool,
 ) -> AnnData:
-    """Crops and table.
+    """AnnData of crops.
 
     Parameters
     ----------
     cuts
-        What to cut.
+        Cells to cut.
     obs, labels, spatial
-        Table, label and centre (x, y) of each cell, in the order of the cuts; ``None`` if cells have no labels.
+        Table, labels and centres (x, y) of the cells, in the order of the cuts; ``labels`` is ``None`` without masks.
     names
-        Of the channels.
+        Channel names.
     lazy
-        Whether crops are cut when they are asked for.
+        Whether crops are cut when they are read.
     """
     starts = np.concatenate([cut.cutter.starts[cut.order] for cut in cuts])
     is_border = np.concatenate([cut.cutter.is_border[cut.order] for cut in cuts])
@@ -147,7 +150,7 @@ def build_crops(
     if labels is not None:
         obs[LABEL_KEY] = labels
     obs.index = obs.index.astype(str)
-    crops = _cut_when_asked(cuts) if lazy else _cut_now(cuts)
+    crops = _cut_lazily(cuts) if lazy else _cut_now(cuts)
     return AnnData(obs=obs, obsm={IMAGES_KEY: crops, SPATIAL_KEY: spatial}, uns={CHANNEL_NAMES_KEY: names})
 
 
@@ -163,14 +166,14 @@ def _cut_now(cuts: Sequence[Cut]) -> NDArray[Any]:
     return crops
 
 
-def _cut_when_asked(cuts: Sequence[Cut]) -> Any:
-    """A dask array with one chunk per job, so that a reader in its order reads each part of the images once."""
+def _cut_lazily(cuts: Sequence[Cut]) -> Any:
+    """A dask array with one chunk per job: reading it in order reads each part of the images once."""
     dask, array = require("dask", "fields"), require("dask.array", "fields")
     chunks = []
     for cut in cuts:
         shape, dtype = cut.cutter.crop_shape, cut.cutter.planes.dtype
         for job in cut.jobs:
-            # Not traversed: dask would look for arrays of its own among the arguments and read them whole.
+            # Without traverse=False, dask would search the arguments for dask arrays and read these whole.
             crops = dask.delayed(cut.cutter.cut, pure=False, traverse=False)(job)
             chunks.append(array.from_delayed(crops, (len(job), *shape), dtype=dtype))
     return array.concatenate(chunks)

@@ -1,7 +1,7 @@
-"""Cut crops around cells out of an image that is read block by block.
+"""Cut crops around cells from an image that is read block by block.
 
-Knows arrays only; where images, labels and tables come from is the business of :func:`crops_from_spatialdata` and
-:func:`crops_from_fields`.
+This module works on arrays only; :func:`crops_from_spatialdata` and :func:`crops_from_fields` find images, labels and
+tables.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Padding: TypeAlias = Literal["zero", "reflect"]
 Span: TypeAlias = tuple[int, int]
 """First pixel and one past the last."""
 MAX_JOB_BYTES = 2**26
-"""Crops that are cut from one piece of an image."""
+"""Largest size of the crops that are cut together."""
 TOLERANCE = 1e-6
-"""Pixels by which a centre may lie before the border of a pixel and still belong to it: transforms round."""
+"""Fraction of a pixel by which rounding in transforms may move a centre before the first edge of its pixel."""
 
 
 class Planes(ABC):
-    """Channels of an image, of which rectangles can be read.
+    """An image whose pixels can be read in rectangles.
 
     Parameters
     ----------
     shape
         Channels, height and width.
     dtype
-        Of its pixels.
+        Dtype of the pixels.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any) -> None:
@@ -76,26 +76,26 @@ class ArrayPlanes(Planes):
 
 
 def to_numpy(part: Any) -> NDArray[Any]:
-    """Pixels of a part of an array; dask in this thread, which holds one chunk of the file at a time."""
+    """Pixels of a part of an array; dask arrays are computed in this thread, one chunk of the file at a time."""
     return np.asarray(part.compute(scheduler="synchronous") if hasattr(part, "compute") else part)
 
 
 @dataclass(frozen=True)
 class Cutter:
-    """Cuts crops of one image.
+    """Cuts crops from one image.
 
-    The pixel that a centre lies in is pixel ``(H // 2, W // 2)`` of the crop.
+    The pixel that contains a centre becomes pixel ``(H // 2, W // 2)`` of the crop.
     """
 
     planes: Planes
-    """Channels of the crops; the mask channel comes last if there is one."""
+    """Channels of the crops, followed by the mask channel if there is one."""
     centres: NDArray[np.int64]
-    """Row and column of the pixel in the middle of each crop, shape ``(n, 2)``; inside the image."""
+    """Row and column of the central pixel of each crop, shape ``(n, 2)``; inside the image."""
     size: tuple[int, int]
     padding: Padding = "zero"
     has_mask_channel: bool = False
     labels: Planes | None = None
-    """Labels on the pixels of the image, shape ``(1, height, width)``; pixels of other cells become 0."""
+    """Labels of the pixels, shape ``(1, height, width)``; pixels of other cells are set to 0."""
     own_labels: NDArray[np.int64] | None = None
     """Label of each cell."""
 
@@ -109,7 +109,7 @@ class Cutter:
 
     @property
     def is_border(self) -> NDArray[np.bool_]:
-        """Whether a crop reaches beyond the image."""
+        """Whether each crop extends beyond the image."""
         return self._leaves_image(self.starts)
 
     def _leaves_image(self, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -122,7 +122,7 @@ class Cutter:
     def cut(self, cells: NDArray[np.integer], crops: NDArray[Any] | None = None) -> NDArray[Any]:
         """Crops of cells, shape ``(len(cells), C, H, W)``, written to ``crops`` if given.
 
-        Of the image only the smallest rectangle that holds all of them is read.
+        Only the smallest rectangle of the image that contains all of them is read.
         """
         if crops is None:
             crops = np.empty((len(cells), *self.crop_shape), dtype=self.planes.dtype)
@@ -145,7 +145,7 @@ class Cutter:
     def _window(
         self, planes: NDArray[Any], start: NDArray[np.int64], corner: NDArray[np.int64], *, is_inside: bool
     ) -> NDArray[Any]:
-        """Pixels of one crop, padded where it leaves the image; shape ``(C, H, W)``."""
+        """Pixels of one crop, padded beyond the image; shape ``(C, H, W)``."""
         (height, width), (top, left) = self.size, (start - corner).tolist()
         if is_inside:
             return planes[:, top : top + height, left : left + width]
@@ -162,9 +162,9 @@ class Cutter:
         return window
 
     def _span(self, starts: NDArray[np.int64], axis: int) -> Span:
-        """Pixels that some crops need of one axis."""
+        """Range of pixels along one axis that some crops need."""
         length = self.planes.shape[1 + axis]
-        # Crops that leave the image ask for the same few pixels again; with others, the ends are enough.
+        # Reflection takes pixels from elsewhere; for crops inside the image, the first and the last pixel suffice.
         leaving = (starts < 0) | (starts + self.size[axis] > length)
         pixels = np.unique(starts[leaving])[:, None] + np.arange(self.size[axis])
         needed = self._padded(pixels, axis) if self.padding == "reflect" else np.clip(pixels, 0, length - 1)
@@ -173,30 +173,30 @@ class Cutter:
         return int(min(ends)), int(max(lasts))
 
     def _padded(self, pixels: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-        """Pixels of the image whose values are taken; those outside stay outside with zeros."""
+        """Pixels whose values are used: reflected into the image, or unchanged with zero padding."""
         length = self.planes.shape[1 + axis]
         if self.padding == "zero":
             return pixels
         if length == 1:
             return np.zeros_like(pixels)
-        back = np.mod(pixels, 2 * (length - 1))  # there and back again, without the ends twice
+        back = np.mod(pixels, 2 * (length - 1))  # the pixels at the ends are not repeated
         return np.where(back < length, back, 2 * (length - 1) - back)
 
 
 def centre_pixels(centres: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Row and column of the pixels that centres lie in; ``centres`` are in pixels, the first from 0 to 1."""
+    """Row and column of the pixels that contain the centres, which are in pixels; the first pixel spans 0 to 1."""
     return np.floor(centres + TOLERANCE).astype(np.int64)
 
 
 def reading_jobs(
     centres: NDArray[np.int64], block: Span, crop_bytes: int, max_bytes: int = MAX_JOB_BYTES
 ) -> list[NDArray[np.integer]]:
-    """Cells whose crops are cut together: block by block, in rows, at most ``max_bytes`` of crops.
+    """Cells whose crops are cut together: by block, by row within a block, and at most ``max_bytes`` of crops.
 
     Parameters
     ----------
     centres
-        Row and column of the middle of each crop.
+        Row and column of the central pixel of each crop.
     block
         Height and width of a block.
     crop_bytes
@@ -218,7 +218,7 @@ def reading_jobs(
 
 
 def block_shape(array: Any, block_size: int) -> Span:
-    """Height and width of blocks: at least ``block_size``, and whole chunks where a dask array has such."""
+    """Height and width of blocks: at least ``block_size``, rounded up to whole chunks of a dask array."""
     chunks = getattr(array, "chunks", None)
     sides = []
     for axis in (-2, -1):
@@ -250,13 +250,13 @@ def read_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width of crops."""
     sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(sides) != 2:
-        raise ValueError(f"size={size!r}; pass one number, or height and width, such as size=64 or size=(64, 48).")
+        raise ValueError(f"size={size!r}; pass one number or height and width, such as size=64 or size=(64, 48).")
     check_sizes(size=sides[0])
     check_sizes(size=sides[1])
     return int(sides[0]), int(sides[1])
 
 
 def check_padding(padding: str) -> None:
-    """Require a known name."""
+    """Require a known padding."""
     if padding not in {"zero", "reflect"}:
         raise ValueError(f"padding={padding!r}; pass 'zero' or 'reflect'.")

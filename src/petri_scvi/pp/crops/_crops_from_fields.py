@@ -1,4 +1,4 @@
-"""Cut crops out of a folder of fields, around the cells of masks or of a table with their centres."""
+"""Cut crops from fields of view, around the cells of masks or of a table with their centres."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from petri_scvi.pp.crops._field_planes import Pixels
 
 WHOLE = (2**40, 2**40)
-"""Block that no field exceeds: a field is read in one piece."""
+"""Block larger than any field: each field is read whole."""
 
 
 def crops_from_fields(
@@ -46,55 +46,57 @@ def crops_from_fields(
 ) -> AnnData:
     """Cut one crop around each cell of many fields of view.
 
-    Cells are the labels of a mask of each field, or, with ``x_key`` and ``y_key``, the rows of a table that has their
-    centres. Pixels are copied as they are: the pixel that the centre of a cell lies in is pixel ``(H // 2, W // 2)`` of
-    its crop.
+    Cells are the labels in the mask of each field, or, with ``x_key`` and ``y_key``, the rows of a table with their
+    centres. Pixels are copied without resampling: the pixel that contains the centre of a cell becomes pixel
+    ``(H // 2, W // 2)`` of its crop.
 
     Parameters
     ----------
     fields
-        Name of each field to its image and its mask, ``{"A1": (image, mask)}``, or to its image alone if the table has
-        centres, ``{"A1": image}``. An image is a TIFF file of shape ``(C, height, width)``, ``(height, width)`` or
-        ``(height, width, C)``, a list of files with one channel each, or an array. A mask is a TIFF file or an array
-        with the label of a cell in each pixel, 0 for background. Instead of a mapping, a table with the columns
-        ``image`` and ``mask`` whose index names the fields, or a table whose columns ``file_keys`` name the files.
+        Maps the name of each field to its image and mask, ``{"A1": (image, mask)}``, or to its image alone if ``table``
+        has the centres, ``{"A1": image}``. An image is a TIFF file of shape ``(C, height, width)``,
+        ``(height, width)`` or ``(height, width, C)``, a list of TIFF files with one channel each, or an array. A mask
+        is a TIFF file or an array with the label of a cell in each pixel and 0 for background. Instead of a mapping,
+        pass a DataFrame with the columns ``image`` and ``mask`` whose index names the fields, or one whose columns
+        ``file_keys`` name the files.
     size
-        Pixels of a crop: one number, or height and width.
+        Height and width of a crop in pixels, as one number or two.
     table
-        ``obs`` of the cells, found by their field and label. Cells without a row and rows without a cell are left out,
-        with a warning that counts them. If ``None``, all cells of the masks are cut.
+        ``obs`` of the cells, which are found by field and label. Cells without a row and rows without a cell are left
+        out, with a warning that counts them. If ``None``, all cells of the masks are cut.
     field_key, label_key
         Columns of ``table`` with the field and the label of a cell.
     x_key, y_key
-        Columns of ``table`` with the centre of a cell in pixels of its field, instead of masks. As in CellProfiler,
-        scikit-image and SciPy, the middle of the first pixel is at 0; subtract 0.5 from positions that count from the
-        corner of the first pixel, as those of ImageJ and QuPath do.
+        Columns of ``table`` with the centre of a cell in pixels of its field, used instead of masks. As in
+        CellProfiler, scikit-image and SciPy, the middle of the first pixel is at 0. Subtract 0.5 from coordinates
+        that start at the corner of the first pixel, such as those of ImageJ and QuPath.
     file_keys
-        Columns of ``fields`` with one file per channel, such as CellProfiler's ``["FileName_DNA", "FileName_ER"]``,
-        whose folders are taken from ``PathName_DNA`` and ``PathName_ER`` if there are such columns. Fields are then
-        named by the column ``field_key`` of ``fields``, or by its index if there is none; ``fields`` may be ``table``.
+        Columns of ``fields`` that name one file per channel, such as CellProfiler's
+        ``["FileName_DNA", "FileName_ER"]``. Their folders are taken from ``PathName_DNA`` and ``PathName_ER`` if these
+        columns exist. The fields are then named by the column ``field_key`` of ``fields`` if it exists, and by the
+        index otherwise. ``fields`` may be the same DataFrame as ``table``.
     channels
         Names or positions of the channels to cut, in this order; all if ``None``.
     channel_names
-        Names of all channels of the images. If ``None``, those of ``file_keys`` without ``FileName_``, or positions.
+        Names of all channels of the images. If ``None``, the ``file_keys`` without ``FileName_``, or else positions.
     padding
-        What lies beyond the image: zeros, or the image reflected, the pixel at its border not repeated.
+        Values beyond the image: ``"zero"``, or ``"reflect"`` to reflect the image without repeating its edge.
     mask_by_label
         Set pixels that do not have the label of the cell to 0. Needs masks.
     mask_channel
-        Set pixels where this channel is 0 to 0; it is in the crops only if ``channels`` names it.
+        Set pixels to 0 where this channel is 0. The channel is part of the crops only if ``channels`` names it.
     lazy
-        Return crops as a dask array that cuts them when they are read: for :func:`write_training_store`, which then
-        holds one field at a time. Otherwise a numpy array.
+        Return a dask array that cuts crops when they are read, so that :func:`petri_scvi.io.write_training_store`
+        holds one field at a time. Otherwise, return a numpy array.
 
     Returns
     -------
-    AnnData without ``X``, with cells in the order of the fields, in rows from the top of each:
+    AnnData without ``X``. Cells are in the order of the fields and, within a field, sorted by row:
 
     - ``obsm["single_cell_images"]``: crops, shape ``(n, C, H, W)``, in the dtype of the images
-    - ``obsm["spatial"]``: centres as x, y in pixels of the field; here the first pixel reaches from 0 to 1
-    - ``obs``: that of ``table``; ``field_key``; ``label`` if there are masks; ``is_border``, whether the crop reaches
-      beyond the field; ``crop_top``, ``crop_left``, the first pixel of the crop in the field
+    - ``obsm["spatial"]``: centres (x, y) in pixels of the field; here the first pixel spans 0 to 1
+    - ``obs``: the columns of ``table``; ``field_key``; ``label`` if there are masks; ``is_border``, whether the crop
+      extends beyond the field; ``crop_top`` and ``crop_left``, the first pixel of the crop in the field
     - ``uns["channel_names"]``
 
     Raises
@@ -104,13 +106,15 @@ def crops_from_fields(
     KeyError
         A column is missing.
     TypeError
-        An image or a mask is neither files nor an array.
+        An image or a mask is neither a file nor an array.
     ValueError
-        Fields do not fit together, a mask does not number its cells, or no cell is found.
+        Fields differ in channels or dtype, an image and its mask differ in size, a mask does not number its cells, the
+        table has columns that files cannot hold, or no cell is found.
 
     Notes
     -----
-    Memory: one field, its mask and its crops, and, unless ``lazy``, all crops. Masks are read once before.
+    Memory holds one field, its mask and its crops, and all crops unless ``lazy`` is set. Masks are read once more
+    beforehand to find the cells.
 
     Examples
     --------
@@ -118,7 +122,7 @@ def crops_from_fields(
     >>> crops = petri_scvi.pp.crops_from_fields(fields, table=calls, size=64, lazy=True)
     >>> petri_scvi.io.write_training_store({"image": crops}, "screen.h5mu")
 
-    Centres and files in the tables of CellProfiler:
+    With the centres and file names in the tables of CellProfiler:
 
     >>> nuclei = pandas.read_csv("Nuclei.csv").merge(pandas.read_csv("Image.csv"), on="ImageNumber")
     >>> crops = petri_scvi.pp.crops_from_fields(
@@ -168,17 +172,17 @@ def crops_from_fields(
 
 
 def _has_masks(x_key: str | None, y_key: str | None, table: Any, mask_by_label: bool) -> bool:
-    """Whether cells are found in masks, and not listed with their centres."""
+    """Whether cells are found in masks rather than listed with their centres."""
     if x_key is None and y_key is None:
         return True
     if x_key is None or y_key is None:
-        raise ValueError(f"x_key={x_key!r} and y_key={y_key!r}; pass both columns, or neither to find cells in masks.")
+        raise ValueError(f"x_key={x_key!r} and y_key={y_key!r}; pass both columns, or neither to use masks.")
     if table is None:
         raise ValueError(f"x_key={x_key!r} and y_key={y_key!r} are columns of table, which is None. Pass table=...")
     if mask_by_label:
         raise ValueError(
-            "mask_by_label=True needs masks, and x_key and y_key take their place. Leave mask_by_label out, or pass "
-            "masks instead of x_key and y_key."
+            "mask_by_label=True needs masks, but x_key and y_key replace them. Leave mask_by_label out, or pass masks "
+            "instead of x_key and y_key."
         )
     return False
 
@@ -187,6 +191,6 @@ def _count_channels(images: Mapping[str, Planes]) -> int:
     found = {(planes.shape[0], str(planes.dtype)) for planes in images.values()}
     if len(found) > 1:
         raise ValueError(
-            f"the images of fields differ in channels or dtype: {sorted(found)}. Cut fields that are alike in one call."
+            f"the images of fields differ in channels or dtype: {sorted(found)}. Cut each kind in a call of its own."
         )
     return found.pop()[0]

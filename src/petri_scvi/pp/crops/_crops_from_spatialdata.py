@@ -1,4 +1,4 @@
-"""Cut crops out of the images of a SpatialData object."""
+"""Cut crops from the images of a SpatialData object."""
 
 from __future__ import annotations
 
@@ -64,55 +64,55 @@ def crops_from_spatialdata(
 ) -> AnnData:
     """Cut one crop around each cell of a SpatialData object.
 
-    Images and labels are read block by block, so that neither has to fit into memory. Pixels are copied as they are:
-    the pixel that the centroid of a cell lies in is pixel ``(H // 2, W // 2)`` of its crop.
+    Images and labels are read block by block, so that they need not fit into memory. Pixels are copied without
+    resampling: the pixel that contains the centroid of a cell becomes pixel ``(H // 2, W // 2)`` of its crop.
 
     Parameters
     ----------
     sdata
-        SpatialData object, or path of its zarr store.
+        SpatialData object, or the path of its zarr store.
     image
-        Name of the image; axes ``c``, ``y``, ``x``.
+        Name of the image, with axes ``c``, ``y``, ``x``.
     labels
         Name of the labels that mark the cells; 0 is background.
     shapes
-        Name of the polygons or circles that mark the cells, instead of labels.
+        Name of the polygons or circles that mark the cells, used instead of labels.
     points
-        Name of the points at the centres of the cells, instead of labels or shapes. A table knows them by their
-        ``instance_key``, if they were parsed with one, else by their index.
+        Name of the points at the centres of the cells, used instead of labels or shapes. The table refers to points by
+        their ``instance_key`` if they were parsed with one, and by their index otherwise.
     table
         Name of the table with the ``obs`` of the cells. Cells without a row and rows without a cell are left out, with
-        a warning that counts them. If ``None``, all cells are cut and ``obs`` has no more than their labels.
+        a warning that counts them. If ``None``, all cells are cut, and ``obs`` has only the columns listed below.
     size
-        Pixels of a crop at ``scale``: one number, or height and width.
+        Height and width of a crop in pixels at ``scale``, as one number or two.
     scale
-        Resolution of the image that is cut; an image of one resolution has ``"scale0"``.
+        Resolution of the image that is cut. An image with a single resolution has ``"scale0"``.
     labels_scale
-        Resolution of the labels that centroids and masks come from.
+        Resolution of the labels from which centroids and masks are taken.
     coordinate_system
-        Coordinate system in which image and labels lie upon each other. They may differ in scale, offset and mirroring.
+        Coordinate system in which image and cells are aligned. They may differ in scale, offset and mirroring.
     channels
         Names or positions of the channels to cut, in this order; all if ``None``.
     padding
-        What lies beyond the image: zeros, or the image reflected, the pixel at its border not repeated.
+        Values beyond the image: ``"zero"``, or ``"reflect"`` to reflect the image without repeating its edge.
     mask_by_label
         Set pixels that do not have the label of the cell to 0. Needs ``labels``.
     mask_channel
-        Set pixels where this channel is 0 to 0; it is in the crops only if ``channels`` names it.
+        Set pixels to 0 where this channel is 0. The channel is part of the crops only if ``channels`` names it.
     block_size
-        Pixels of the side of a block, rounded up to whole chunks of the stored image.
+        Height and width of a block in pixels, rounded up to whole chunks of the stored image.
     lazy
-        Return crops as a dask array that cuts them when they are read: for :func:`write_training_store`, which then
-        never holds all of them. Otherwise a numpy array.
+        Return a dask array that cuts crops when they are read, so that :func:`petri_scvi.io.write_training_store`
+        never holds all of them. Otherwise, return a numpy array.
 
     Returns
     -------
-    AnnData without ``X``, with cells ordered by block, in rows from the top of each:
+    AnnData without ``X``. Cells are sorted by block and, within a block, by row:
 
     - ``obsm["single_cell_images"]``: crops, shape ``(n, C, H, W)``, in the dtype of the image
-    - ``obsm["spatial"]``: centroids as x, y in ``coordinate_system``
-    - ``obs``: that of ``table``; ``label``; ``is_border``, whether the crop reaches beyond the image; ``crop_top``,
-      ``crop_left``, the first pixel of the crop in the image
+    - ``obsm["spatial"]``: centroids (x, y) in ``coordinate_system``
+    - ``obs``: the columns of ``table``; ``label``; ``is_border``, whether the crop extends beyond the image;
+      ``crop_top`` and ``crop_left``, the first pixel of the crop in the image
     - ``uns["channel_names"]``
 
     Raises
@@ -122,13 +122,14 @@ def crops_from_spatialdata(
     KeyError
         An element, scale or coordinate system is missing.
     TypeError
-        ``sdata`` is no SpatialData object.
+        ``sdata`` is not a SpatialData object.
     ValueError
-        An element cannot be used; image and cells are rotated or sheared against each other; no cell is found.
+        An element cannot be used, image and cells are rotated or sheared relative to each other, a label marks many
+        cells, or no cell is found.
 
     Notes
     -----
-    Memory: ``block_size`` squared of all channels and labels, 64 MB of crops, and, unless ``lazy``, the crops.
+    Memory holds a block of all channels and labels, 64 MB of crops, and all crops unless ``lazy`` is set.
 
     Examples
     --------
@@ -147,8 +148,8 @@ def crops_from_spatialdata(
         sdata = spatialdata.read_zarr(os.path.expanduser(sdata))
     if not isinstance(sdata, spatialdata.SpatialData):
         raise TypeError(
-            f"sdata is a {type(sdata).__name__}; expected a SpatialData object or the path of its zarr store. Of TIFF "
-            "files or arrays, petri_scvi.pp.crops_from_fields cuts crops."
+            f"sdata is a {type(sdata).__name__}; expected a SpatialData object or the path of its zarr store. To cut "
+            "crops from TIFF files or arrays, use petri_scvi.pp.crops_from_fields."
         )
     raster = raster_at(find_element(sdata, "images", image), scale, f"images[{image!r}]", ("c", "y", "x"))
     where = f"{kind}[{name!r}]"
@@ -199,12 +200,12 @@ def _choose_cells(elements: dict[str, str | None], labels_scale: str, mask_by_la
     kind, name = named[0]
     if kind != "labels" and labels_scale != "scale0":
         raise ValueError(
-            f"labels_scale={labels_scale!r} belongs to labels, but {kind}={name!r} are used. Leave it out."
+            f"labels_scale={labels_scale!r} applies to labels, but {kind}={name!r} are used. Leave it out."
         )
     if kind != "labels" and mask_by_label:
         raise ValueError(
-            f"mask_by_label=True needs labels: {kind} have no pixels. Make labels with spatialdata.rasterize("
-            "..., return_regions_as_labels=True), add them to sdata and pass labels=..."
+            f"mask_by_label=True needs labels: {kind} have no pixels. Convert them with spatialdata.rasterize("
+            "..., return_regions_as_labels=True), add the labels to sdata and pass labels=..."
         )
     return kind, name
 
@@ -218,20 +219,20 @@ def _point_centres(points: Any, where: str) -> tuple[NDArray[Any], NDArray[np.fl
     if not ids.is_unique:
         place = "index" if key is None else f"column {key!r}"
         raise ValueError(
-            f"the {place} of {where} has {int(ids.duplicated().sum())} points with the name of another one. Number the "
-            "points and parse them again, for example: "
+            f"the {place} of {where} names {int(ids.duplicated().sum())} points like another one. Number the points "
+            "and parse them again, for example with "
             "spatialdata.models.PointsModel.parse(points.compute().reset_index(drop=True))."
         )
     centres = table[["y", "x"]].to_numpy(dtype=np.float64)
     if not np.isfinite(centres).all():
-        raise ValueError(f"{where} has points without a position. Drop them: points.dropna(subset=['x', 'y']).")
+        raise ValueError(f"{where} has points without a position. Drop them with points.dropna(subset=['x', 'y']).")
     return ids.to_numpy(), centres
 
 
 def _shape_centres(shapes: Any, where: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Names of shapes and their centroids, as row and column of their own coordinates."""
     if not shapes.index.is_unique:
-        raise ValueError(f"the index of {where} is not unique. Number the shapes first: reset_index(drop=True).")
+        raise ValueError(f"the index of {where} is not unique. Number the shapes first with reset_index(drop=True).")
     centroids = shapes.geometry.centroid
     return shapes.index.to_numpy(), np.column_stack([centroids.y, centroids.x]).astype(np.float64)
 
@@ -241,7 +242,7 @@ def _join(
 ) -> tuple[NDArray[Any], NDArray[np.float64], pd.DataFrame]:
     """Cells that are in the table, and their ``obs``."""
     if not len(ids):
-        raise ValueError(f"{where} has no cell: all its pixels are 0, or it has no shape.")
+        raise ValueError(f"{where} has no cell: all its pixels are 0, or it is empty. Pass an element with cells.")
     if table is None:
         return ids, centres, pd.DataFrame(index=[f"{element}:{label}" for label in ids])
     adata = find_element(sdata, "tables", table)
@@ -249,7 +250,7 @@ def _join(
     attributes = adata.uns.get("spatialdata_attrs")
     if not attributes:
         raise ValueError(
-            f"{where_table} annotates no element. Parse it first: spatialdata.models.TableModel.parse(adata, "
+            f"{where_table} annotates no element. Parse it first with spatialdata.models.TableModel.parse(adata, "
             f"region={element!r}, region_key='region', instance_key='instance_id')."
         )
     region_key, instance_key = attributes["region_key"], attributes["instance_key"]
@@ -257,8 +258,8 @@ def _join(
     obs = adata.obs[(regions == element).to_numpy()]
     if not len(obs):
         raise ValueError(
-            f"{where_table} has no rows about {element!r}; obs[{region_key!r}] has {sorted(set(regions))}. Pass the "
-            "table of these cells, or the cells of this table."
+            f"{where_table} has no rows for {element!r}; obs[{region_key!r}] has {sorted(set(regions))}. Pass a table "
+            "that annotates this element, or an element that this table annotates."
         )
     check_new_columns(list(obs.columns), where_table, instance_key)
     check_table(obs, f"{where_table}.obs")

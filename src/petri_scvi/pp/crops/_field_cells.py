@@ -1,4 +1,4 @@
-"""The cells of fields: found in masks, or listed with their centres in a table."""
+"""Find the cells of fields in masks, or in a table with their centres."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class FieldCells:
     fields: NDArray[np.integer]
     """Position of the field of each cell, ascending."""
     centres: NDArray[np.float64]
-    """Row and column in pixels, shape ``(n, 2)``; the first pixel reaches from 0 to 1."""
+    """Row and column in pixels, shape ``(n, 2)``; the first pixel spans 0 to 1."""
     obs: pd.DataFrame
     labels: NDArray[Any] | None
     """Label of each cell in the mask of its field."""
 
 
 def check_table(table: Any, label_key: str) -> pd.DataFrame:
-    """Require a DataFrame that files can hold, without the columns that crops bring along."""
+    """Require a DataFrame that files can hold, without the columns that crops add."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"table is a {type(table).__name__}; expected a DataFrame with a row per cell: pandas.DataFrame(...)."
@@ -52,7 +52,7 @@ def check_table(table: Any, label_key: str) -> pd.DataFrame:
 def cells_of_masks(
     masks: Mapping[str, Any], images: Mapping[str, Planes], table: pd.DataFrame | None, field_key: str, label_key: str
 ) -> FieldCells:
-    """Every label of every mask, joined with a table."""
+    """Cells of all masks, joined with a table."""
     found = {
         name: label_centres([(0, 0, read_mask(mask, name, images[name].shape))], *mask_of(mask, name))
         for name, mask in masks.items()
@@ -61,7 +61,7 @@ def cells_of_masks(
     labels = np.concatenate([labels for labels, _ in found.values()])
     centres = np.concatenate([centres for _, centres in found.values()])
     if not len(labels):
-        raise ValueError("fields have no cell: all pixels of all masks are 0.")
+        raise ValueError("fields have no cell: all pixels of all masks are 0. Pass masks with labelled cells.")
     names = np.array(list(found), dtype=object)[fields]
     if table is None:
         index = [f"{name}:{label}" for name, label in zip(names, labels, strict=True)]
@@ -76,14 +76,14 @@ def cells_of_masks(
 def cells_of_table(
     images: Mapping[str, Planes], table: pd.DataFrame, field_key: str, x_key: str, y_key: str
 ) -> FieldCells:
-    """Every row of a table whose field is cut and whose centre lies in it."""
+    """Rows of a table whose field is cut and whose centre is inside it."""
     require_columns(table, [field_key, x_key, y_key], "table", NAME_IT)
     places = pd.Index(list(images)).get_indexer(pd.Index(table[field_key].astype(str)))
     if not (places >= 0).any():
         raise ValueError(
-            f"no row of table is about a field of fields: table[{field_key!r}] has for example "
-            f"{table[field_key].astype(str).unique()[:3].tolist()}, fields are for example {list(images)[:3]}. Write "
-            "both alike, or name another column with field_key."
+            f"no row of table belongs to a field in fields: table[{field_key!r}] has for example "
+            f"{table[field_key].astype(str).unique()[:3].tolist()}, and the fields are for example "
+            f"{list(images)[:3]}. Write both the same way, or name another column with field_key."
         )
     rows = np.argsort(places, kind="stable")[int((places < 0).sum()) :]
     fields, obs = places[rows], table.iloc[rows]
@@ -99,13 +99,13 @@ def cells_of_table(
     is_inside = ((pixels >= 0) & (pixels < shapes)).all(axis=1)
     if not is_inside.any():
         raise ValueError(
-            f"no row of table has its centre in its field: the first is at x={centres[0, 1] - 0.5:g}, "
-            f"y={centres[0, 0] - 0.5:g}, in a field of {shapes[0, 1]} x {shapes[0, 0]} pixels. Pass the columns with "
-            "positions in pixels of the field as x_key and y_key."
+            f"no row of table has its centre inside its field: the first is at x={centres[0, 1] - 0.5:g}, "
+            f"y={centres[0, 0] - 0.5:g}, and its field has {shapes[0, 1]} x {shapes[0, 0]} pixels (width x height). "
+            "Pass the columns with positions in pixels of the field as x_key and y_key."
         )
     n_others, n_outside = len(table) - len(rows), int((~is_inside).sum())
     if n_others or n_outside:
-        told = [f"{n_others} of {len(table)} rows of table are about other fields"] if n_others else []
+        told = [f"{n_others} of {len(table)} rows of table belong to other fields"] if n_others else []
         told += (
             [f"{n_outside} of {len(table)} rows of table have their centre outside their field"] if n_outside else []
         )

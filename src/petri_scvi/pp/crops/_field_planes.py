@@ -32,7 +32,7 @@ class TiffPlanes(Planes):
         heads = [_read_head(path) for path in self.paths]
         if len(set(heads)) > 1 or (len(heads) > 1 and len(heads[0][0]) > 2):
             raise ValueError(
-                f"fields[{name!r}]: files of single channels must each hold one plane, all of the same shape and "
+                f"fields[{name!r}]: each of several files must hold one channel, all of the same shape and "
                 f"dtype; found {heads}. Pass one file per channel, or one file with all channels."
             )
         shape, dtype = heads[0]
@@ -74,7 +74,7 @@ class MaskPlanes(Planes):
 
 
 def open_image(image: Any, name: str) -> Planes:
-    """The pixels of a field, without reading those of files."""
+    """Open the image of a field without reading the pixels of files."""
     paths = image if isinstance(image, list | tuple) else [image]
     if paths and all(isinstance(path, str | os.PathLike) for path in paths):
         return TiffPlanes([Path(path).expanduser() for path in paths], name)
@@ -85,7 +85,7 @@ def open_image(image: Any, name: str) -> Planes:
         )
     where = f"the image of fields[{name!r}]"
     if isinstance(image, np.ndarray):
-        check_float32(image, where)  # before the first crop is cut; other arrays are checked when they are read
+        check_float32(image, where)  # arrays that are not in memory are checked when they are read
     axis = _channel_axis(image.shape, name)
     array = image[None] if axis is None else np.moveaxis(image, axis, 0)
     return ArrayPlanes(array, range(array.shape[0]), where)
@@ -105,10 +105,10 @@ def _read_tiff(path: Path) -> NDArray[Any]:
 
 
 def _open_tiff(path: Path) -> Any:
-    """A file of tifffile, or a message that names it."""
+    """Open a TIFF file; errors name it."""
     tifffile = require("tifffile", "fields")
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist.")
+        raise FileNotFoundError(f"{path} does not exist. Correct the path of the file.")
     try:
         return tifffile.TiffFile(path)
     except tifffile.TiffFileError as error:
@@ -116,19 +116,19 @@ def _open_tiff(path: Path) -> Any:
 
 
 def _channel_axis(shape: Sequence[int], name: str) -> int | None:
-    """Axis of the channels: the first, or the last if that is the shortest and the first is not."""
+    """Axis of the channels: the last if it is the shortest, else the first; ``None`` if there is none."""
     if len(shape) == 2:
         return None
     if len(shape) != 3:
         raise ValueError(
             f"fields[{name!r}]: the image has shape {tuple(shape)}; expected (C, height, width), (height, width, C) or "
-            "(height, width). Choose one plane of a stack first, or project it."
+            "(height, width). Choose one plane of a stack, or project it."
         )
     return 2 if shape[2] < min(shape[:2]) else 0
 
 
 def read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Labels of a field whose image has a shape ``(C, height, width)``."""
+    """Labels of a field whose image has the shape ``(C, height, width)``."""
     is_file = isinstance(mask, str | os.PathLike)
     if not is_file and not hasattr(mask, "dtype"):
         raise TypeError(
@@ -138,14 +138,14 @@ def read_mask(mask: Any, name: str, shape: tuple[int, int, int]) -> NDArray[Any]
     labels = _read_tiff(Path(mask).expanduser()) if is_file else np.asarray(mask)
     if labels.shape != shape[1:]:
         raise ValueError(
-            f"fields[{name!r}]: the mask has shape {labels.shape}, the image {shape} as (C, height, width). Both need "
-            "the same height and width."
+            f"fields[{name!r}]: the mask has shape {labels.shape} and the image {shape} as (C, height, width). Both "
+            "need the same height and width."
         )
     check_labels(labels, *mask_of(mask, name))
     return labels.astype(np.int64, copy=False)
 
 
 def mask_of(mask: Any, name: str) -> tuple[str, str]:
-    """What error messages call the mask of a field, and how a user would get it, as code."""
+    """What error messages call the mask of a field, and the code that gives its pixels."""
     is_file = isinstance(mask, str | os.PathLike)
     return f"the mask of fields[{name!r}]", f"tifffile.imread({os.fspath(mask)!r})" if is_file else "mask"

@@ -1,4 +1,4 @@
-"""Where each labelled cell is, from label images that are read block by block."""
+"""Find the centre of each labelled cell in masks that are read block by block."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     """Labels; the number of pixels of each, the sum of their rows and that of their columns, shape (n, 3); pieces."""
 
 MAX_UNUSED = 2**22
-"""Labels between the smallest and the largest of a block that may be missing before a table of all is too large."""
+"""Largest range of labels in a block for which counts are kept in one array over the whole range."""
 MAX_PIECES = 4
-"""Separate pieces that the mask of one cell may have: a cell that others cross, or a dividing nucleus, has a few."""
+"""Separate pieces that the mask of a cell may have: a cell crossed by others, or a dividing nucleus, has a few."""
 SPECK = 0.1
-"""Pieces smaller than this share of the largest one are not counted: segmentation leaves specks."""
+"""Pieces smaller than this share of the largest piece are not counted, since segmentation leaves specks."""
 
 
 def label_centres(
@@ -29,8 +29,8 @@ def label_centres(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Labels in ascending order, and the centroid of each.
 
-    Pixels are counted and their positions are summed per label over all blocks, so that a cell cut by the border of
-    a block has the centre that it would have in one piece.
+    Pixels are counted and their positions are summed per label over all blocks, so that the centre of a cell does not
+    depend on the borders of blocks.
 
     Parameters
     ----------
@@ -39,28 +39,28 @@ def label_centres(
     where
         What error messages call the mask.
     code
-        How a user would get the mask, as code.
+        Code that gives the pixels of the mask.
 
     Returns
     -------
-    Labels, shape ``(n,)``, and centroids, shape ``(n, 2)``, as row and column in pixels; the first pixel reaches from
-    0 to 1, so its middle is at 0.5.
+    Labels, shape ``(n,)``, and centroids, shape ``(n, 2)``, as row and column in pixels; the first pixel spans 0 to 1,
+    so its middle is at 0.5.
 
     Raises
     ------
     ValueError
-        A label is negative, or labels mark many cells each.
+        A label is negative, or a label marks many cells.
     """
     parts = [_sum_block(*block) for block in blocks]
     if not parts:
         return np.zeros(0, dtype=np.int64), np.zeros((0, 2))
     labels, codes = np.unique(np.concatenate([labels for labels, _, _ in parts]), return_inverse=True)
     sums = np.concatenate([sums for _, sums, _ in parts])
-    # The largest number of pieces in a block: a cell that the border of a block cuts is in one piece.
+    # The maximum over blocks, so that a cell that spans several blocks counts as one piece.
     n_pieces = np.zeros(len(labels), dtype=np.int64)
     np.maximum.at(n_pieces, codes, np.concatenate([pieces for _, _, pieces in parts]))
     _check_one_cell_per_label(labels, n_pieces, where, code)
-    # Sums of whole numbers: exact in float64, so the blocks make no difference.
+    # Sums of integers are exact in float64, so the result does not depend on the blocks.
     n_pixels, rows, columns = (np.bincount(codes, weights=values, minlength=len(labels)) for values in sums.T)
     return labels, np.stack([rows / n_pixels, columns / n_pixels], axis=1) + 0.5
 
@@ -88,7 +88,7 @@ def check_labels(mask: Any, where: str, code: str = "mask") -> None:
 
 
 def _check_one_cell_per_label(labels: NDArray[np.int64], n_pieces: NDArray[np.int64], where: str, code: str) -> None:
-    """Refuse masks of cell and background, and of classes of pixels, whose labels would be one cell each."""
+    """Refuse binary masks and masks of pixel classes, in which one label marks many cells."""
     if len(labels) and labels[0] < 0:
         raise ValueError(
             f"{where} has the negative label {labels[0]}; expected 0 for the background and one positive number per "
@@ -102,8 +102,8 @@ def _check_one_cell_per_label(labels: NDArray[np.int64], n_pieces: NDArray[np.in
     chosen = f"{code} > 0" if len(labels) == 1 else f"{code} == {labels[worst]}"
     raise ValueError(
         f"{where} has {found} in {n_pieces[worst]} separate pieces: it seems to mark many cells, and every cell needs "
-        f"a number of its own. Number them: scipy.ndimage.label({chosen})[0] or "
-        f"skimage.measure.label({chosen}). If the pieces are one cell, keep the largest of them."
+        f"a label of its own. Label the cells with scipy.ndimage.label({chosen})[0] or "
+        f"skimage.measure.label({chosen}). If the pieces belong to one cell, keep only the largest one."
     )
 
 
@@ -127,7 +127,7 @@ def _sum_block(top: int, left: int, block: NDArray[Any]) -> Sums:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Pixels of one label that follow each other in a row; far fewer than pixels."""
+    """Runs of pixels with the same label in a row, of which there are far fewer than pixels."""
 
     labels: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -147,7 +147,7 @@ def _find_runs(block: NDArray[Any]) -> _Runs:
 
 
 def _count_pieces(runs: _Runs, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pieces of each code that do not touch, not even at a corner, and are no specks."""
+    """Number of separate pieces per code; pixels that touch at a corner are connected, and specks are ignored."""
     n_pieces, piece = csgraph.connected_components(_touching(runs), directed=False)
     sizes = np.bincount(piece, weights=runs.lengths, minlength=n_pieces)
     code_of = np.zeros(n_pieces, dtype=np.int64)
@@ -158,13 +158,13 @@ def _count_pieces(runs: _Runs, codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _touching(runs: _Runs) -> coo_array:
-    """Which runs touch a run of their label in the row below."""
+    """Adjacency of runs that touch a run of the same label in the row below."""
     n_runs, width = len(runs.labels), int((runs.columns + runs.lengths).max()) + 2
-    # Runs by place; a row below is found by search, in the order in which runs lie in the image.
+    # Runs are sorted by position, so those that touch a run from below are found by binary search.
     first = runs.rows * width + runs.columns
     last = first + runs.lengths - 1
-    begin = np.searchsorted(last, first + width - 1, side="left")  # first run below that ends at or behind the corner
-    end = np.searchsorted(first, last + width + 1, side="right")  # first run below that begins behind the other corner
+    begin = np.searchsorted(last, first + width - 1, side="left")  # ends at or after the lower left corner
+    end = np.searchsorted(first, last + width + 1, side="right")  # begins after the lower right corner
     n_below = np.maximum(end - begin, 0)
     above = np.repeat(np.arange(n_runs), n_below)
     below = np.repeat(begin - np.append(0, np.cumsum(n_below)[:-1]), n_below) + np.arange(len(above))

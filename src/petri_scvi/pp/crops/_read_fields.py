@@ -1,4 +1,4 @@
-"""The fields that a user lists: their images, and their masks if there are any."""
+"""Read the argument ``fields``: the image of each field, and its mask if there is one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FILE, FOLDER = "FileName", "PathName"
-"""CellProfiler writes the name of a file and its folder to two columns, for example FileName_DNA and PathName_DNA."""
+"""CellProfiler writes the name and the folder of a file to two columns, such as FileName_DNA and PathName_DNA."""
 
 
 def read_fields(
     fields: Any, file_keys: Sequence[str] | None, field_key: str, *, has_masks: bool
 ) -> dict[str, tuple[Any, Any]]:
-    """Image and mask of each field by its name; the mask is ``None`` if the table of cells has centres.
+    """Image and mask of each field, by name; the mask is ``None`` if the table of cells has centres.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def read_fields(
     elif file_keys is not None:
         raise TypeError(
             f"file_keys={list(file_keys)} names columns, but fields is a {type(fields).__name__}. Pass the DataFrame "
-            "that has these columns as fields; it may be the table of the cells."
+            "with these columns as fields; it may be the table of cells."
         )
     elif isinstance(fields, Mapping):
         found = {str(name): _from_entry(entry, has_masks) for name, entry in fields.items()}
@@ -50,7 +50,7 @@ def read_fields(
     if not found or (wrong and has_masks):
         raise ValueError(
             f"fields={wrong or 'empty'}; each field needs an image and a mask: {{name: (image, mask)}}. If the table "
-            "has the centres of the cells instead, name its columns with x_key and y_key, and pass {name: image}."
+            "has the centres of the cells instead, name these columns with x_key and y_key, and pass {name: image}."
         )
     if wrong:
         raise ValueError(
@@ -62,7 +62,7 @@ def read_fields(
 
 def _from_entry(entry: Any, has_masks: bool) -> tuple[Any, ...]:
     if has_masks:
-        # An array would be taken apart, and its first two channels for an image and a mask.
+        # tuple() of an array would split it, and its first two channels would pass for an image and a mask.
         return tuple(entry) if isinstance(entry, list | tuple) else (entry,)
     # A tuple is an image and a mask: the mask must not become a channel.
     return () if isinstance(entry, tuple) else (entry, None)
@@ -88,8 +88,8 @@ def _from_table(
     if not names.is_unique:
         twice = names[names.duplicated()][0]
         raise ValueError(
-            f"fields has several rows for {twice!r} that do not name the same files. Give each field a name of its "
-            f"own: in the index, or with file_keys in the column {field_key!r}."
+            f"fields has several rows for {twice!r} that name different files. Give each field a unique name in the "
+            f"index or, with file_keys, in the column {field_key!r}."
         )
     return dict(
         zip(names, zip(images, fields["mask"] if has_masks else [None] * len(fields), strict=True), strict=True)
@@ -110,7 +110,7 @@ def _files(fields: pd.DataFrame, file_keys: Sequence[str]) -> list[list[Path]]:
         if not is_path.all():
             raise ValueError(
                 f"fields[{key!r}] names no file in {int((~is_path).sum())} of {len(fields)} rows. Drop these rows, or "
-                "leave the channel out."
+                "remove the channel from file_keys."
             )
         folder = _folder_key(key)
         folders = fields[folder] if folder in fields else [""] * len(fields)
@@ -119,7 +119,7 @@ def _files(fields: pd.DataFrame, file_keys: Sequence[str]) -> list[list[Path]]:
 
 
 def name_channels(file_keys: Sequence[str] | None, n_channels: int, channel_names: Sequence[str] | None) -> list[str]:
-    """Names of all channels: those that the user gave, those of the columns, or positions."""
+    """Names of all channels: those that were passed, else those of the columns, else positions."""
     if channel_names is None:
         if file_keys is not None:
             return [key.removeprefix(f"{FILE}_") for key in file_keys]

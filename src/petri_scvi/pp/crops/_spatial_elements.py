@@ -1,4 +1,4 @@
-"""Elements of a SpatialData object: which resolution, which axes, and how their pixels lie upon each other."""
+"""Elements of a SpatialData object: their resolutions and axes, and how their pixels are aligned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 AXES = ("y", "x")
 ALIGNED = 1e-6
-"""Largest share of a transform that may turn or shear."""
+"""Largest rotation or shear of a transform, relative to its scale, that counts as none."""
 
 
 class LabelPlanes(Planes):
-    """Labels on the pixels of an image: those of the label pixel in which the middle of the image pixel lies.
+    """Labels on the pixel grid of an image: each image pixel has the label at its middle.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class LabelPlanes(Planes):
         if len(row) and len(column):
             corner = row.min(), column.min()
             part = to_numpy(self.labels[corner[0] : row.max() + 1, corner[1] : column.max() + 1])
-            if np.ptp(row) + 1 == len(row) and np.ptp(column) + 1 == len(column):  # one pixel each: no need to gather
+            if np.ptp(row) + 1 == len(row) and np.ptp(column) + 1 == len(column):  # one label pixel per image pixel
                 part = part[:: 1 if self.steps[0] > 0 else -1, :: 1 if self.steps[1] > 0 else -1]
             else:
                 part = part[(row - corner[0])[:, None], column - corner[1]]
@@ -53,7 +53,7 @@ class LabelPlanes(Planes):
         return found
 
     def _pixels(self, span: Span, axis: int) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
-        """Which pixels of a span lie on labels, and on which pixels of these."""
+        """Pixels of a span that are covered by labels, and the label pixels that cover them."""
         middles = np.arange(*span) + 0.5
         pixels = np.floor((middles - self.offsets[axis]) / self.steps[axis] + TOLERANCE).astype(np.int64)
         inside = np.flatnonzero((pixels >= 0) & (pixels < self.labels.shape[axis]))
@@ -61,13 +61,13 @@ class LabelPlanes(Planes):
 
 
 def find_element(sdata: Any, kind: str, name: str) -> Any:
-    """An element of one kind, or a message that lists those that there are."""
+    """Element of a kind by name; the error lists the elements that exist."""
     elements = getattr(sdata, kind)
     if name not in elements:
         others = [
             f"{other}: {list(getattr(sdata, other))}" for other in ("images", "labels", "shapes", "points", "tables")
         ]
-        raise KeyError(f"sdata.{kind} has no {name!r}. It has {'; '.join(others)}.")
+        raise KeyError(f"sdata.{kind} has no {name!r}. sdata has {'; '.join(others)}.")
     return elements[name]
 
 
@@ -80,14 +80,14 @@ def raster_at(element: Any, scale: str, where: str, axes: Sequence[str]) -> Any:
     array = next(iter(element[scale].ds.data_vars.values())) if is_multiscale else element
     if tuple(array.dims) != tuple(axes):
         raise ValueError(
-            f"{where} has axes {array.dims}; expected {tuple(axes)}. Of a stack, choose one plane or a projection "
-            "first, for example element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
+            f"{where} has axes {array.dims}; expected {tuple(axes)}. Reduce a stack to one plane or a projection first, "
+            "for example with element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
         )
     return array
 
 
 def channel_labels(image: Any) -> list[str]:
-    """Names of the channels; their positions if they have none."""
+    """Names of the channels, or their positions if they have none."""
     return (
         [str(name) for name in image.coords["c"].values] if "c" in image.coords else list(map(str, range(len(image))))
     )
@@ -99,8 +99,8 @@ def matrix_to(element: Any, coordinate_system: str, where: str) -> NDArray[np.fl
     known = transformations.get_transformation(element, get_all=True)
     if coordinate_system not in known:
         raise KeyError(
-            f"{where} is not in coordinate_system={coordinate_system!r}, but in {list(known)}. Pass one that image and "
-            "cells share, or set it with spatialdata.transformations.set_transformation."
+            f"{where} is not in coordinate_system={coordinate_system!r}, but in {list(known)}. Pass a system that image "
+            "and cells share, or add one with spatialdata.transformations.set_transformation."
         )
     return np.asarray(known[coordinate_system].to_affine_matrix(input_axes=AXES, output_axes=AXES), dtype=np.float64)
 
@@ -111,20 +111,20 @@ def affine_between(cells: Any, image: Any, coordinate_system: str, where: str, w
     from_image = matrix_to(image, coordinate_system, where_image)
     if abs(np.linalg.det(from_image[:2, :2])) == 0:
         raise ValueError(
-            f"the transformation of {where_image} to {coordinate_system!r} cannot be inverted: {from_image.tolist()}. "
-            "Set another with spatialdata.transformations.set_transformation."
+            f"the transformation of {where_image} to {coordinate_system!r} is not invertible: {from_image.tolist()}. "
+            "Replace it with spatialdata.transformations.set_transformation."
         )
     return np.asarray(np.linalg.solve(from_image, to_system), dtype=np.float64)
 
 
 def check_axis_aligned(to_image: NDArray[np.float64], where: str, image: str, coordinate_system: str) -> None:
-    """Require that cells and image are neither turned nor sheared against each other."""
+    """Require that cells and image are neither rotated nor sheared relative to each other."""
     steps = np.abs(np.diag(to_image)[:2])
-    turned = np.abs([to_image[0, 1], to_image[1, 0]])
-    if turned.max() > ALIGNED * steps.min() or steps.min() == 0:
+    rotation = np.abs([to_image[0, 1], to_image[1, 0]])
+    if rotation.max() > ALIGNED * steps.min() or steps.min() == 0:
         raise ValueError(
-            f"{where} and images[{image!r}] are turned or sheared against each other in {coordinate_system!r}: the "
-            f"matrix from one to the other is {to_image[:2].round(4).tolist()}. Bring both onto one grid first, with "
-            f"element = sdata.transform_element_to_coordinate_system(name, {coordinate_system!r}) or "
-            "spatialdata.rasterize(...), put the results into sdata under new names, and pass those."
+            f"{where} and images[{image!r}] are rotated or sheared relative to each other in {coordinate_system!r}: "
+            f"the matrix from one to the other is {to_image[:2].round(4).tolist()}. Resample them to one grid first "
+            f"with element = sdata.transform_element_to_coordinate_system(name, {coordinate_system!r}) or "
+            "spatialdata.rasterize(...), add the results to sdata under new names, and pass these names."
         )
