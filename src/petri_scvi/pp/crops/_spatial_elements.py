@@ -80,8 +80,8 @@ def raster_at(element: Any, scale: str, where: str, axes: Sequence[str]) -> Any:
     array = next(iter(element[scale].ds.data_vars.values())) if is_multiscale else element
     if tuple(array.dims) != tuple(axes):
         raise ValueError(
-            f"{where} has axes {array.dims}; expected {tuple(axes)}. Reduce a stack to one plane or a projection first, "
-            "for example with element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
+            f"{where} has axes {array.dims}; expected {tuple(axes)}. Reduce a stack to one plane or a projection first "
+            "with, for example, element.max('z'), and parse it with spatialdata.models.Image2DModel or Labels2DModel."
         )
     return array
 
@@ -99,8 +99,8 @@ def matrix_to(element: Any, coordinate_system: str, where: str) -> NDArray[np.fl
     known = transformations.get_transformation(element, get_all=True)
     if coordinate_system not in known:
         raise KeyError(
-            f"{where} is not in coordinate_system={coordinate_system!r}, but in {list(known)}. Pass a system that image "
-            "and cells share, or add one with spatialdata.transformations.set_transformation."
+            f"{where} is not in coordinate_system={coordinate_system!r}, but in {list(known)}. Pass a system that "
+            "image and cells share, or add one with spatialdata.transformations.set_transformation."
         )
     return np.asarray(known[coordinate_system].to_affine_matrix(input_axes=AXES, output_axes=AXES), dtype=np.float64)
 
