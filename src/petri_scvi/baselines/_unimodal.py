@@ -103,14 +103,12 @@ class UnimodalModel(SetupMixin):
 
         Parameters
         ----------
-        mdata
-            Data to embed; that of the model if ``None``. It may have new contexts.
+        mdata, indices
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
         modality
             The modality that the system reads, which is the default too; another one is refused. Unlike
             :class:`petri_scvi.PETRI`, there is no embedding of all modalities: the result belongs in
             ``mdata[modality].obsm``.
-        indices
-            Rows of ``mdata[modality]`` to embed, in this order, or a boolean mask; all if ``None``.
         batch_size
             Cells read and embedded at a time. It changes memory and speed, not the result.
 

@@ -40,7 +40,10 @@ class EncoderSettings:
     @classmethod
     def of(cls, arguments: Mapping[str, Any], **changes: Any) -> Self:
         """The settings among the arguments of a model, some of them changed."""
-        return cls(**{**{field.name: arguments[field.name] for field in fields(cls)}, **changes})
+        found = {field.name: arguments[field.name] for field in fields(cls)}
+        if unknown := set(changes) - set(found):
+            raise TypeError(f"unexpected arguments {sorted(unknown)}; expected some of {sorted(found)}.")
+        return cls(**{**found, **changes})
 
     def __post_init__(self) -> None:
         check_sizes(

@@ -31,6 +31,36 @@ if TYPE_CHECKING:
 class EmbeddingMixin(RegisteredData):
     """One vector, or several, for each cell asked for."""
 
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed cells: the mean of the latent tokens of each, with nothing masked.
+
+        Parameters
+        ----------
+        mdata, modality, indices, batch_size
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
+
+        Returns
+        -------
+        Embedding, shape ``(n, D)``.
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
+        """
+        self._check_if_trained(warn=True)
+        manager = self._manager_of(mdata)
+        vectors_of = self._encoded(manager, batch_size, lambda name, latents: latents.mean(dim=1))
+        return self._embed(manager, modality, indices, self.module.latent_shape[1:], vectors_of)
+
     def _embed(
         self,
         manager: AnnDataManager,
@@ -53,17 +83,21 @@ class EmbeddingMixin(RegisteredData):
         _fill(embedding, rows_of, vectors_of)
         return embedding
 
-    def _encode(
-        self, manager: AnnDataManager, modality: str, rows: NDArray[np.integer], batch_size: int | None
-    ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
-        """Latents of rows in batches, and their positions in ``rows``."""
-        batch_size = scvi.settings.batch_size if batch_size is None else batch_size
-        check_sizes(batch_size=batch_size)
-        reader = self._readers(manager)[modality]
-        start = 0
-        for latents in encode_cells(self.module, modality, reader, rows, batch_size=batch_size):
-            yield np.arange(start, start + len(latents)), latents
-            start += len(latents)
+    def _encoded(
+        self, manager: AnnDataManager, batch_size: int | None, make_vectors: Callable[[str, Tensor], Tensor]
+    ) -> VectorsOf:
+        """What encodes rows in batches, and makes vectors of a modality and the latents ``(B, L, D)`` of its cells."""
+        n_at_once = scvi.settings.batch_size if batch_size is None else batch_size
+        check_sizes(batch_size=n_at_once)
+
+        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+            start = 0
+            reader = self._readers(manager)[name]
+            for latents in encode_cells(self.module, name, reader, rows, batch_size=n_at_once):
+                yield np.arange(start, start + len(latents)), make_vectors(name, latents)
+                start += len(latents)
+
+        return vectors_of
 
 
 class RepresentationMixin(EmbeddingMixin):
@@ -199,16 +233,13 @@ class RepresentationMixin(EmbeddingMixin):
         n_latent_tokens, embed_dim = self.module.latent_shape
         shapes = {"mean": (embed_dim,), "concat": (n_latent_tokens * embed_dim,), None: (n_latent_tokens, embed_dim)}
 
-        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
-            latents = (
-                self._encode(manager, name, rows, batch_size)
-                if position == "encoder"
-                else self._fuse(manager, name, rows, mask=None, n_cells=None, seed=seed)
-            )
-            for positions, batch in latents:
-                yield positions, _pool(batch, pool)
+        def fused(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+            for positions, latents in self._fuse(manager, name, rows, mask=None, n_cells=None, seed=seed):
+                yield positions, _pool(latents, pool)
 
-        return shapes[pool], vectors_of
+        if position == "set_transformer":
+            return shapes[pool], fused
+        return shapes[pool], self._encoded(manager, batch_size, lambda name, latents: _pool(latents, pool))
 
 
 def _check_arguments(pool: str | None, position: str, batch_size: int | None) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from petri_scvi._checks import check_is_mudata, check_modality, check_sizes, context_columns
 from petri_scvi._constants import CONTEXT_KEY
 from petri_scvi.baselines.autoencoders._cross_modal_module import CrossModalModule
@@ -14,12 +12,9 @@ from petri_scvi.baselines.autoencoders._embedding_modality import EmbeddingModal
 from petri_scvi.model import EmbeddingMixin, RegistrationMixin, SavingMixin, TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    import numpy as np
     from mudata import MuData
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 
 class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
@@ -186,43 +181,3 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
             n_cells_per_context=n_cells_per_context,
             **kwargs,
         )
-
-    @torch.inference_mode()
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Embed cells in the shared space.
-
-        Parameters
-        ----------
-        mdata
-            Data to embed; that of the model if ``None``. It may have one of the modalities only, and new contexts.
-        modality
-            Embed the cells of this modality; by default those of all, aligned with ``mdata.obs``.
-        indices
-            Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
-        batch_size
-            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``.
-
-        Returns
-        -------
-        Embedding, shape ``(n, embed_dim)``.
-
-        Raises
-        ------
-        ValueError
-            As in :meth:`petri_scvi.PETRI.get_latent_representation`.
-        """
-        self._check_if_trained(warn=True)
-        manager = self._manager_of(mdata)
-
-        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
-            for positions, latents in self._encode(manager, name, rows, batch_size):
-                yield positions, latents.mean(dim=1)
-
-        return self._embed(manager, modality, indices, self.module.latent_shape[1:], vectors_of)

@@ -164,14 +164,8 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
 
         Parameters
         ----------
-        mdata
-            Data to embed; that of the model if ``None``. It may have one of the modalities only, and new contexts.
-        modality
-            Embed the cells of this modality; by default those of all, aligned with ``mdata.obs``.
-        indices
-            Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order, or a boolean mask; all if ``None``.
-        batch_size
-            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``.
+        mdata, modality, indices, batch_size
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
 
         Returns
         -------
@@ -180,7 +174,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         Raises
         ------
         ValueError
-            The model is not trained; and as in :meth:`petri_scvi.PETRI.get_latent_representation`.
+            The model is not trained; and as for :meth:`petri_scvi.PETRI.get_latent_representation`.
         """
         self._require_trained()
         if batch_size is not None:

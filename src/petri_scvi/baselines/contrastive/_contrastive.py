@@ -16,7 +16,7 @@ from petri_scvi.modalities import EncoderSettings
 from petri_scvi.model import EmbeddingMixin, SavingMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from mudata import MuData
@@ -138,14 +138,8 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
 
         Parameters
         ----------
-        mdata
-            Data to embed; that of the model if ``None``. It may have one of the modalities only, and new contexts.
-        modality
-            Embed the cells of this modality; by default those of all, aligned with ``mdata.obs``.
-        indices
-            Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
-        batch_size
-            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``.
+        mdata, modality, indices, batch_size
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
         position
             ``"projection"``: the unit vectors of the shared space that training compares. ``"encoder"``: the mean of
             the latent tokens before it, as in PETRI; modalities are then not comparable.
@@ -157,7 +151,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         Raises
         ------
         ValueError
-            As in :meth:`petri_scvi.PETRI.get_latent_representation`.
+            As for :meth:`petri_scvi.PETRI.get_latent_representation`.
         """
         self._check_if_trained(warn=True)
         if position not in ("projection", "encoder"):
@@ -165,9 +159,8 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         manager = self._manager_of(mdata)
         width = self.module.latent_shape[1] if position == "encoder" else self.module.projection_dim
 
-        def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
-            for positions, latents in self._encode(manager, name, rows, batch_size):
-                vectors = latents.mean(dim=1)  # (B, D)
-                yield positions, vectors if position == "encoder" else self.module.project(name, vectors)
+        def make_vectors(name: str, latents: Tensor) -> Tensor:
+            vectors = latents.mean(dim=1)  # (B, D)
+            return vectors if position == "encoder" else self.module.project(name, vectors)
 
-        return self._embed(manager, modality, indices, (width,), vectors_of)
+        return self._embed(manager, modality, indices, (width,), self._encoded(manager, batch_size, make_vectors))
