@@ -3,9 +3,12 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
+from mudata import MuData
 
-from petri_scvi import tl
+from petri_scvi import pp, tl
 from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.datasets import synthetic_screen
 
@@ -61,3 +64,23 @@ def test_a_screen_with_a_plus_in_the_name_of_a_modality_is_scored() -> None:
     edges = mdata.uns["synthetic_screen"]["edges"]
     table = tl.score_screen(renamed, ["X"], edges=edges, n_bootstrap=0, progress=False)
     assert set(table["modality"]) == {"a+b", "rna", "a\\+b+rna"}
+
+
+def test_plates_whose_names_hold_the_separator_are_compared_apart() -> None:
+    rng = np.random.default_rng(0)
+    rna = synthetic_screen(n_cells=300, n_pathways=2, n_genes=60, image_size=16)["rna"]
+    is_second = np.arange(rna.n_obs) % 2 == 1
+    rna.obsm["X"] = rng.normal(size=(rna.n_obs, 2)) + 100 * is_second[:, None]
+    results = []
+    for first, second in [(("a", "b | c"), ("a | b", "c")), (("p", "q"), ("r", "s"))]:
+        rna.obs["plate"], rna.obs["run"] = (np.where(is_second, second[i], first[i]) for i in (0, 1))
+        tl.perturbation_strength(rna, "X", replicate_key=["plate", "run"], n_permutations=19, progress=False)
+        results.append(rna.uns["petri_scvi"]["perturbation_strength_X"]["table"])
+    assert results[0].equals(results[1])
+
+
+def test_a_modality_with_a_plus_in_its_name_is_not_two_modalities() -> None:
+    cells = {"a+b": ["u"], "a": ["v", "w"], "b": ["w", "x"]}
+    mdata = MuData({name: AnnData(obs=pd.DataFrame(index=names)) for name, names in cells.items()})
+    pp.join_obs(mdata, [])
+    assert mdata.obs["modality"].astype(str).to_dict() == {"u": "a\\+b", "v": "a", "w": "a+b", "x": "b"}

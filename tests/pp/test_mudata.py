@@ -156,3 +156,11 @@ def test_names_that_repeat_inside_a_modality_are_refused_with_the_fix() -> None:
 def test_no_modality_is_refused() -> None:
     with pytest.raises(ValueError, match="no modality was passed"):
         build_mudata()
+
+
+def test_cells_that_share_a_name_with_the_modality_in_front_are_refused() -> None:
+    parts = {"a": ["b:1", "1"], "a:b": ["1"]}
+    cells = {name: AnnData(obs=pd.DataFrame(index=names)) for name, names in parts.items()}
+    with pytest.raises(ValueError, match="Name the modalities without ':'"):
+        build_mudata(**cells)
+    assert build_mudata(a=cells["a"], b=cells["a:b"]).n_obs == 3

@@ -22,7 +22,7 @@ SEPARATOR = "+"
 
 
 def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, modality_key: str = "modality") -> None:
-    """Copy ``obs`` columns of the modalities to ``mdata.obs``, where plots of all cells look for them.
+    r"""Copy ``obs`` columns of the modalities to ``mdata.obs``, where plots of all cells look for them.
 
     :func:`build_mudata` leaves the columns in their modalities, which is all that PETRI and :mod:`petri_scvi.tl` need.
     The copies are not updated when a modality changes; call this function again.
@@ -42,7 +42,8 @@ def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, mo
 
     - each of ``columns``. Text and categories become categorical, numbers and dates keep their type, and so do booleans
       unless some cells have no value. Cells whose modalities lack the column have a missing value.
-    - ``modality_key``, categorical: the modality of each cell, or its modalities joined with ``"+"``.
+    - ``modality_key``, categorical: the modality of each cell, or its modalities joined with ``"+"``. A ``+`` in the
+      name of a modality is written ``\+``.
 
     Raises
     ------
@@ -124,10 +125,10 @@ def _check_agreement(values: pd.Series, column: str, names: pd.Index) -> None:
 def _modalities(places: dict[str, NDArray[np.intp]], n_cells: int) -> pd.Series:
     """Modality of each cell; the names of several modalities are joined."""
     names = np.full(n_cells, "", dtype=object)
+    labels = dict(zip(places, joined_labels([list(places)], SEPARATOR), strict=True))
     for name, place in places.items():
         is_here = place >= 0
-        label = joined_labels([[name]], SEPARATOR)[0]
-        names[is_here] = [f"{before}{SEPARATOR}{label}" if before else name for before in names[is_here]]
+        names[is_here] = [f"{before}{SEPARATOR}{labels[name]}" if before else labels[name] for before in names[is_here]]
     found = set(names)
-    several = sorted(found - set(places) - {""})
-    return pd.Series(pd.Categorical(names, categories=[name for name in places if name in found] + several))
+    several = sorted(found - set(labels.values()) - {""})
+    return pd.Series(pd.Categorical(names, categories=[label for label in labels.values() if label in found] + several))

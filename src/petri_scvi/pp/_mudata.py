@@ -10,6 +10,8 @@ from mudata import MuData
 from petri_scvi._compat import columns_stay_in_modalities
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
 
@@ -32,7 +34,8 @@ def build_mudata(**modalities: AnnData) -> MuData:
     Raises
     ------
     ValueError
-        No modality was passed, or two cells of a modality have the same name.
+        No modality was passed, or two cells of a modality have the same name; or, since names of modalities contain a
+        ``:``, two cells have the same name with the modality in front.
 
     Examples
     --------
@@ -45,11 +48,20 @@ def build_mudata(**modalities: AnnData) -> MuData:
         if not adata.obs_names.is_unique:
             raise ValueError(f"the obs_names of {name!r} are not unique. Call {name}.obs_names_make_unique() first.")
         n_names += adata.n_obs
-    if len(set().union(*(adata.obs_names for adata in modalities.values()))) < n_names:
+    if _n_different(modalities) < n_names:
         modalities = {name: _prefixed(adata, f"{name}:") for name, adata in modalities.items()}
+        if _n_different(modalities) < n_names:  # "a" with a cell "b:1", and "a:b" with a cell "1"
+            raise ValueError(
+                f"cells of the modalities {list(modalities)} share names, with the modality in front, too. Name the "
+                "modalities without ':'."
+            )
     # Columns stay in their modalities; in mdata.obs they would be missing for the cells of the other modalities.
     with columns_stay_in_modalities():
         return MuData(modalities)
+
+
+def _n_different(modalities: Mapping[str, AnnData]) -> int:
+    return len(set().union(*(adata.obs_names for adata in modalities.values())))
 
 
 def _prefixed(adata: AnnData, prefix: str) -> AnnData:

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
+from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha
@@ -159,9 +160,7 @@ class _Tests:
             str(name): treated.index[places].to_numpy(dtype=np.intp)
             for name, places in treated.groupby(treated).indices.items()
         }
-        replicate = pd.Series("", index=cells.index)
-        for name in replicate_keys:
-            replicate = replicate + " | " + cells[name]
+        replicate = joined_columns(cells[list(replicate_keys)], " | ") if replicate_keys else np.zeros(len(cells))
         self.stratum = pd.factorize(replicate)[0]  # -1 where it is not named
         self.center, self.scale = _replicate_statistics(slot, np.where(is_here, self.stratum, -1))
         self.is_comparable = np.isin(self.stratum, self.stratum[self.controls]) & (self.stratum >= 0)
