@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from petri_scvi import datasets, pp
+from petri_scvi.common._space import check_space
 from petri_scvi.datasets.cache._fetch import CACHE_VARIABLE
-from petri_scvi.datasets.cache._verify import check_space
+from petri_scvi.datasets.cache._verify import CACHE_REMEDY
 from petri_scvi.datasets.public._perturb_multi import plan_perturb_multi
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def prepare_perturb_multi(arguments: dict[str, Any], cache: Path | None, *, may_
     if not plan.missing:
         return
     try:
-        check_space(plan.folder, plan.n_bytes, "The download")
+        check_space(plan.folder, plan.n_bytes, "The download", remedy=CACHE_REMEDY)
     except OSError as error:
         raise SystemExit(str(error)) from error
     if not may_download:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from petri_scvi.common._labels import read_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
     from typing import Any
 
     import pandas as pd
@@ -52,16 +50,6 @@ def check_flags(**flags: Any) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise ValueError(f"{name}={flag!r}; pass {name}=True or {name}=False.")
-
-
-def check_space(folder: Path, n_bytes: int, what: str, *, place: str = "path", note: str = "") -> None:
-    """Require room on a disk: a process that writes to a map of a full one dies without a word."""
-    free = shutil.disk_usage(folder).free
-    if n_bytes > free:
-        raise OSError(
-            f"{what} needs {n_bytes / 1e9:.1f} GB{note}, and the disk of {folder} has {free / 1e9:.1f} GB left. Free "
-            f"some, or pass a {place} on another disk."
-        )
 
 
 def context_columns(context_key: str | Sequence[str]) -> list[str]:

@@ -13,9 +13,10 @@ from anndata import AnnData
 from anndata.io import write_elem
 from mudata import MuData
 
-from petri_scvi._checks import check_space, require
+from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 from petri_scvi.common import written_whole
+from petri_scvi.common._space import check_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
         Shape of the array, which is float32.
     """
     n_bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
-    check_space(path.parent, 2 * n_bytes, path.name, note=", half of it only until it is complete")
+    check_space(path.parent, 2 * n_bytes, path.name, note=" (half of it only until it is complete)")
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         # A file of no bytes cannot be mapped.
         filled = np.memmap(scratch, np.float32, "w+", shape=shape) if np.prod(shape) else np.empty(shape, np.float32)

@@ -12,9 +12,9 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from petri_scvi._checks import check_space
 from petri_scvi.common import rows_in_modality, written_whole
 from petri_scvi.common._labels import check_controls, read_column, read_labels
+from petri_scvi.common._space import check_space
 
 if TYPE_CHECKING:
     import os
@@ -152,7 +152,7 @@ def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, ke
         if path.exists():
             raise FileExistsError(f"{path} exists. Delete it, or pass another folder or key_added.")
     n_bytes = sum(int(np.prod(slot.shape)) * slot.result_dtype.itemsize for slot in slots)
-    check_space(Path(folder), n_bytes, key_added, place="folder")
+    check_space(Path(folder), n_bytes, key_added, remedy="pass a folder on another disk")
 
 
 def find_slots(

@@ -10,7 +10,9 @@ import requests
 from requests import codes
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from ._verify import check_space, hash_file, write_whole
+from petri_scvi.common._space import check_space
+
+from ._verify import CACHE_REMEDY, hash_file, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +114,9 @@ class ResumingDownload:
                 write_whole(self.note, note)
             assert note is not None
             n_expected = self._n_expected(note)
-            check_space(self.part.parent, (n_expected or self.entry.n_bytes) - n_before, self.path.name)
+            check_space(
+                self.part.parent, (n_expected or self.entry.n_bytes) - n_before, self.path.name, remedy=CACHE_REMEDY
+            )
             self._write(response, n_before, n_expected)
         n_after = self.part.stat().st_size
         if n_expected is not None and n_after != n_expected:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pooch
 
 from petri_scvi.common import sole_writer
+from petri_scvi.common._space import as_size, check_space, existing_parent, free_space
 from petri_scvi.common._warn import warn
 
 from ._download import PART_SUFFIX, ResumingDownload
-from ._verify import as_size, check_first_use, check_space, existing_parent, free_space, verify, write_record
+from ._verify import CACHE_REMEDY, check_first_use, verify, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +95,7 @@ def fetch_all(entries: Sequence[Entry], cache_dir: str | Path | None = None, *, 
             places = [str(folder) for folder in folders(cache_dir)]
             raise FileNotFoundError(f"{entry.file_name} cannot be downloaded and is not in {places}")
     if plan.missing:
-        check_space(plan.folder, plan.n_bytes, "The download")
+        check_space(plan.folder, plan.n_bytes, "The download", remedy=CACHE_REMEDY)
     return [
         _download(entry, plan.folder / entry.file_name, progress) if path is None else path
         for entry, path in zip(entries, paths, strict=True)

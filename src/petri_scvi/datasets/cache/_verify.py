@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pooch
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 RECORD_SUFFIX = ".sha256.json"
 """What is appended to the name of a file that was trusted on first use."""
 READ_BYTES = 2**20
+CACHE_REMEDY = "name a folder on another disk with cache_dir=... or the environment variable PETRI_SCVI_CACHE"
+"""What to do where the disk of the cache is full."""
 
 
 def verify(path: Path, entry: Entry) -> None:
@@ -105,40 +106,6 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that a file under its name is never half of one."""
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(content))
-
-
-def check_space(folder: Path, n_bytes: int, what: str) -> None:
-    """Require room on a disk.
-
-    Raises
-    ------
-    OSError
-        There is not enough.
-    """
-    free = free_space(folder)
-    if n_bytes > free:
-        raise OSError(
-            f"{what} needs {as_size(n_bytes)} in {folder}, which has {as_size(free)} free. Make room, ask for less, or "
-            "name a folder on another disk with cache_dir=... or the environment variable PETRI_SCVI_CACHE."
-        )
-
-
-def free_space(folder: Path) -> int:
-    """Free bytes on the disk of a folder that may not exist yet."""
-    return shutil.disk_usage(existing_parent(folder)).free
-
-
-def existing_parent(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
-
-
-def as_size(n_bytes: int) -> str:
-    """For example ``"14.20 GB"``."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:,.2f} {unit}"
-    return f"{n_bytes} bytes"
 
 
 def hash_file(path: Path) -> str:

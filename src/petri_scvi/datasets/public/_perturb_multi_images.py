@@ -16,8 +16,9 @@ from anndata.io import read_elem, write_elem
 from rich.progress import Progress
 
 from petri_scvi._constants import IMAGES_KEY
+from petri_scvi.common._space import check_space
 from petri_scvi.datasets.cache._registry_public import PERTURB_MULTI_CHANNELS
-from petri_scvi.datasets.cache._verify import RECORD_SUFFIX, check_space, write_whole
+from petri_scvi.datasets.cache._verify import CACHE_REMEDY, RECORD_SUFFIX, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def _lay_out(path: Path, image: AnnData, tar: Path, positions: Sequence[int]) ->
         raise ValueError(f"{tar} has no image of a cell with a guide and expression; leave this chunk out")
     dtype = np.dtype(np.uint16) if crop.dtype.kind == "f" else crop.dtype
     shape = (image.n_obs, len(positions), *crop.shape[1:])
-    check_space(path.parent, int(np.prod(shape)) * dtype.itemsize, "The file of images")
+    check_space(path.parent, int(np.prod(shape)) * dtype.itemsize, "The file of images", remedy=CACHE_REMEDY)
     path.unlink(missing_ok=True)
     with h5py.File(path, "w") as file:
         write_elem(file, "/", image)
