@@ -3,13 +3,15 @@
 Which row is which cell (``_rows``), how labels are read and compared (``_labels``) and joined into one name
 (``_joined_labels``), files written whole or not at all (``_files``), by one process at a time (``_lock``) or by one
 of a distributed run (``_one_writer``), and with a checksum (``_sealed``), what files can hold (``_storable``), names in
-file names, markup and plots (``_names``), warnings that point to the user's line (``_warn``).
+file names, markup and plots (``_names``), channels by name (``_channels``), moments of values that are read in chunks
+(``_moments``), statistics of paired observations (``_paired``), warnings that point to the user's line (``_warn``).
 Open ``_rows`` first: every embedding of a MuData is read through it.
 """
 
 from petri_scvi.common._files import hidden_folder, put_in_place, written_whole
 from petri_scvi.common._joined_labels import joined_columns, joined_labels, split_labels
 from petri_scvi.common._lock import sole_writer
+from petri_scvi.common._moments import RunningMoments
 from petri_scvi.common._names import check_file_name, in_markup, in_plot, user_path
 from petri_scvi.common._one_writer import one_writer
 from petri_scvi.common._rows import rows_from_indices, rows_in_mdata, rows_in_modality
@@ -24,6 +26,7 @@ from petri_scvi.common._sealed import (
 )
 
 __all__ = [
+    "RunningMoments",
     "UnreadableFileError",
     "check_file_name",
     "check_seal",

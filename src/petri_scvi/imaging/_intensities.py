@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from petri_scvi._checks import check_finite_images
+from petri_scvi.common import RunningMoments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,22 +19,12 @@ N_CELLS_FOR_RANGE = 1000
 
 def channel_moments(reader: RowReader, rows: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each channel over pixels and cells, shapes ``(C,)``; 1 for a constant channel."""
-    shift: NDArray[np.float64] | None = None
-    total, squares, n = np.zeros(reader.shape[1]), np.zeros(reader.shape[1]), 0
-    for chunk in reader.chunks(rows):
-        values = chunk.astype(np.float64)  # (n, C, H, W)
-        if shift is None:
-            # Sums of squares about a value near the mean do not cancel, however bright the background.
-            shift = values.mean(axis=(0, 2, 3))
-        values -= shift[:, None, None]
-        total += values.sum(axis=(0, 2, 3))
-        squares += (values**2).sum(axis=(0, 2, 3))
-        n += len(chunk) * chunk.shape[2] * chunk.shape[3]
-    if shift is None:
+    moments = RunningMoments(reader.shape[1])
+    for images in reader.chunks(rows):
+        moments.update(images, axis=(0, 2, 3))
+    if moments.n == 0:
         raise ValueError("no cells to estimate the intensities from.")
-    mean = total / n
-    std = np.sqrt(np.maximum(squares / n - mean**2, 0))
-    return mean + shift, np.where(std > 0, std, 1.0)
+    return moments.mean, np.where(moments.std > 0, moments.std, 1.0)
 
 
 def channel_range(

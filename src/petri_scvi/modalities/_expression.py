@@ -11,6 +11,7 @@ from torch.nn.functional import log_softmax
 
 from petri_scvi._checks import check_expression, check_integers
 from petri_scvi._constants import COUNTS_LAYER, RNA
+from petri_scvi.common import RunningMoments
 from petri_scvi.dataloaders import open_rows
 from petri_scvi.modalities._field import MatrixField
 from petri_scvi.modalities._modality import Modality
@@ -108,24 +109,20 @@ class ExpressionModality(Modality):
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         """Start the decoder at the mean expression of the training cells, and standardise levels by them."""
-        n_cells = 0
-        total, total_level, total_square = (torch.zeros(self.n_tokens, dtype=torch.float64) for _ in range(3))
+        total = torch.zeros(self.n_tokens, dtype=torch.float64)
+        levels = RunningMoments(self.n_tokens)
         for cells in chunks:
             values = cells.to(torch.float64)
-            levels = self._levels(values)
-            n_cells += len(values)
             total += values.sum(dim=0)
-            total_level += levels.sum(dim=0)
-            total_square += levels.square().sum(dim=0)
-        mean = total_level / n_cells
-        self.encoder.tokens.fit_levels(mean, (total_square / n_cells - mean.square()).clamp(min=0).sqrt())
+            levels.update(self._levels(values).numpy())
+        self.encoder.tokens.fit_levels(torch.as_tensor(levels.mean), torch.as_tensor(levels.std))
         if self.decoder is None:
             return
         with torch.no_grad():
             if self.expression_likelihood == "nb":  # half a count keeps genes that were never seen finite
                 self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
             else:
-                self.decoder.offset.copy_(total / n_cells)
+                self.decoder.offset.copy_(total / levels.n)
 
     def _levels(self, values: Tensor) -> Tensor:
         """Log expression."""

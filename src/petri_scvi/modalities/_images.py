@@ -12,6 +12,7 @@ from torch import Tensor
 
 from petri_scvi._checks import check_finite_images, check_images
 from petri_scvi._constants import IMAGE
+from petri_scvi.common import RunningMoments
 from petri_scvi.common._channels import channel_names, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.modalities._field import ModalityField
@@ -167,20 +168,13 @@ class ImageModality(Modality):
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         """Set mean and standard deviation of each channel from raw images, in float64."""
-        n_pixels = 0
-        total = torch.zeros(self.image_shape[0], dtype=torch.float64)
-        total_square = torch.zeros_like(total)
+        moments = RunningMoments(self.image_shape[0])
         for images in chunks:
-            pixels = images.to(torch.float64).transpose(0, 1).flatten(1)  # (C, B * H * W)
-            n_pixels += pixels.shape[1]
-            total += pixels.sum(dim=1)
-            total_square += pixels.square().sum(dim=1)
-        mean = total / n_pixels
-        variance = (total_square / n_pixels - mean.square()).clamp(min=0)
+            moments.update(images.numpy(), axis=(0, 2, 3))
         # A blank channel has no scale; dividing by 1 keeps it at zero instead of turning it into NaN.
-        std = torch.where(variance > 1e-12 * (1 + mean.square()), variance.sqrt(), 1.0)
-        self.channel_mean.copy_(mean)
-        self.channel_std.copy_(std)
+        std = np.where(moments.std > 0, moments.std, 1.0)
+        self.channel_mean.copy_(torch.as_tensor(moments.mean))
+        self.channel_std.copy_(torch.as_tensor(std))
 
     def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
         """Flip, rotate and rescale the intensity of raw images; shape ``(B, C, H, W)``, returned as float."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from petri_scvi.common import RunningMoments
 from petri_scvi.tl._embedding import finite_rows, read_rows
 
 if TYPE_CHECKING:
@@ -62,22 +63,15 @@ def shuffled_batches(slots: Sequence[Slot], batch_size: int, rng: np.random.Gene
 
 def mean_and_scale(slots: Sequence[Slot]) -> tuple[NDArray[np.float64], float, int, int]:
     """Mean, root mean square distance from it per dimension, rows, and how many of them are not finite."""
-    n, n_rows, n_bad = 0, 0, 0
-    mean, squares = np.zeros(slots[0].shape[1]), 0.0
+    n_rows, n_bad = 0, 0
+    moments = RunningMoments(slots[0].shape[1])
     for slot in slots:
         for _, chunk in slot.chunks():
             is_finite = finite_rows(chunk)
             n_rows, n_bad = n_rows + len(chunk), n_bad + int((~is_finite).sum())
-            chunk = chunk[is_finite]
-            if len(chunk) == 0:
-                continue
-            # Adding up squares of raw values would lose the spread of an embedding that is far from zero.
-            shift = chunk.mean(axis=0) - mean
-            within = float(np.square(chunk - chunk.mean(axis=0)).sum())
-            squares += within + float(shift @ shift) * n * len(chunk) / (n + len(chunk))
-            n += len(chunk)
-            mean = mean + shift * (len(chunk) / n)
-    return mean, float(np.sqrt(squares / (max(n, 1) * len(mean)))), n_rows, n_bad
+            moments.update(chunk[is_finite])
+    variance = moments.squares.mean() / max(moments.n, 1)
+    return moments.mean, float(np.sqrt(variance)), n_rows, n_bad
 
 
 def _read(blocks: Sequence[tuple[Slot, slice]]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.extmath import svd_flip
 
 from petri_scvi._constants import CONTROL
+from petri_scvi.common import RunningMoments
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
@@ -131,21 +132,13 @@ def whiten(
 def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform) -> Whitener:
     """Mean and principal components of the rows that are used, from one pass through the matrix."""
     n_dims = slot.shape[1]
-    n, mean, scatter = 0, np.zeros(n_dims), np.zeros((n_dims, n_dims))
+    moments = RunningMoments(n_dims, covariance=True)
     n_bad = 0
     for rows, chunk in slot.chunks(*transforms):
         is_finite = finite_rows(chunk)
         n_bad += int((is_used[rows] & ~is_finite).sum())
-        values = chunk[is_used[rows] & is_finite]
-        if len(values) == 0:
-            continue
-        # Adding up squares of raw values would lose the variance of dimensions that are far from zero.
-        chunk_mean = values.mean(axis=0)
-        values = values - chunk_mean
-        shift = chunk_mean - mean
-        scatter += values.T @ values + np.outer(shift, shift) * (n * len(values) / (n + len(values)))
-        n += len(values)
-        mean = mean + shift * (len(values) / n)
+        moments.update(chunk[is_used[rows] & is_finite])
+    n = moments.n
     if n_bad:
         warn(f"{n_bad} of {int(is_used.sum())} cells are NaN or infinite; they are left out of the fit")
     if n < 2:
@@ -153,7 +146,7 @@ def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform)
             f"{n} finite cells to whiten on in obsm[{slot.key!r}]; at least two are needed. With fit_on='controls', "
             "name the controls with control=..."
         )
-    variance, components = np.linalg.eigh(scatter / (n - 1))
+    variance, components = np.linalg.eigh(moments.squares / (n - 1))
     variance, components = variance[::-1].clip(min=0), components[:, ::-1].T
     _, components = svd_flip(u=None, v=components, u_based_decision=False)
     is_flat = variance <= FLAT * variance[0]
@@ -161,8 +154,8 @@ def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform)
         is_flat[n - 1 :] = True
     if is_flat.any():
         equal = (
-            ". With no more cells than dimensions, whitened cells are all equally far apart and nothing is left to be "
-            "found: bring the embedding to far fewer dimensions first, for example by PCA"
+            ". With no more cells than dimensions, whitening removes all structure: all cells become equally far "
+            "apart. Reduce the embedding to far fewer dimensions first, for example by PCA"
             if n <= n_dims
             else ""
         )
@@ -171,4 +164,4 @@ def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform)
             f"become 0{equal}"
         )
     weights = components.T / np.sqrt(np.where(is_flat, np.inf, variance))
-    return Whitener(mean, weights, variance, n, int(is_flat.sum()))
+    return Whitener(moments.mean, weights, variance, n, int(is_flat.sum()))
