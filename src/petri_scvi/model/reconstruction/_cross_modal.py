@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from petri_scvi.common._paired import paired_statistics
 from petri_scvi.model._documents import documents_of_targets, fuse_cells, random_mask
+from petri_scvi.model.reconstruction._paired import paired_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

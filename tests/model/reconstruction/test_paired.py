@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from petri_scvi.common._paired import paired_statistics
+from petri_scvi.model.reconstruction._paired import paired_statistics
 
 
 def test_statistics_are_those_of_paired_differences() -> None:
