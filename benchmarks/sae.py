@@ -50,8 +50,8 @@ def as_cells(embedding: Any) -> AnnData:
     return AnnData(obs=pd.DataFrame(index=pd.RangeIndex(len(embedding)).astype(str)), obsm={"X": embedding})
 
 
-def explained(embedding: NDArray[np.float32], rebuilt: NDArray[np.float32]) -> float:
-    return float(1 - np.square(embedding - rebuilt).sum() / np.square(embedding - embedding.mean(axis=0)).sum())
+def explained(embedding: NDArray[np.float32], reconstructed: NDArray[np.float32]) -> float:
+    return float(1 - np.square(embedding - reconstructed).sum() / np.square(embedding - embedding.mean(axis=0)).sum())
 
 
 def fit_ours(embedding: NDArray[np.float32], n_dims: int, n_active: int, n_steps: int, seed: int) -> dict[str, float]:
@@ -118,9 +118,9 @@ def fit_lens(embedding: NDArray[np.float32], n_dims: int, n_active: int, n_steps
         _, raw = sae.encode_with_hidden_pre(values)
         # What sae-lens saves for inference: what reaches the learned threshold is active.
         codes = torch.where(raw > sae.topk_threshold, raw, 0).float()
-        rebuilt = sae.decode(codes) * scale + center
+        reconstructed = sae.decode(codes) * scale + center
         found |= {
-            "explained": explained(embedding, rebuilt.numpy()),
+            "explained": explained(embedding, reconstructed.numpy()),
             "active": float((codes > 0).sum(dim=1).float().mean()),
         }
         in_batches = [sae.decode(sae.encode(part)) for part in values.split(BATCH_SIZE)]

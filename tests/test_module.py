@@ -262,7 +262,7 @@ def test_documents_may_hold_more_cells_of_one_modality_than_of_another() -> None
     assert losses.loss.item() == pytest.approx(sum(loss.item() for loss in losses.reconstruction_loss.values()))
 
 
-def test_without_set_transformer_a_cell_is_rebuilt_from_itself() -> None:
+def test_without_set_transformer_a_cell_is_reconstructed_from_itself() -> None:
     module, minibatch = make_module(depth=0).eval(), minibatch_of()
     encoded, decoded, _ = forward(module, minibatch)
     assert torch.equal(encoded["fused"]["image"], encoded["latents"]["image"])

@@ -17,7 +17,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     """Cell embeddings from unpaired imaging and transcriptomics screens :cite:p:`PETRI2026`.
 
     Cells that share a context form a document. Each encoder sees a part of each cell, a set transformer lets the cells
-    of a document inform each other, and decoders rebuild what was masked. The embedding is taken before the set
+    of a document inform each other, and decoders reconstruct what was masked. The embedding is taken before the set
     transformer, so it depends on the cell alone.
 
     Parameters

@@ -130,23 +130,25 @@ def draw_training(model: PETRI, path: Path) -> None:
 
 
 def draw_crops(model: PETRI, mdata: MuData, path: Path) -> None:
-    """Ten validation cells: original, masked and rebuilt."""
+    """Ten validation cells: original, masked and reconstructed."""
     indices = model.validation_indices["image"][:10]
-    rebuilt = model.get_reconstruction(modality="image", indices=indices)
+    reconstructed = model.get_reconstruction(modality="image", indices=indices)
     ax = pl.reconstructed_crops(
         mdata["image"].obsm[IMAGES_KEY][indices],
-        rebuilt.prediction,
-        rebuilt.mask,
+        reconstructed.prediction,
+        reconstructed.mask,
         channel_names=list(model.get_var_names()["image"]),
     )
     _save(ax.figure, path)
 
 
 def draw_expression(model: PETRI, mdata: MuData, path: Path) -> None:
-    """Masked genes of validation cells: observed against rebuilt mean in each perturbation."""
+    """Masked genes of validation cells: observed against reconstructed mean in each perturbation."""
     rna = mdata["rna"][model.validation_indices["rna"]]
-    rebuilt = model.get_reconstruction(modality="rna", indices=model.validation_indices["rna"])
-    ax = pl.reconstructed_expression(rna.X, rebuilt.prediction, rebuilt.mask, groups=rna.obs["perturbation"])
+    reconstructed = model.get_reconstruction(modality="rna", indices=model.validation_indices["rna"])
+    ax = pl.reconstructed_expression(
+        rna.X, reconstructed.prediction, reconstructed.mask, groups=rna.obs["perturbation"]
+    )
     _save(ax.figure, path)
 
 
@@ -178,7 +180,7 @@ def draw_umap(mdata: MuData, path: Path) -> None:
 
 
 def summarise(mdata: MuData, model: PETRI, error: pd.DataFrame, gain: pd.DataFrame, n_seconds: float) -> str:
-    """What was trained and how well it rebuilds, as text."""
+    """What was trained and how well it reconstructs, as text."""
     columns = [
         "modality",
         "source",

@@ -1,4 +1,4 @@
-"""The claim of the paper: cells of a document help to rebuild each other, across modalities.
+"""The claim of the paper: cells of a document help to reconstruct each other, across modalities.
 
 One small screen with strong shared effects, one model trained on it, and one on permuted contexts.
 """
@@ -126,7 +126,7 @@ RAISING, LOWERING = ["TARGET02", "TARGET11", "TARGET12"], ["TARGET05", "TARGET07
 
 
 def _droplets(model: PETRI, mdata: MuData, context: Any, changed_context: str) -> pd.DataFrame:
-    """What hidden bright patches are rebuilt as, per condition."""
+    """What hidden bright patches are reconstructed as, per condition."""
     tl.targeted_reconstruction(
         model,
         mdata,
@@ -147,7 +147,7 @@ def test_programs_of_the_droplets_are_those_that_the_tests_name(model):
 
 
 @pytest.mark.parametrize(("context", "changed"), [(RAISING, "TARGET05"), (LOWERING, "TARGET02")])
-def test_transcriptomes_of_the_own_context_rebuild_hidden_droplets_best_and_others_shift_them(
+def test_transcriptomes_of_the_own_context_reconstruct_hidden_droplets_best_and_others_shift_them(
     model, permuted_model, context, changed
 ):
     direction = 1 if context is LOWERING else -1

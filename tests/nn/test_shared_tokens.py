@@ -79,7 +79,7 @@ def test_shared_tokens_in_bfloat16_stay_near_float32(encoder: ExpressionEncoder)
         assert (found[gradient] - expected[gradient]).norm() < 0.3 * expected[gradient].norm()
 
 
-def test_distinct_pairs_are_few_and_rebuild_every_token() -> None:
+def test_distinct_pairs_are_few_and_reconstruct_every_token() -> None:
     genes = torch.tensor([[0, 3, 2], [3, 0, 2]])
     levels = torch.tensor([[0.0, 1.5, -2.0], [1.5, -0.0, 7.0]])
     pair_genes, pair_levels, place = distinct_pairs(genes, levels)

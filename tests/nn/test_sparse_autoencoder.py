@@ -39,7 +39,7 @@ def test_a_minibatch_shares_its_active_dimensions_among_its_cells() -> None:
 
 
 def test_loss_is_that_of_the_paper() -> None:
-    """Written out: the largest values of the whole minibatch, sorted, rebuild it."""
+    """Written out: the largest values of the whole minibatch, sorted, reconstruct it."""
     values = torch.randn(30, 6, generator=torch.Generator().manual_seed(1))
     model = network()
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_only_dead_dimensions_take_part_in_the_auxiliary_loss() -> None:
     with torch.no_grad():
         model.encoder_bias[:2] = -100.0  # never active, and so still dead after this minibatch
     loss, error = model.loss(values, 6)
-    # Their activations are negative, hence 0: they rebuild nothing of the residual.
+    # Their activations are negative, hence 0: they reconstruct nothing of the residual.
     torch.testing.assert_close(loss - error, AUXILIARY_WEIGHT * error)
     with torch.no_grad():
         model.encoder_bias[:2], model.encoder_bias[2:] = (
@@ -111,10 +111,10 @@ def test_folding_the_scale_changes_the_unit_and_nothing_else() -> None:
         model.encoder_bias.normal_(std=0.1, generator=torch.Generator().manual_seed(2))
         model.decoder_bias.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
     model.threshold.fill_(0.5)
-    codes, rebuilt = model.encode(values), model.decode(model.encode(values))
+    codes, reconstructed = model.encode(values), model.decode(model.encode(values))
     model.fold(mean, scale)
     raw = values * scale + mean
     np.testing.assert_allclose(model.encode(raw).detach(), scale * codes.detach(), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
-        model.decode(model.encode(raw)).detach(), scale * rebuilt.detach() + mean, rtol=1e-4, atol=1e-4
+        model.decode(model.encode(raw)).detach(), scale * reconstructed.detach() + mean, rtol=1e-4, atol=1e-4
     )

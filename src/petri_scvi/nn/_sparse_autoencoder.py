@@ -47,7 +47,7 @@ class BatchTopKAutoencoder(nn.Module):
         super().__init__()
         self.n_active = n_active
         directions = normalize(torch.randn(n_dimensions, n_inputs, generator=generator), dim=1)
-        # As the decoder to begin with, but shorter: many directions at once would rebuild far too much.
+        # As the decoder to begin with, but shorter: many directions at once would reconstruct far too much.
         self.encoder = nn.Parameter(FIRST_LENGTH * directions)  # (F, D)
         self.encoder_bias = nn.Parameter(torch.zeros(n_dimensions))
         self.decoder = nn.Parameter(directions)  # (F, D), rows of length 1

@@ -1,6 +1,6 @@
-"""After training: numbers computed from embeddings, ours or anyone's.
+"""Tools: analyses of any embedding of cells, from PETRI or another method.
 
-A sub-room per kind of number; ``_embedding.py``, ``_similarity.py`` and ``_results.py`` serve all of them.
+A sub-room per kind of analysis; ``_embedding.py``, ``_similarity.py`` and ``_results.py`` serve all of them.
 Open first: ``scores/``, and ``_embedding.py``, which finds an embedding and the cells that it describes.
 """
 

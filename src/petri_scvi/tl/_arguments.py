@@ -10,7 +10,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def check_choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
-    """Require one of a few words."""
+    """Require one of the accepted values."""
     if value not in accepted:
         raise ValueError(f"{name}={value!r} is not accepted; pass one of {list(accepted)}")
 

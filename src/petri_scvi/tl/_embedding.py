@@ -130,12 +130,12 @@ class Slot:
 
     @property
     def result_dtype(self) -> np.dtype[Any]:
-        """Type of the numbers of a transformed matrix."""
+        """Data type of a transformed matrix."""
         return np.dtype(np.float64 if self.array_dtype == np.float64 else np.float32)
 
     @property
     def array_dtype(self) -> np.dtype[Any]:
-        """Type of the numbers."""
+        """Data type of a matrix of any kind."""
         if isinstance(self.array, pd.DataFrame):
             return np.result_type(*self.array.dtypes)
         return np.dtype(self.array.dtype)

@@ -39,19 +39,19 @@ def forget_results(data: AnnData | MuData, key: str) -> None:
 
 
 def _storable(value: Any) -> Any:
-    """As a type that ``.h5ad`` and ``.h5mu`` can hold; a file does not tell tuples from arrays."""
+    """Convert to a type that ``.h5ad`` and ``.h5mu`` can hold; a file does not distinguish tuples from arrays."""
     if isinstance(value, (list, tuple)):
         return np.asarray(value)
     return value
 
 
 def one_or_several(names: list[str]) -> str | list[str]:
-    """Labels as an argument that accepts one or several: a single one by itself."""
+    """A single label as a string, several as a list, as arguments accept them."""
     return names[0] if len(names) == 1 else names
 
 
 def adjust(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values; NaN stays NaN and is no test."""
+    """Benjamini-Hochberg q-values; NaN stays NaN and does not count as a test."""
     q_values = np.full(len(p_values), np.nan)
     is_test = ~np.isnan(p_values)
     if is_test.any():

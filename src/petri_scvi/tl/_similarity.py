@@ -1,4 +1,4 @@
-"""How alike profiles are: cosine of vectors, or a given similarity matrix."""
+"""Similarity of profiles: the cosine of their vectors, or a given similarity matrix."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Similarities:
 
 
 def pair_index(first: NDArray[np.intp], second: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Place of each pair of row numbers in the order of :meth:`Similarities.of_all_pairs`."""
+    """Position of each pair of row numbers in the order of :meth:`Similarities.of_all_pairs`."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     return low * (2 * n - low - 1) // 2 + high - low - 1
 

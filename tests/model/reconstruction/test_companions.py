@@ -1,4 +1,4 @@
-"""Who joins a cell that is rebuilt, and what was measured."""
+"""Who joins a cell that is reconstructed, and what was measured."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ CELLS = [3, 8, 21]
 IMAGES = "single_cell_images"
 
 
-def _rebuild(model, companions, mdata=None, **changes):
+def _reconstruct(model, companions, mdata=None, **changes):
     arguments = {"modality": "image", "indices": CELLS, "companions": companions, **changes}
     return model.get_reconstruction(mdata, **arguments).prediction
 
 
 def test_alone_a_cell_depends_on_no_other_cell(trained_model, screen):
-    before = _rebuild(trained_model, {}, screen)
+    before = _reconstruct(trained_model, {}, screen)
     screen["rna"].X = screen["rna"].X[::-1]
     others = np.setdiff1d(np.arange(screen["image"].n_obs), CELLS)
     screen["image"].obsm[IMAGES][others] = 0
-    np.testing.assert_array_equal(_rebuild(trained_model, {}, screen), before)
+    np.testing.assert_array_equal(_reconstruct(trained_model, {}, screen), before)
 
 
 def test_only_cells_of_the_context_that_was_named_are_read(trained_model, screen):
-    before = _rebuild(trained_model, {"rna": "TARGET01"}, screen)
+    before = _reconstruct(trained_model, {"rna": "TARGET01"}, screen)
     is_named = (screen["rna"].obs["perturbation"] == "TARGET01").to_numpy()
     counts = screen["rna"].X.toarray()
     counts[~is_named] = 1
     screen["rna"].X = type(screen["rna"].X)(counts)
-    np.testing.assert_array_equal(_rebuild(trained_model, {"rna": "TARGET01"}, screen), before)
+    np.testing.assert_array_equal(_reconstruct(trained_model, {"rna": "TARGET01"}, screen), before)
     counts[is_named] = 1
     screen["rna"].X = type(screen["rna"].X)(counts)
-    assert np.abs(_rebuild(trained_model, {"rna": "TARGET01"}, screen) - before).max() > 0
+    assert np.abs(_reconstruct(trained_model, {"rna": "TARGET01"}, screen) - before).max() > 0
 
 
 def test_own_context_is_that_of_each_cell(trained_model):
     for cell in CELLS:
         own, *named = (
-            _rebuild(trained_model, {"rna": context}, indices=[cell]) for context in (None, "TARGET01", "TARGET02")
+            _reconstruct(trained_model, {"rna": context}, indices=[cell]) for context in (None, "TARGET01", "TARGET02")
         )
         context = str(trained_model.get_contexts(modality="image")[cell])
-        np.testing.assert_array_equal(own, _rebuild(trained_model, {"rna": context}, indices=[cell]))
+        np.testing.assert_array_equal(own, _reconstruct(trained_model, {"rna": context}, indices=[cell]))
         assert any(np.abs(own - other).max() > 0 for other in named)
 
 
 def test_companions_of_several_contexts_are_drawn_from_all_of_them(trained_model):
-    one, two = (_rebuild(trained_model, {"rna": name}) for name in (["TARGET01"], ["TARGET01", "TARGET02"]))
-    np.testing.assert_array_equal(one, _rebuild(trained_model, {"rna": "TARGET01"}))
+    one, two = (_reconstruct(trained_model, {"rna": name}) for name in (["TARGET01"], ["TARGET01", "TARGET02"]))
+    np.testing.assert_array_equal(one, _reconstruct(trained_model, {"rna": "TARGET01"}))
     assert np.abs(one - two).max() > 0
 
 
@@ -78,15 +78,15 @@ def test_a_cell_is_not_its_own_companion(trained_model, screen, combine):
 )
 def test_companions_that_do_not_exist_are_refused(trained_model, refused, companions, words):
     with refused(ValueError, *words):
-        _rebuild(trained_model, companions)
+        _reconstruct(trained_model, companions)
 
 
 def test_companions_of_a_model_without_set_transformer_are_refused(screen, build):
     model = build(screen, set_transformer_depth=0)
     model.is_trained_ = True
-    assert _rebuild(model, {}).shape == (3, 5, 16, 16)
+    assert _reconstruct(model, {}).shape == (3, 5, 16, 16)
     with pytest.raises(ValueError, match="no set transformer.*set_transformer_depth of at least 1"):
-        _rebuild(model, {"rna": None})
+        _reconstruct(model, {"rna": None})
 
 
 def test_measurement_has_the_registered_channels_and_genes_as_stored(screen, build):

@@ -109,7 +109,7 @@ def test_nothing_hidden_is_allowed_and_rows_may_hide_different_numbers(trained_m
 
 
 @pytest.mark.parametrize("modality", ["image", "rna"])
-def test_data_of_one_modality_is_rebuilt(trained_model, screen, combine, refused, modality):
+def test_data_of_one_modality_is_reconstructed(trained_model, screen, combine, refused, modality):
     mdata = combine(**{modality: screen[modality]})
     prediction = trained_model.get_reconstruction(mdata, modality=modality).prediction
     assert prediction.shape == trained_model.get_reconstruction(modality=modality).prediction.shape
@@ -184,12 +184,12 @@ def test_with_a_set_transformer_companions_of_the_other_modality_matter(trained_
     assert (crossed["loss_own"] != crossed["loss_other"]).mean() > 0.99
 
 
-def test_gain_rebuilds_the_cells_asked_for(trained_model, screen, refused):
+def test_gain_reconstructs_the_cells_asked_for(trained_model, screen, refused):
     gain = trained_model.cross_modal_gain(indices={"rna": [1, 2, 5, 7]}, is_summarised=False)
     assert set(gain["modality"]) == {"rna"}
     assert gain["row"].tolist() == [1, 2, 5, 7] * 3
     assert set(trained_model.cross_modal_gain(screen, n_documents=1)["n_cells"]) == {240, 228}
-    with refused(ValueError, "no cells to rebuild", "indices={'image': ..., 'rna': ...}", "train_size=0.9"):
+    with refused(ValueError, "no cells to reconstruct", "indices={'image': ..., 'rna': ...}", "train_size=0.9"):
         trained_model.cross_modal_gain(indices={"rna": []})
 
 

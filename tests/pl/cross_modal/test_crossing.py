@@ -14,7 +14,7 @@ CONDITIONS = ("none", "mixed", "own", "changed")
 
 
 @pytest.fixture
-def rebuilt():
+def reconstructed():
     """Two cells of 4 x 4 pixels whose first quarter was hidden."""
     cells = pd.DataFrame(
         {
@@ -39,8 +39,8 @@ def rebuilt():
     return adata
 
 
-def test_crops_show_each_prediction_where_patches_were_hidden_and_the_measurement_elsewhere(rebuilt):
-    crops, *_ = pl.targeted_reconstruction(rebuilt)
+def test_crops_show_each_prediction_where_patches_were_hidden_and_the_measurement_elsewhere(reconstructed):
+    crops, *_ = pl.targeted_reconstruction(reconstructed)
     picture = np.asarray(crops.images[0].get_array())
     rows = [picture[5 * i : 5 * i + 4, :4, 0] for i in range(6)]
     assert rows[0][0, 0] == 0
@@ -51,8 +51,8 @@ def test_crops_show_each_prediction_where_patches_were_hidden_and_the_measuremen
     assert crops.get_yticklabels()[-1].get_text() == "with RNA,\nTARGET02"
 
 
-def test_changes_are_in_percent_of_rna_of_any_context(rebuilt, reread):
-    for data in (rebuilt, reread(rebuilt)):
+def test_changes_are_in_percent_of_rna_of_any_context(reconstructed, reread):
+    for data in (reconstructed, reread(reconstructed)):
         _, intensity, error = pl.targeted_reconstruction(data)
         drawn = [collection.get_offsets()[:, 1].tolist() for collection in intensity.collections[::2]]
         assert drawn == [[-50, 0], [20, 40], [100, 140]]
@@ -61,19 +61,19 @@ def test_changes_are_in_percent_of_rna_of_any_context(rebuilt, reread):
         assert means == [-25, 30, 120]
 
 
-def test_axes_of_the_user_are_drawn_on_and_number_of_cells_is_chosen(rebuilt):
+def test_axes_of_the_user_are_drawn_on_and_number_of_cells_is_chosen(reconstructed):
     _, axes = plt.subplots(1, 3)
-    assert pl.targeted_reconstruction(rebuilt, n_cells=1, axes=tuple(axes)) == tuple(axes)
+    assert pl.targeted_reconstruction(reconstructed, n_cells=1, axes=tuple(axes)) == tuple(axes)
     assert axes[0].images[0].get_array().shape[1] == 5
     with pytest.raises(ValueError, match="n_cells=0"):
-        pl.targeted_reconstruction(rebuilt, n_cells=0)
+        pl.targeted_reconstruction(reconstructed, n_cells=0)
 
 
-def test_shares_of_genes_are_drawn_with_mean_and_paper(rebuilt):
+def test_shares_of_genes_are_drawn_with_mean_and_paper(reconstructed):
     table = pd.DataFrame({"gene": list("abcd"), "r2": [0.1, np.nan, 0.3, -3.0], "reliability": [0.5, 0.6, 0.7, 0.8]})
     summary = pd.DataFrame({"level": ["context"], "predictor": ["ViT"]})
-    rebuilt.uns["petri_scvi"]["image_to_expression_r2"] = {"table": table, "summary": summary}
-    ax = pl.image_to_expression_r2(rebuilt)
+    reconstructed.uns["petri_scvi"]["image_to_expression_r2"] = {"table": table, "summary": summary}
+    ax = pl.image_to_expression_r2(reconstructed)
     curve, mean, most, *_ = ax.lines
     assert curve.get_xdata().tolist() == [-1, 0.1, 0.3]
     np.testing.assert_allclose(curve.get_ydata(), [1 / 3, 2 / 3, 1])

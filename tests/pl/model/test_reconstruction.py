@@ -32,12 +32,12 @@ def test_crops_show_the_prediction_where_masked_and_the_measurement_elsewhere():
     prediction = np.ones((1, 1, 4, 4))
     mask = np.array([[True, False, False, False]])  # upper left patch of 2 x 2
     ax = pl.reconstructed_crops(images, prediction, mask, colours=["white"])
-    original, masked, rebuilt = np.split(ax.images[0].get_array()[:, :4, 0].reshape(3, 5, 4)[:, :4], 3)
+    original, masked, reconstructed = np.split(ax.images[0].get_array()[:, :4, 0].reshape(3, 5, 4)[:, :4], 3)
     assert original[0, 0, 0] == 1
     assert original[0, 1, 1] == 0
     assert (masked[0, :2, :2] == np.float64(0.85)).all()
-    assert (rebuilt[0, :2, :2] == 1).all()
-    np.testing.assert_allclose(rebuilt[0, 2:], original[0, 2:], rtol=1e-6)
+    assert (reconstructed[0, :2, :2] == 1).all()
+    np.testing.assert_allclose(reconstructed[0, 2:], original[0, 2:], rtol=1e-6)
 
 
 def test_crops_are_drawn_on_the_axes_given_and_name_the_channels(rng):
@@ -46,7 +46,7 @@ def test_crops_are_drawn_on_the_axes_given_and_name_the_channels(rng):
     mask = np.zeros((3, 4), dtype=bool)
     assert pl.reconstructed_crops(images, images, mask, channel_names=["dna", "lipid_droplets"], ax=ax) is ax
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dna", "lipid droplets"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "masked", "rebuilt"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "masked", "reconstructed"]
 
 
 def test_crops_of_other_cells_are_refused(rng):

@@ -86,9 +86,9 @@ def test_what_is_said_of_the_fit_is_so(fitted: Fitted) -> None:
     adata, sae = fitted
     embedding, codes = adata.obsm["X_petri"], adata.obsm["X_sae"]
     result = adata.uns["petri_scvi"]["sae"]
-    rebuilt = codes @ sae.decoder + sae.decoder_bias
-    np.testing.assert_allclose(sae.decode(codes), rebuilt, rtol=1e-5)
-    expected = 1 - np.square(embedding - rebuilt).sum() / np.square(embedding - embedding.mean(axis=0)).sum()
+    reconstructed = codes @ sae.decoder + sae.decoder_bias
+    np.testing.assert_allclose(sae.decode(codes), reconstructed, rtol=1e-5)
+    expected = 1 - np.square(embedding - reconstructed).sum() / np.square(embedding - embedding.mean(axis=0)).sum()
     assert result["explained_variance"] == pytest.approx(expected, abs=1e-5)
     assert result["table"]["n_active"].item() == pytest.approx(codes.nnz / 1500)
     assert result["n_dead"] == (codes.getnnz(axis=0) == 0).sum()

@@ -93,7 +93,7 @@ def test_contexts_with_few_cells_are_left_out_or_refused_if_asked_for(trained_mo
     [
         ({"contexts": ["TARGET01", "TARGET02"]}, "2 contexts are left.*needs 3 or more"),
         ({"contexts": ["TARGET01", "nobody", "TARGET02"]}, r"contexts \['nobody'\]"),
-        ({"control": "DMSO"}, r"\['DMSO'\] have no cell to rebuild in the held-out rows of mdata\['rna'\]"),
+        ({"control": "DMSO"}, r"\['DMSO'\] have no cell to reconstruct in the held-out rows of mdata\['rna'\]"),
         ({"n_cells": 1}, "10 of 40 genes are hidden in none of 1 cells.*larger n_cells"),
         ({"n_cells": 0}, "n_cells=0"),
     ],
@@ -104,7 +104,7 @@ def test_wrong_arguments_are_refused(trained_model, screen, changes, words):
 
 
 def test_several_labels_of_controls_count_as_one_context(trained_model, screen, profiles):
-    """Named alike or not, the same cells are rebuilt next to the same images."""
+    """Named alike or not, the same cells are reconstructed next to the same images."""
     either = impute_expression(trained_model, screen, **FEW, control=[CONTROL])
     np.testing.assert_array_equal(either.X, profiles.X)
     both = impute_expression(trained_model, screen, **FEW, control=[CONTROL, "TARGET04"])

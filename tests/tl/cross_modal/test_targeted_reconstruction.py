@@ -97,13 +97,13 @@ def test_every_cell_is_scored_in_every_condition_with_one_mask(run, screen):
     assert row["difference"] == pytest.approx(means.loc["own", "mse"] - means.loc["mixed", "mse"])
 
 
-def test_other_contexts_are_those_that_are_neither_rebuilt_nor_changed(run, trained_model, screen, monkeypatch):
+def test_other_contexts_are_those_that_are_neither_reconstructed_nor_changed(run, trained_model, screen, monkeypatch):
     every, asked = set(trained_model.get_contexts(screen, modality="rna")), []
-    rebuild = type(trained_model).get_reconstruction
+    reconstruct = type(trained_model).get_reconstruction
 
     def recorded(self, mdata=None, **kwargs):
         asked.append(kwargs["companions"].get("rna", ()))
-        return rebuild(self, mdata, **kwargs)
+        return reconstruct(self, mdata, **kwargs)
 
     monkeypatch.setattr(type(trained_model), "get_reconstruction", recorded)
     tests = run(quantile=0.5)["tests"]
@@ -138,10 +138,10 @@ def test_seed_decides_and_results_have_names(run, screen):
 @pytest.mark.parametrize("progress", [True, False])
 def test_passes_are_counted_if_progress_is_shown(run, capsys, progress):
     run(progress=progress)
-    assert ("Rebuilding cells" in capsys.readouterr().out) == progress
+    assert ("Reconstructing cells" in capsys.readouterr().out) == progress
 
 
-def test_validation_cells_of_own_data_are_rebuilt(trained_model):
+def test_validation_cells_of_own_data_are_reconstructed(trained_model):
     before = dict(trained_model.adata.uns.get("petri_scvi", {}))
     contexts = trained_model.get_contexts(modality="image")
     held_out = trained_model.validation_indices["image"]
@@ -169,10 +169,10 @@ def test_cells_without_anything_to_hide_are_left_out(run, screen):
     ("changes", "words"),
     [
         ({"channel": "BODIPY"}, ("channel 'BODIPY' is not in the model", "'lipid_droplets'")),
-        ({"context": "TARGET99"}, ("['TARGET99'] have no cell to rebuild in mdata['image']", "'TARGET01'")),
+        ({"context": "TARGET99"}, ("['TARGET99'] have no cell to reconstruct in mdata['image']", "'TARGET01'")),
         ({"context": []}, ("context=[] is not accepted",)),
         ({"changed_context": "TARGET99"}, ("['TARGET99'] without cells in mdata['rna']", "'TARGET01'")),
-        ({"changed_context": "TARGET01"}, ("is the context of cells to rebuild",)),
+        ({"changed_context": "TARGET01"}, ("is the context of cells to reconstruct",)),
         ({"threshold": 1e9}, ("patches both above and below the threshold of 1e+09", "Pass another threshold")),
         ({"quantile": 1.0}, ("quantile=1.0", "0 to below 1")),
         ({"indices": [400]}, ("indices go from 400 to 400", "240 cells")),
@@ -190,7 +190,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(trained_model, scree
 
 
 def test_models_that_cannot_be_asked_are_refused(screen, tiny):
-    with pytest.raises(TypeError, match="SimpleNamespace does not rebuild cells"):
+    with pytest.raises(TypeError, match="SimpleNamespace does not reconstruct cells"):
         targeted_reconstruction(SimpleNamespace(), screen, **CALL)
     PETRI.setup_mudata(screen, modalities={"rna_layer": None})
     with pytest.raises(ValueError, match=r"knows \['image'\] only.*PETRI.setup_mudata"):

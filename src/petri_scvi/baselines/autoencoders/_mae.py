@@ -15,7 +15,8 @@ class MAE(PETRI):
 
     A ViT masked autoencoder of images and a Perceiver masked autoencoder of transcriptomes, with PETRI's encoders,
     decoders, masks and losses. It is exactly :class:`petri_scvi.PETRI` with ``set_transformer_depth=0``: each cell is
-    rebuilt from its own latent tokens, so that neither the other cells of its document nor the other modality can help.
+    reconstructed from its own latent tokens, so that neither the other cells of its document nor the other modality
+    can help.
 
     With both modalities registered, two autoencoders are trained side by side. They share no parameter and no gradient;
     only the clipping of gradients sees both, which ``train(gradient_clip_val=0)`` switches off. To train one of them,

@@ -1,4 +1,4 @@
-"""Encoders of PETRI, trained to recognise each other's contexts instead of rebuilding cells."""
+"""Encoders of PETRI, trained to recognise each other's contexts instead of reconstructing cells."""
 
 from __future__ import annotations
 

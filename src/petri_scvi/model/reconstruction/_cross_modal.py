@@ -1,4 +1,4 @@
-"""Does a document's context help to rebuild its cells?"""
+"""Does a document's context help to reconstruct its cells?"""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def gain_of_context(
     readers, codes
         Cells and context codes of each modality.
     targets
-        Rows to rebuild, per modality.
+        Rows to reconstruct, per modality.
     pool
         Modality to context code to rows that may be companions.
     n_cells_per_context
         Companions of each modality (S).
     n_documents
-        Documents of each kind that a target is rebuilt in; its losses are averaged.
+        Documents of each kind that a target is reconstructed in; its losses are averaged.
     seed
         Seed of masks, companions and other contexts.
 
@@ -122,8 +122,8 @@ def gain_of_context(
     per_cell = pd.concat(tables, ignore_index=True)
     if per_cell.empty:
         raise ValueError(
-            "no cell to rebuild has companions of its own context; pass indices of cells whose context has two or more "
-            "cells in some modality."
+            "no cell to reconstruct has companions of its own context; pass indices of cells whose context has two or "
+            "more cells in some modality."
         )
     return per_cell
 

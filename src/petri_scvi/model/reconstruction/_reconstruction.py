@@ -1,4 +1,4 @@
-"""Rebuild masked cells, and measure what their companions contribute."""
+"""Reconstruct masked cells, and measure what their companions contribute."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class ReconstructionMixin(MeasurementMixin):
         n_cells_per_context: int | None = None,
         seed: int = 0,
     ) -> Reconstruction:
-        """Rebuild cells from what is visible of them and of companions of the same context.
+        """Reconstruct cells from what is visible of them and of companions of the same context.
 
         Parameters
         ----------
         mdata
             Data; that of the model if ``None``.
         modality
-            Modality to rebuild.
+            Modality to reconstruct.
         indices
             Rows of ``mdata[modality]``; all if ``None``.
         mask
@@ -122,8 +122,8 @@ class ReconstructionMixin(MeasurementMixin):
         mdata
             Data; that of the model if ``None``.
         indices
-            Rows to rebuild, per modality. By default the validation cells of the model's own data, all cells of other
-            data.
+            Rows to reconstruct, per modality. By default the validation cells of the model's own data, and all cells
+            of other data.
         n_cells_per_context
             Cells of each modality in a document (S); as in training if ``None``.
         seed
@@ -138,7 +138,7 @@ class ReconstructionMixin(MeasurementMixin):
         Raises
         ------
         ValueError
-            There are no cells to rebuild.
+            There are no cells to reconstruct.
         """
         self._check_if_trained(warn=True)
         manager = self._manager_of(mdata)
@@ -183,24 +183,24 @@ class ReconstructionMixin(MeasurementMixin):
         seed: int = 0,
         is_summarised: bool = True,
     ) -> pd.DataFrame:
-        """How much companions of a cell's own context help to rebuild it, against companions of another context.
+        """Measure how much companions of a cell's own context help to reconstruct it, relative to another context.
 
-        Each target cell is masked as in training and rebuilt twice, with the same mask: next to S cells of its own
-        context, and next to S cells of another. With ``source`` the other modality the target has no companion of its
-        own modality, so that only information that crosses modalities can tell the two apart. A model that learned
-        nothing shared, such as one trained on permuted contexts, shows no gain.
+        Each target cell is masked as in training and reconstructed twice with the same mask: next to S cells of its
+        own context, and next to S cells of another. With the other modality as ``source``, the target has no companion
+        of its own modality, so that only information that crosses modalities can distinguish the two. A model that
+        learned nothing shared, such as one trained on permuted contexts, shows no gain.
 
         Parameters
         ----------
         mdata
             Data; that of the model if ``None``.
         indices
-            Rows to rebuild, per modality. By default the validation cells of the model's own data, all cells of other
-            data.
+            Rows to reconstruct, per modality. By default the validation cells of the model's own data, and all cells
+            of other data.
         n_cells_per_context
             Companions of each modality (S); as in training if ``None``.
         n_documents
-            Documents of each kind that a cell is rebuilt in; its losses are averaged.
+            Documents of each kind that a cell is reconstructed in; its losses are averaged.
         seed
             Seed of masks, companions and other contexts.
         is_summarised
@@ -222,7 +222,7 @@ class ReconstructionMixin(MeasurementMixin):
 
         Notes
         -----
-        Cells of a context are rebuilt next to the same few companions and share what these do to the loss, so the
+        Cells of a context are reconstructed next to the same few companions and share what these do to the loss, so the
         interval and the p-value treat contexts, not cells, as independent. With six contexts no p-value is below 0.03;
         with a single one both are NaN.
         """
@@ -253,7 +253,7 @@ class ReconstructionMixin(MeasurementMixin):
     def _targets(
         self, manager: AnnDataManager, indices: Mapping[str, Sequence[int]] | None
     ) -> dict[str, NDArray[np.integer]]:
-        """Rows to rebuild, per modality: those given, else validation cells, else all."""
+        """Rows to reconstruct, per modality: those given, else validation cells, else all."""
         readers = self._readers(manager)
         if indices is None:
             held_out = self.validation_indices if self._is_own(manager) else None
@@ -268,7 +268,7 @@ class ReconstructionMixin(MeasurementMixin):
         targets: dict[str, NDArray[np.integer]] = {name: found for name, found in rows.items() if len(found)}
         if not targets:
             raise ValueError(
-                "there are no cells to rebuild: no validation cells, or no indices. Pass "
+                "there are no cells to reconstruct: no validation cells, or no indices. Pass "
                 "indices={'image': ..., 'rna': ...}, or train with train_size=0.9."
             )
         return targets

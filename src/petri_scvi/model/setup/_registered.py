@@ -143,7 +143,7 @@ class RegisteredData(SavedRegistry):
         if companions and not self.module.set_transformer.blocks:
             raise ValueError(
                 f"companions={dict(companions)} cannot help: the model has no set transformer, so that cells are "
-                "rebuilt by themselves. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
+                "reconstructed by themselves. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
             )
         codes = self._codes(manager)
         contexts, pool = {}, {}

@@ -1,4 +1,4 @@
-"""Bright patches, rebuilt with and without transcriptomes."""
+"""Bright patches, reconstructed with and without transcriptomes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def targeted_reconstruction(
     n_cells: int = 6,
     axes: tuple[Axes, Axes, Axes] | None = None,
 ) -> tuple[Axes, Axes, Axes]:
-    """Crops rebuilt next to different transcriptomes, and what these change in each cell.
+    """Crops reconstructed next to different transcriptomes, and what these change in each cell.
 
     Parameters
     ----------
@@ -46,10 +46,9 @@ def targeted_reconstruction(
 
     Returns
     -------
-    The axes: the channel in crops as measured, as the encoder saw it, and as rebuilt in each condition where it was
-    hidden; then, per condition, one point per cell and a line at the mean: how much higher the predicted intensity is
-    than next to transcriptomes of any context, and the same for the squared error, both as a share of their mean
-    there.
+    The axes: the channel in crops as measured, as the encoder saw it, and as reconstructed in each condition where it
+    was hidden; then, per condition, one point per cell and a line at the mean: the change of the predicted intensity
+    relative to transcriptomes of any context, and the same for the squared error, both as a share of their mean there.
 
     Raises
     ------
@@ -84,10 +83,10 @@ def _draw_crops(ax: Axes, result: dict[str, Any], n_cells: int, names: list[str]
     images, mask = np.asarray(result["images"])[:n_cells], np.asarray(result["mask"])[:n_cells]
     predictions = np.asarray(result["predictions"])[:, :n_cells]
     hidden = hide_patches(images, mask)
-    rebuilt = [np.where(np.isnan(hidden), prediction, images) for prediction in predictions]
+    reconstructed = [np.where(np.isnan(hidden), prediction, images) for prediction in predictions]
     # Of the measured crops, so that the same grey is the same intensity in every row.
     scale = tuple(np.percentile(images, q).reshape(1, 1, 1) for q in (1, 99.7))
-    rows = [colour_channels(crops[:, None], scale, ["white"]) for crops in (images, hidden, *rebuilt)]
+    rows = [colour_channels(crops[:, None], scale, ["white"]) for crops in (images, hidden, *reconstructed)]
     draw_montage(ax, _on_black(rows, hidden), ["original", "masked", *names])
     ax.set_title(str(result["parameters"]["channel"]).replace("_", " "), fontsize="medium")
 

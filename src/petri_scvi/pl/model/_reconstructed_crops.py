@@ -1,4 +1,4 @@
-"""Crops as they were measured, masked and rebuilt."""
+"""Crops as they were measured, masked and reconstructed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reconstructed_crops(
     colours: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Crops as measured, as the encoder saw them, and as rebuilt; one column per cell.
+    """Crops as measured, as the encoder saw them, and as reconstructed; one column per cell.
 
     The third row shows the prediction where patches were masked and the measurement elsewhere.
 
@@ -62,7 +62,7 @@ def reconstructed_crops(
     if images.ndim != 4 or images.shape != prediction.shape or len(mask) != len(images):
         raise ValueError(
             f"images {images.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; pass "
-            "the crops of the cells that were rebuilt, for example images[indices] with the same indices."
+            "the crops of the cells that were reconstructed, for example images[indices] with the same indices."
         )
     n_cells, n_channels, height, width = images.shape
     hidden = pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
@@ -73,6 +73,6 @@ def reconstructed_crops(
     pictures = [colour_channels(row, scale, colours) for row in rows]
     names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
     with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
-        draw_montage(ax, pictures, ["original", "masked", "rebuilt"])
+        draw_montage(ax, pictures, ["original", "masked", "reconstructed"])
         channel_legend(ax, names, colours)
     return ax

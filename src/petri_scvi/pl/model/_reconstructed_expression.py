@@ -1,4 +1,4 @@
-"""Observed against rebuilt expression."""
+"""Observed against reconstructed expression."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reconstructed_expression(
     groups: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Mean of the masked entries of each gene, observed against rebuilt.
+    """Mean of the masked entries of each gene, observed against reconstructed.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def reconstructed_expression(
     if not observed.shape == prediction.shape == mask.shape:
         raise ValueError(
             f"expression {observed.shape}, prediction {prediction.shape} and mask {mask.shape} do not belong together; "
-            "pass the cells that were rebuilt, for example mdata['rna'].X[indices] with the same indices."
+            "pass the cells that were reconstructed, for example mdata['rna'].X[indices] with the same indices."
         )
     labels = np.zeros(len(observed), dtype=int) if groups is None else pd.factorize(np.asarray(groups))[0]
     means = [
@@ -68,5 +68,7 @@ def reconstructed_expression(
         points = ax.scatter(x[is_drawn], y[is_drawn], s=4, alpha=0.4, linewidths=0, color=PALETTE[0])
         points.set_rasterized(is_rasterized())
         ax.plot(limits, limits, color=REFERENCE, linewidth=1, linestyle=":")
-        ax.set(xscale="log", yscale="log", xlabel=f"Observed mean per {unit}", ylabel="Rebuilt mean", aspect="equal")
+        ax.set(
+            xscale="log", yscale="log", xlabel=f"Observed mean per {unit}", ylabel="Reconstructed mean", aspect="equal"
+        )
     return ax

@@ -1,4 +1,4 @@
-"""How well groups of cells mix."""
+"""Mixing of groups of cells in an embedding."""
 
 from __future__ import annotations
 

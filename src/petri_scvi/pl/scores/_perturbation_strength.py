@@ -1,4 +1,4 @@
-"""Which perturbations do anything."""
+"""Strength of perturbations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be read off an embedding."""
+"""Linear and nearest-neighbour probes of an embedding."""
 
 from __future__ import annotations
 

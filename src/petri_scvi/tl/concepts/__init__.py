@@ -1,4 +1,4 @@
-"""What the dimensions of an embedding mean, through a sparse autoencoder.
+"""Interpret the dimensions of an embedding with a sparse autoencoder.
 
 The autoencoder and the measurements of crops are here; ``dimensions/`` has what is computed of each dimension.
 Open first: ``_fit_sae.py``.

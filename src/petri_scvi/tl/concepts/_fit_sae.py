@@ -48,7 +48,7 @@ def fit_sae(
     seed: int = 0,
     progress: bool = True,
 ) -> SparseAutoencoder:
-    """Write an embedding as few active dimensions per cell, with a BatchTopK sparse autoencoder :cite:p:`Bussmann2024`.
+    """Fit a BatchTopK sparse autoencoder to an embedding :cite:p:`Bussmann2024`.
 
     Parameters
     ----------
@@ -60,10 +60,11 @@ def fit_sae(
     n_dimensions
         Dimensions of the code. By default one for every 16 cells, but at most the 15,360 of the paper.
     n_active
-        Dimensions that are active per cell, on average over cells. By default the share of the paper, 500 of 15,360.
+        Dimensions that are active per cell, on average over cells. By default the same share as in the paper, 500 of
+        15,360.
     max_epochs
-        Passes over the cells; less than 1 is a part of them. By default so many that 2 million cells are seen, and at
-        least one.
+        Passes over the cells; a value below 1 uses a part of them. By default as many as are needed to see 2 million
+        cells, and at least one.
     batch_size
         Cells of a minibatch.
     key_added
@@ -197,7 +198,7 @@ def _without_bad_cells(data: AnnData | MuData, slots: Sequence[Slot], key: str) 
 
 
 def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bool) -> sparse.csr_matrix:
-    """Activations of a slot; adds to the account of what they explain."""
+    """Encode a slot and update the explained variance."""
     codes = SparseRows(slot.shape[0], len(sae.decoder), sae.n_active)
     modality = slot.cells[MODALITY].to_numpy()
     for rows in track(list(sae.pieces(slot.shape[0])), "Encoding", disable=not progress):

@@ -1,4 +1,4 @@
-"""What can be measured in image crops."""
+"""Interpretable features of image crops."""
 
 from __future__ import annotations
 

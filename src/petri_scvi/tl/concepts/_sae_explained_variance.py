@@ -1,4 +1,4 @@
-"""How much of an embedding a sparse code keeps."""
+"""Variance of an embedding that a sparse code explains."""
 
 from __future__ import annotations
 

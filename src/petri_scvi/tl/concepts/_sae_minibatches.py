@@ -1,4 +1,4 @@
-"""Rows of an embedding in random order, wherever it lies."""
+"""Rows of an embedding in random order, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POOL_ROWS = 65_536
 
 
 def shuffled_batches(slots: Sequence[Slot], batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
-    """Minibatches without end; all rows come once before any comes again.
+    """Yield minibatches without end; every row is used once before any is used again.
 
     Blocks of neighbouring rows are read in random order, and the rows of many blocks are shuffled together. An
     embedding of at most ``POOL_ROWS`` rows is thus shuffled wholly, and read once.

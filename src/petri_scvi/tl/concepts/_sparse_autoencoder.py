@@ -1,4 +1,4 @@
-"""A trained sparse autoencoder: embeddings in, sparse activations out."""
+"""A trained sparse autoencoder, which turns embeddings into sparse activations."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _check_width(what: str, matrix: Any, width: int, meaning: str) -> None:
 
 
 class SparseRows:
-    """Rows of a sparse matrix, put together without a second copy of them all."""
+    """A sparse matrix that is assembled row by row, without a second copy of all rows."""
 
     def __init__(self, n_rows: int, n_columns: int, expected_per_row: int) -> None:
         self.shape, self.n_done, self.n_values = (n_rows, n_columns), 0, 0
@@ -303,5 +303,5 @@ def learning_rate(n_dimensions: int) -> float:
 
 
 def _rate(step: int, n_steps: int) -> float:
-    """Share of the learning rate: up in the first twentieth of the steps, down in the last fifth."""
+    """Factor of the learning rate: warm-up over the first 5 % of the steps, decay over the last 20 %."""
     return min(1.0, (step + 1) / max(1, n_steps // 20), (n_steps - step) / max(1, n_steps // 5))

@@ -1,4 +1,4 @@
-"""What one modality tells about the other.
+"""Predict one modality from the other.
 
 A trained model reconstructs cells from companions of the other modality, or a regression predicts expression.
 Open first: ``_targeted_reconstruction.py``, or ``_image_to_expression.py``, which needs no model.

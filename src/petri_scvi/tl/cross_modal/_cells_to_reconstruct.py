@@ -1,4 +1,4 @@
-"""Which cells a trained model is asked to rebuild."""
+"""Choose the cells that a trained model reconstructs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_LISTED = 20
 
 
 class TrainedModel(Protocol):
-    """What is used of a trained :class:`petri_scvi.PETRI`."""
+    """The methods of a trained :class:`petri_scvi.PETRI` that the tools call."""
 
     adata: Any
     module: Any
@@ -54,9 +54,11 @@ class TrainedModel(Protocol):
 
 
 def other_modality(model: TrainedModel, modality: str) -> str:
-    """The second modality of a model that rebuilds cells."""
+    """The second modality of a model that reconstructs cells."""
     if not hasattr(model, "get_reconstruction"):
-        raise TypeError(f"{type(model).__name__} does not rebuild cells from others; pass a trained petri_scvi.PETRI.")
+        raise TypeError(
+            f"{type(model).__name__} does not reconstruct cells from others; pass a trained petri_scvi.PETRI."
+        )
     names = list(model.get_var_names())
     if modality not in names:
         raise ValueError(f"modality={modality!r} is not one of the model's, {names}. Name one of these.")
@@ -90,7 +92,7 @@ def chosen_contexts(
     missing = sorted(set(names) - set(found))
     if missing:
         raise ValueError(
-            f"contexts {missing} have no cell to rebuild in {where}; there are {found[:N_LISTED]}"
+            f"contexts {missing} have no cell to reconstruct in {where}; there are {found[:N_LISTED]}"
             f"{' and more' if len(found) > N_LISTED else ''}. Name some of these, or pass indices with their cells."
         )
     return rows[np.isin(contexts[rows], names)]

@@ -1,4 +1,4 @@
-"""Compare what companions of one context do to scores of cells with what companions of other contexts do."""
+"""Compare the effect of companions of one context on the scores of cells with that of other contexts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def context_tests(
     others
         Mean scores of the compared cells next to each of the other contexts, one row per context.
     compared
-        Rows of the cells that were rebuilt next to the other contexts.
+        Rows of the cells that were reconstructed next to the other contexts.
     pairs
         Conditions, and the reference that each is compared with.
 

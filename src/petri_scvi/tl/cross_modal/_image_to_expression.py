@@ -1,4 +1,4 @@
-"""How much of expression images predict, as a check that the modalities share anything."""
+"""Variance of expression that images predict, as a check that the modalities share information."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def image_to_expression_r2(
     seed: int = 0,
     progress: bool = True,
 ) -> None:
-    """Share of each gene's variance that images predict, cross-validated :cite:p:`PETRI2026`.
+    """Estimate the share of each gene's variance that images predict, by cross-validation :cite:p:`PETRI2026`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Predict what a context does to expression from its images."""
+"""Predict the effect of a context on expression from its images."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def impute_expression(
 ) -> AnnData:
     """Predict how each context changes expression, from its images alone, and score it on held-out cells.
 
-    Control transcriptomes are masked as in training and rebuilt next to images of the context, and again next to images
-    of the control; the model is shown no transcriptome of the context. What changes from one to the other is the
-    predicted log fold change.
+    Control transcriptomes are masked as in training and reconstructed next to images of the context, and again next
+    to images of the control; the model is shown no transcriptome of the context. The difference between the two is
+    the predicted log fold change.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def impute_expression(
         Contexts to predict, three or more; by default all but the control that have images and ``min_cells`` held-out
         transcriptomes.
     control
-        Context of the transcriptomes that are rebuilt, or several that count as one.
+        Context of the transcriptomes that are reconstructed, or several that count as one.
     n_cells
-        Control transcriptomes to rebuild next to images of each context; at most as many as there are.
+        Control transcriptomes to reconstruct next to images of each context; at most as many as there are.
     min_cells
         Held-out transcriptomes that a context needs to be scored.
     indices
@@ -90,7 +90,7 @@ def impute_expression(
     Raises
     ------
     TypeError
-        The model does not rebuild cells, such as CLIP.
+        The model does not reconstruct cells, such as CLIP.
     ValueError
         The model knows one modality only or has no set transformer, a context has too few held-out cells or no images,
         fewer than three contexts are left to compare, or the control has too few cells to hide every gene in some.
@@ -130,17 +130,17 @@ def impute_expression(
         return levels[1:] - levels[0]
 
     rng = np.random.default_rng(seed)
-    rebuilt = np.sort(rng.choice(controls, size=min(n_cells, len(controls)), replace=False))
+    reconstructed = np.sort(rng.choice(controls, size=min(n_cells, len(controls)), replace=False))
 
     def predicted(context: str | list[str]) -> NDArray[np.float64]:
         prediction, mask = model.get_reconstruction(
-            mdata, modality=modality, indices=rebuilt.tolist(), companions={images: context}, seed=seed
+            mdata, modality=modality, indices=reconstructed.tolist(), companions={images: context}, seed=seed
         )
         n_hidden = mask.sum(axis=0)
         if not n_hidden.all():
             raise ValueError(
-                f"{int((n_hidden == 0).sum())} of {len(genes)} genes are hidden in none of {len(rebuilt)} cells of "
-                f"{control!r}, so that they are not predicted. Pass more cells: a larger n_cells, or indices with more."
+                f"{int((n_hidden == 0).sum())} of {len(genes)} genes are hidden in none of {len(reconstructed)} cells "
+                f"of {control!r}, so that they are not predicted. Pass a larger n_cells, or indices with more cells."
             )
         if is_counts:
             prediction = np.log(prediction / prediction.sum(axis=1, keepdims=True))
@@ -162,7 +162,7 @@ def impute_expression(
     _score(result)
     parameters: dict[str, Any] = {
         "control": one_or_several(of_control),
-        "n_cells": len(rebuilt),
+        "n_cells": len(reconstructed),
         "min_cells": min_cells,
     }
     parameters |= {"modality": modality, "seed": seed}

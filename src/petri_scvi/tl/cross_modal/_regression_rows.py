@@ -1,4 +1,4 @@
-"""Which images predict which expression: cells measured twice, or contexts."""
+"""Pairs of images and expression for a regression: cells measured in both modalities, or contexts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rebuild bright patches of a channel, with and without transcriptomes that tell what to expect there."""
+"""Reconstruct bright patches of a channel with and without transcriptomes that are informative about it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCORES = ("mse", "intensity")
 N_DOCUMENTS = 4
 """Draws of companions whose scores are averaged."""
 N_COMPARED = 100
-"""Cells that are also rebuilt next to other contexts, of which there may be many."""
+"""Cells that are also reconstructed next to other contexts, of which there may be many."""
 N_CROPS = 8
 """Cells that are kept as pictures."""
 
@@ -59,10 +59,11 @@ def targeted_reconstruction(
     key_added: str = "targeted_reconstruction",
     progress: bool = True,
 ) -> None:
-    """Hide what is bright in a channel and rebuild it next to different transcriptomes :cite:p:`PETRI2026`.
+    """Hide what is bright in a channel and reconstruct it next to different transcriptomes :cite:p:`PETRI2026`.
 
-    Each cell is rebuilt with the same mask alone (``"none"``), next to transcriptomes of its own context (``"own"``),
-    of a context that is known to change the signal (``"changed"``), and of any context (``"mixed"``).
+    Each cell is reconstructed with the same mask four times: alone (``"none"``), next to transcriptomes of its own
+    context (``"own"``), of a context that is known to change the signal (``"changed"``), and of any context
+    (``"mixed"``).
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def targeted_reconstruction(
     changed_context
         Context, or contexts, that change the signal of this channel.
     context
-        Context, or contexts, whose cells are rebuilt.
+        Context, or contexts, whose cells are reconstructed.
     threshold
         Patches with a larger mean intensity in the channel are hidden, in all channels. Units of the images.
     quantile
@@ -84,7 +85,7 @@ def targeted_reconstruction(
         Rows of ``mdata[modality]`` to choose from. By default the validation cells of the model's own data, all cells
         of other data.
     max_cells
-        At most so many cells are rebuilt, drawn at random.
+        At most so many cells are reconstructed, drawn at random.
     n_other_contexts
         At most so many other contexts, drawn at random, tell how much transcriptomes of any context change the scores;
         0 for no p-values.
@@ -118,7 +119,7 @@ def targeted_reconstruction(
     Raises
     ------
     TypeError
-        The model does not rebuild cells, such as CLIP.
+        The model does not reconstruct cells, such as CLIP.
     ValueError
         The model has no such channel or knows one modality only, has no set transformer, a context has no cells, or no
         cell has a patch above the threshold.
@@ -155,7 +156,9 @@ def targeted_reconstruction(
     rows = chosen_contexts(rows, contexts, context, where=f"mdata[{modality!r}]", argument="context")
     changed = label_list(changed_context, "changed_context")
     if set(changed) & set(contexts[rows]):
-        raise ValueError(f"changed_context={changed_context!r} is the context of cells to rebuild; name another one.")
+        raise ValueError(
+            f"changed_context={changed_context!r} is the context of cells to reconstruct; name another one."
+        )
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(rows, size=min(max_cells, len(rows)), replace=False))
     images = model.get_measurement(mdata, modality=modality, indices=rows.tolist())[:, position].astype(np.float64)
@@ -173,8 +176,8 @@ def targeted_reconstruction(
     rng = np.random.default_rng([seed, 1])
     compared = subsample(np.arange(len(rows)), N_COMPARED, rng)
     others = rng.permutation(np.setdiff1d(every, [*changed, *contexts[rows]]))[:n_other_contexts].tolist()
-    tracked = track(others, "Rebuilding next to other contexts", disable=not progress)
-    null = [hidden.rebuild(compared, {expression: name})[0].mean() for name in tracked]
+    tracked = track(others, "Reconstructing next to other contexts", disable=not progress)
+    null = [hidden.reconstruct(compared, {expression: name})[0].mean() for name in tracked]
     tables = {}
     for condition in CONDITIONS:
         place = {"row": rows, "context": contexts[rows], "condition": condition, "n_hidden": mask.sum(axis=1)}
@@ -201,7 +204,7 @@ def targeted_reconstruction(
 
 @dataclass(frozen=True)
 class _HiddenCells:
-    """Cells to rebuild, with what is hidden of them."""
+    """Cells to reconstruct, with what is hidden of them."""
 
     model: TrainedModel
     mdata: MuData | None
@@ -212,7 +215,7 @@ class _HiddenCells:
     mask: NDArray[np.bool_]  # (n, N)
     seed: int
 
-    def rebuild(
+    def reconstruct(
         self, chosen: NDArray[np.intp], joined: dict[str, Any], repeat: int = 0
     ) -> tuple[pd.DataFrame, NDArray[np.float32]]:
         """Scores and channel of some of the cells next to companions; shape ``(len(chosen), H, W)``."""
@@ -239,8 +242,8 @@ class _HiddenCells:
         ]
         scores: dict[str, list[pd.DataFrame]] = {condition: [] for condition in CONDITIONS}
         pictures = []
-        for condition, joined, repeat in track(passes, "Rebuilding cells", disable=not progress):
-            found, prediction = self.rebuild(np.arange(len(self.rows)), joined, repeat)
+        for condition, joined, repeat in track(passes, "Reconstructing cells", disable=not progress):
+            found, prediction = self.reconstruct(np.arange(len(self.rows)), joined, repeat)
             scores[condition].append(found)
             if repeat == 0:
                 pictures.append(prediction[shown])

@@ -1,4 +1,4 @@
-"""Coordinates of the guide model that samplers move in."""
+"""Unconstrained coordinates in which the guide model is sampled."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SMALLEST_START, START = 0.05, 0.3
 class Coordinates:
     """Real numbers that stand for the parameters: common ones, and some for each gene.
 
-    Weaker guides of a stronger gene look like stronger guides of a weaker one: only what a guide does and the ratios of
-    others to it are seen in the profiles. These are the coordinates, so that samplers need not follow the ridge, and
-    the likelihood is smooth in them, which it is not in what the best guide does.
+    Weak guides of a strong gene look like strong guides of a weak one: the profiles determine only the effect of one
+    guide and the ratios of the others to it. These are the coordinates, so that samplers need not follow the ridge. The
+    likelihood is smooth in them, unlike in the effect of the best guide.
 
     Common, H: off-target effects and noise per modality, as the normal deviates at their ranks in the prior, which
     reach 0 without a long tail; logs of the strength of shared and, of several modalities, of specific effects. Of a
@@ -48,9 +48,9 @@ class Coordinates:
         self.noise = jnp.sqrt(statistics.residual_squares / jnp.maximum(statistics.residual_count, 1)) / self.noise_unit
 
     def start(self) -> dict[str, Any]:
-        """Where the fit starts: good guides, effects as large as the profiles of the best, noise as among replicates.
+        """Starting point of the fit: good guides, effects as large as the best profiles, noise as among replicates.
 
-        Gradients of a start far off are so large that Adam takes small steps long after.
+        The large gradients of a distant starting point would keep the steps of Adam small for a long time.
         """
         of_guides = jnp.where(self.is_reference, 1.5, -0.5)
         scales = jnp.log(jnp.maximum(self.size, SMALLEST_START) / 2)
@@ -101,7 +101,7 @@ class Coordinates:
         return total + jnp.where(self.is_guide, 0.0, -0.5 * of_guides**2).sum()  # absent guides
 
     def parameters(self, found: dict[str, Any]) -> Parameters:
-        """As the likelihood takes them."""
+        """The arguments of the likelihood."""
         specific = found.get("specific", jnp.zeros(1))  # one modality cannot tell what others would share
         noise = found["noise"] * self.noise_unit
         return Parameters(found["efficacy"], found["shared"], specific, found["off_target"], noise)

@@ -195,7 +195,7 @@ def r_hat_and_ess(chains: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 
 
 def _normal_scores(chains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a normal distribution has at the rank of each draw."""
+    """Normal quantile at the rank of each draw."""
     flat = chains.reshape(-1, chains.shape[2])
     scores: NDArray[np.float64] = ndtri((rankdata(flat, axis=0) - 0.375) / (len(flat) + 0.25))
     return scores.reshape(chains.shape)

@@ -1,4 +1,4 @@
-"""Which guides worked, what their genes do, and how sure this is."""
+"""Efficacy of guides and effects of genes, with uncertainty."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def _check_ranges(efficacy_prior: tuple[float, float], dead_below: float, simila
 
 
 def _warn_if_doubtful(posterior: Posterior, method: str, n_draws: int) -> None:
-    """Say in words what the diagnostics say in numbers."""
+    """Warn about diagnostics of an unreliable fit."""
     if posterior.n_divergent:
         warn(
             f"{posterior.n_divergent} of {n_draws} draws diverged: parts of the posterior are not reached, and "

@@ -1,4 +1,4 @@
-"""What the guide model needs to know of the profiles: means, cell counts and inner products, not dimensions."""
+"""Sufficient statistics of the guide model: means, cell counts and inner products of profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw effects back from the parameters of the guide model, and sum them up."""
+"""Draw effects given the parameters of the guide model, and summarise them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def draw_effects(posterior: Posterior, statistics: GuideStatistics, rng: np.rand
 
 
 def cosine_summary(unit: NDArray[np.float32], above: float) -> dict[str, NDArray[np.float64]]:
-    """Mean, 90 % interval and chance to be above a value of the cosine of all pairs of genes, each ``(G, G)``."""
+    """Mean, 90 % credible interval and probability above a value, of the cosine of all gene pairs; each ``(G, G)``."""
     n_draws, n_genes, _ = unit.shape
     names = ("cosine", "cosine_low", "cosine_high", "p_similar")
     found = {name: np.empty((n_genes, n_genes)) for name in names}
@@ -126,7 +126,7 @@ def guide_table(
 
 
 def variance_table(draws: EffectDraws, modalities: Sequence[str]) -> pd.DataFrame:
-    """Variance per dimension of what profiles are made of, by modality."""
+    """Variance components of profiles per dimension, by modality."""
     parts = [pd.DataFrame({"modality": list(modalities)})]
     parts += [with_interval(name, values) for name, values in draws.variance.items()]
     of_genes = draws.variance["shared"] + draws.variance["specific"]
@@ -134,7 +134,7 @@ def variance_table(draws: EffectDraws, modalities: Sequence[str]) -> pd.DataFram
 
 
 def pair_table(draws: EffectDraws, modalities: Sequence[str], n_dims: int) -> pd.DataFrame:
-    """Correlation of the effects in two modalities, and the information this is."""
+    """Correlation of the effects in two modalities, and their mutual information."""
     pairs = list(combinations(map(str, modalities), 2))
     parts = [pd.DataFrame(pairs, columns=["modality", "other"], dtype=object)]
     bits = -0.5 * n_dims * np.log2(1 - np.clip(draws.correlation, -1, 1) ** 2 + 1e-12)
@@ -142,6 +142,6 @@ def pair_table(draws: EffectDraws, modalities: Sequence[str], n_dims: int) -> pd
 
 
 def with_interval(name: str, draws: NDArray[Any]) -> pd.DataFrame:
-    """Mean and 90 % interval over draws, the first axis."""
+    """Mean and 90 % credible interval over draws, the first axis."""
     low, high = np.quantile(draws, [LOW, HIGH], axis=0)
     return pd.DataFrame({name: draws.mean(axis=0), f"{name}_low": low, f"{name}_high": high})

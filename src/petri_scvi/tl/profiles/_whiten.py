@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot, Transform
 
 FLAT = 1e-12
-"""A component with less than this share of the largest variance is set to zero instead of blown up."""
+"""A component with less than this share of the largest variance is set to zero, since scaling would amplify noise."""
 
 
 @dataclass(frozen=True)
 class Whitener:
-    """Mean, and the matrix that maps centered rows to whitened ones."""
+    """Mean, and the matrix that maps centered rows to whitened rows."""
 
     mean: NDArray[np.float64]  # (D,)
     weights: NDArray[np.float64]  # (D, D)

@@ -1,4 +1,4 @@
-"""How good an embedding is: consistency, known gene pairs, retrieval, strength, probes, mixing.
+"""Score an embedding: consistency, known gene pairs, retrieval, perturbation strength, probes, mixing.
 
 A file per score; ``_edges.py`` and ``_bootstrap.py`` have the known pairs and the confidence intervals.
 Open first: ``_score_screen.py``, which calls the others, or ``_guide_consistency.py``, the simplest one.

@@ -1,4 +1,4 @@
-"""Retrieval of a gene's guides, as copairs scores it."""
+"""Mean average precision of guides, as in copairs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def mean_average_precision(
     seed: int = 0,
     control: Labels | None = CONTROL,
 ) -> None:
-    """Mean average precision with which guides find the others of their gene, as in copairs :cite:p:`Kalinin2025`.
+    """Mean average precision of retrieving the other guides of a gene, as in copairs :cite:p:`Kalinin2025`.
 
     Parameters
     ----------

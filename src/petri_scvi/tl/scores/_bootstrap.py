@@ -21,7 +21,7 @@ INTERVAL = (2.5, 97.5)
 
 
 def bootstrap_share(is_hit: NDArray[np.bool_], n_bootstrap: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Percentile interval of a share when its genes are drawn anew."""
+    """Bootstrap percentile interval of a share, over genes."""
     if n_bootstrap == 0:
         return np.nan, np.nan
     shares = rng.binomial(len(is_hit), is_hit.mean(), size=n_bootstrap) / len(is_hit)
@@ -37,7 +37,7 @@ def bootstrap_edges(
     n_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the edge metrics when genes are drawn anew; by name of the metric."""
+    """Bootstrap percentile intervals of the edge metrics, over genes; by name of the metric."""
     pairs = PairScores(similarities, genes, edges, min_score)
     n_genes = len(genes)
     draws = rng.multinomial(n_genes, np.full(n_genes, 1 / n_genes), size=n_bootstrap)

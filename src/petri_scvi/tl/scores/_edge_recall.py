@@ -1,4 +1,4 @@
-"""How well similarity of profiles recovers known gene pairs."""
+"""Recall of known gene pairs by the similarity of profiles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def edge_recall(
     control: Labels | None = CONTROL,
     key_added: str = "edge_recall",
 ) -> None:
-    """True-positive rate of known gene pairs at a fixed false-positive rate, and the whole ROC curve.
+    """Compute the true-positive rate of known gene pairs at a fixed false-positive rate, and the ROC curve.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def efaar_recall(
     tail: float = 0.05,
     control: Labels | None = CONTROL,
 ) -> None:
-    """Share of known gene pairs among the most similar or most opposite pairs, as in EFAAR :cite:p:`Celik2024`.
+    """Compute the share of known gene pairs in both tails of the similarity, as in EFAAR :cite:p:`Celik2024`.
 
     Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are
     among all pairs, known ones included.

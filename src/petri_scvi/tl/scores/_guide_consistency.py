@@ -1,4 +1,4 @@
-"""Share of target genes whose guides agree beyond chance."""
+"""Share of target genes with consistent guides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well groups of cells mix."""
+"""Mixing of groups of cells in an embedding."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mixing(
     max_cells: int = 5000,
     seed: int = 0,
 ) -> None:
-    """How well groups of cells, such as batches or modalities, mix in an embedding.
+    """Measure how well groups of cells, such as batches or modalities, mix in an embedding.
 
     Parameters
     ----------

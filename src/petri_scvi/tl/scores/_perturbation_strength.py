@@ -1,4 +1,4 @@
-"""Which perturbations do anything."""
+"""Strength of perturbations."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _replicate_statistics(slot: Slot, stratum: NDArray[np.intp]) -> tuple[NDArra
 
     squares, _, _ = slot.sum_groups(stratum, n_strata, square_deviation)
     scale = np.sqrt(squares / n_cells)
-    # A dimension that does not vary says nothing; rounding errors of its mean must not be blown up.
+    # A dimension that does not vary is uninformative, and dividing by its deviation would amplify rounding errors.
     is_flat = scale <= FLAT * np.maximum(np.abs(center), scale.max(axis=1, keepdims=True))
     scale[is_flat] = np.inf
     return center, scale

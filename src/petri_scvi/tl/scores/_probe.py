@@ -1,4 +1,4 @@
-"""What can be read off an embedding."""
+"""Linear and nearest-neighbour probes of an embedding."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def probe(
     max_cells: int = 10_000,
     seed: int = 0,
 ) -> None:
-    """How well an ``obs`` column is predicted from an embedding, in cells that were not fitted on.
+    """Predict an ``obs`` column from an embedding, scored on held-out cells.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Share of perturbations whose replicates agree beyond chance."""
+"""Share of perturbations with consistent replicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The usual case in one call: score several embeddings of a screen."""
+"""Score several embeddings of a screen in one call."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def score_screen(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Score embeddings with the whole protocol: center-scale, whiten, average, guide consistency, known edges.
+    """Score embeddings with the whole protocol: center and scale, whiten, average, guide consistency, known edges.
 
     Parameters
     ----------

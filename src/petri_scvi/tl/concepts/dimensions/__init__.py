@@ -1,6 +1,6 @@
-"""What goes along with each dimension: modalities, perturbations, genes, gene sets, image features, wells.
+"""Associate each dimension with modalities, perturbations, genes, gene sets, image features and wells.
 
-All of them read cells through ``_activations.py``; ``_describe_dimensions.py`` puts their findings into one table.
+All of them read cells through ``_activations.py``; ``_describe_dimensions.py`` combines their results into one table.
 Open first: ``_multimodal_dimensions.py``, then ``_dimension_activity.py``.
 """
 

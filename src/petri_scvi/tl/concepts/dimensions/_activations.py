@@ -176,7 +176,7 @@ def check_any_cell(part: Activations, key: str) -> None:
 
 
 def named_slots(keys: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Model to the slot of its activations."""
+    """Map each model to the slot of its activations."""
     if isinstance(keys, Mapping):
         slot_of = dict(keys)
     else:

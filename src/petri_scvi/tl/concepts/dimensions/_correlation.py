@@ -83,9 +83,10 @@ def skewed_p_values(
 ) -> NDArray[np.float64]:
     """Two-sided p-values of correlations of skewed values.
 
-    Of sparse values, few cells decide: one that has both a rare activation and a rare gene is a strong correlation and
-    no evidence. With cells shuffled, a correlation has the product of both skewnesses over the root of the number of
-    cells; the distribution of Pearson's third type that has it is compared with.
+    A correlation of sparse values depends on few cells: a single cell with both a rare activation and a rare gene gives
+    a strong correlation without being evidence. Under shuffling of cells, the skewness of a correlation is the product
+    of both skewnesses over the square root of the number of cells. The p-value comes from the Pearson type III
+    distribution with that skewness.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One table of what is known about each dimension, to read and to search."""
+"""Summarise the results about each dimension in one searchable table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of finding: its column, and where a tool wrote it."""
+    """One kind of result: its column, and where a tool wrote it."""
 
     column: str
     result: str
@@ -47,7 +47,7 @@ def describe_dimensions(
     min_activity: float = 0.1,
     max_activity: float = 0.9,
 ) -> pd.DataFrame:
-    """One table of all dimensions of an embedding: activity, image features, gene sets and genes; with a search.
+    """Summarise all dimensions of an embedding in one searchable table: activity, image features, gene sets, genes.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _activity(data: AnnData | MuData, key: str, min_activity: float, max_activit
 
 
 def _first(found: pd.DataFrame, kind: _Kind, n_top: int) -> pd.Series:
-    """The first findings of each dimension, in the order of the tool, as text."""
+    """The strongest results of each dimension, in the order of the tool, as text."""
     top = found[(found.groupby("dimension").cumcount() < n_top).to_numpy()]
     sign = "+" if kind.value == "correlation" else ""
     unit = "" if kind.value == "correlation" else "x"

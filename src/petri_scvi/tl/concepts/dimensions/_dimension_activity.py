@@ -1,4 +1,4 @@
-"""Where a dimension is active: in which modality, under which perturbation, in which cells."""
+"""Activity of a dimension by modality, perturbation and cell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def dimension_activity(
     n_examples: int = 8,
     seed: int = 0,
 ) -> None:
-    """Activity of each dimension of an embedding per perturbation, and the cells that activate it most and least.
+    """Average each dimension of an embedding per perturbation, and find the cells that activate it most and least.
 
     Parameters
     ----------

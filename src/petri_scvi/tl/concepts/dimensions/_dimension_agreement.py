@@ -1,4 +1,4 @@
-"""Whether perturbations move a dimension of a sparse code alike in two modalities."""
+"""Test whether perturbations change a dimension of a sparse code in the same way in two modalities."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def dimension_agreement(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> None:
-    """Ask of each multimodal dimension whether perturbations move it alike in both modalities.
+    """Test whether perturbations change each multimodal dimension in the same way in both modalities.
 
-    That a dimension is multimodal (:func:`petri_scvi.tl.multimodal_dimensions`) says that cells of both modalities
-    activate it, which needs no shared meaning. Here its mean activation per perturbation in one modality is correlated
-    with that in the other. Two questions are asked of the correlation: is it larger than with perturbations shuffled,
-    for each dimension; and is it larger within dimensions than between different ones, for all together. The second is
-    the stricter: strong perturbations may move every dimension in every modality, and then different dimensions agree
-    as much.
+    A dimension is multimodal (:func:`petri_scvi.tl.multimodal_dimensions`) if cells of both modalities activate it,
+    which does not imply that it means the same in both. Here its mean activation per perturbation in one modality is
+    correlated with that in the other. There are two tests: for each dimension, whether the correlation is larger than
+    with shuffled perturbations; and for all dimensions together, whether it is larger within dimensions than between
+    different ones. The second test is stricter: strong perturbations may change every dimension in every modality, and
+    then different dimensions agree just as well.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _agreement(
 
 
 def _within(correlations: NDArray[np.float64], n_permutations: int, rng: np.random.Generator) -> dict[str, float]:
-    """Whether the diagonal, each dimension with itself, is above the rest."""
+    """Test whether correlations within dimensions are larger than those between different ones."""
     varies = ~np.isnan(np.diag(correlations))
     correlations = correlations[np.ix_(varies, varies)]
     n = len(correlations)

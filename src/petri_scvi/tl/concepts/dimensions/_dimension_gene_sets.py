@@ -1,4 +1,4 @@
-"""Which gene sets the genes of a dimension belong to."""
+"""Gene sets that are enriched among the genes of a dimension."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dimension_gene_sets(
     max_size: int = 500,
     n_sets: int = 10,
 ) -> None:
-    """Gene sets that hold more of the genes of a dimension than expected, by a hypergeometric test.
+    """Test gene sets for enrichment among the genes of each dimension with a hypergeometric test.
 
     Parameters
     ----------

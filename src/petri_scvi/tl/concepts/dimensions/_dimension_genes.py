@@ -1,4 +1,4 @@
-"""Which genes go along with a dimension."""
+"""Genes whose expression correlates with a dimension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which measured features go along with a dimension."""
+"""Image features that correlate with a dimension."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dimension_image_features(
     batch_key: str | None = None,
     min_cells: int = MIN_CELLS,
 ) -> None:
-    """Spearman's correlation of each dimension of an embedding with each measured feature, over image cells.
+    """Correlate each dimension of an embedding with each measured image feature (Spearman).
 
     Parameters
     ----------

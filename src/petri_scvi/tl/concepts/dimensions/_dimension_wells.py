@@ -1,4 +1,4 @@
-"""How well single dimensions of a sparse code predict where a cell lay."""
+"""Prediction of the well or batch from single dimensions of a sparse code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def dimension_wells(
     seed: int = 0,
     progress: bool = True,
 ) -> None:
-    """How well each dimension predicts the well or batch, and whether multimodal ones do so less :cite:p:`PETRI2026`.
+    """Predict the well or batch from each dimension, and compare multimodal dimensions with others :cite:p:`PETRI2026`.
 
     Parameters
     ----------

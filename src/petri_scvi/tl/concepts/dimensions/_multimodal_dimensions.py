@@ -1,4 +1,4 @@
-"""Dimensions of a sparse code that several modalities use."""
+"""Dimensions of a sparse code that are active in several modalities."""
 
 from __future__ import annotations
 
