@@ -1,4 +1,4 @@
-"""Preconditions that we check more than once. Each raises with the call that fixes it."""
+"""Preconditions that several functions check. Each error names the call that fixes it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_seed(seed: Any) -> None:
 
 
 def check_flags(**flags: Any) -> None:
-    """Require True or False: any text, ``"no"`` too, would count as True."""
+    """Require True or False, since any text, even ``"no"``, would count as True."""
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise ValueError(f"{name}={flag!r}; pass {name}=True or {name}=False.")

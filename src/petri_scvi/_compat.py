@@ -1,4 +1,4 @@
-"""What differs between the supported versions of scverse packages.
+"""Differences between the supported versions of scverse packages.
 
 The only file that imports scvi-tools names that start with an underscore.
 """

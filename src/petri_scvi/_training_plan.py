@@ -1,4 +1,4 @@
-"""How PETRI is optimised and what is logged."""
+"""The training plan: optimiser, schedule and logged losses."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ class PETRITrainingPlan(pl.LightningModule):
         self.compile_kwargs = dict(compile_kwargs or {})
 
     def on_fit_start(self) -> None:
-        """Agree on the seed, and compile the networks in place, so that parameters keep their names in checkpoints."""
+        """Share the seed between processes, and compile the networks in place, so that parameters keep their names."""
         self.seed = self.trainer.strategy.broadcast(self.seed)
         if self.is_compiled:
             for network in self.module.networks():
                 network.compile(**self.compile_kwargs)
 
     def on_fit_end(self) -> None:
-        """Leave the module as it came: compiled for the shapes of training, it would be compiled again for others."""
+        """Restore the uncompiled module, which would be recompiled for shapes other than those of training."""
         for network in self.module.networks():
             network._compiled_call_impl = None
 
@@ -182,11 +182,11 @@ class PETRITrainingPlan(pl.LightningModule):
             self.log(name, total / n, prog_bar=name == f"{part}_loss", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the rest of the epoch depends on."""
+        """Add the state that the rest of the epoch depends on."""
         checkpoint["petri_scvi"] = {"seed": self.seed, "sums": self._sums_of_all("train")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up masks and mean losses where they were."""
+        """Restore masks and mean losses."""
         if "petri_scvi" in checkpoint:
             self.seed = checkpoint["petri_scvi"]["seed"]
             # Sums of all processes are added up again.
@@ -194,7 +194,7 @@ class PETRITrainingPlan(pl.LightningModule):
         self._loader_states = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
 
     def on_train_start(self) -> None:
-        """Go on in the middle of an epoch: Lightning forgets it if the loader was asked for its length before."""
+        """Resume in the middle of an epoch, which Lightning forgets if the length of the loader was read before."""
         loader: Any = self.trainer.train_dataloader
         if len(self._loader_states) == 1 and hasattr(loader, "load_state_dict"):
             loader.load_state_dict(self._loader_states[0])

@@ -1,4 +1,4 @@
-"""Train PETRI on a small screen and look at the result: ``python -m petri_scvi.demo``."""
+"""Train PETRI on a small screen and plot the results: ``python -m petri_scvi.demo``."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def draw_umap(mdata: MuData, path: Path) -> None:
 
 
 def summarise(mdata: MuData, model: PETRI, error: pd.DataFrame, gain: pd.DataFrame, n_seconds: float) -> str:
-    """What was trained and how well it reconstructs, as text."""
+    """Summary of the model and its reconstruction error, as text."""
     columns = [
         "modality",
         "source",

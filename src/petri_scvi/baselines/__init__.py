@@ -1,6 +1,6 @@
-"""What PETRI is compared with, each behind PETRI's ``setup_mudata``, ``train`` and ``get_latent_representation``.
+"""Baselines that PETRI is compared with, each with its ``setup_mudata``, ``train`` and ``get_latent_representation``.
 
-A sub-room per kind; ``_unimodal.py`` has what all systems of one modality have in common.
+A sub-room per kind; ``_unimodal.py`` has the base class of systems of one modality.
 Open first: ``classical/``, then ``contrastive/``.
 """
 

@@ -1,4 +1,4 @@
-"""What all systems of one modality have in common."""
+"""Base class of baselines of one modality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that several rooms need, each written once; this room imports no other.
+"""Rules that several rooms share; this room imports no other.
 
 Which row is which cell (``_rows``), how labels are read and compared (``_labels``) and joined into one name
 (``_joined_labels``), files written whole or not at all (``_files``), by one process at a time (``_lock``) or by one

@@ -1,4 +1,4 @@
-"""One name made of several labels, which different labels never share."""
+"""Join several labels into one name, unambiguously."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ``.h5ad``, ``.h5mu`` or zarr file can hold: names, arrays, and columns of tables."""
+"""Check that an ``.h5ad``, ``.h5mu`` or zarr file can hold names, arrays and columns of tables."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def check_mapping(values: Mapping[str, Any], where: str) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether files surely hold it; other things are tried."""
+    """Whether a file is certain to hold the value; other values are tried."""
     if isinstance(value, str | bool | int | float | np.bool_ | np.integer | np.floating):
         return True
     return (isinstance(value, np.ndarray) or sparse.issparse(value)) and value.dtype.kind in "biuf"

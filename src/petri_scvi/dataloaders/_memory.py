@@ -1,4 +1,4 @@
-"""How much memory is left."""
+"""Free memory of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screens to try PETRI on.
+"""Example screens.
 
 ``synthetic/`` makes them, ``public/`` reads published ones, and ``cache/`` downloads and verifies files.
 Open first: ``synthetic/``.

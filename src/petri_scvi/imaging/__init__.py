@@ -1,4 +1,4 @@
-"""From image crops to numbers: common intensities, where the cell is, and what can be measured in it.
+"""Measure image crops: intensities on a common scale, a mask of the cell, and features.
 
 Used by baselines and by :mod:`petri_scvi.tl`.
 Open first: ``_measurements.py``.

@@ -1,4 +1,4 @@
-"""Find channels, and bring their pixels to a common scale."""
+"""Moments and ranges of channels, and pixels on a common scale."""
 
 from __future__ import annotations
 

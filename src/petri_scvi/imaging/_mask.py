@@ -1,4 +1,4 @@
-"""Where the cell is in a crop."""
+"""Mask of the cell in a crop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a training store: a file from which PETRI reads its minibatches at the speed of memory."""
+"""Write a training store: a file from which PETRI reads minibatches as fast as from memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_training_store(
     object stores like them, and smaller; the file is faster to train from. A shard cannot be written in parts, so that
     the file is written beside it first, copied shard by shard, and removed.
 
-    An interrupted call can be repeated and goes on where it stopped: blocks are copied to ``path + ".partial"``, each
+    An interrupted call can be repeated and resumes where it stopped: blocks are copied to ``path + ".partial"``, each
     is noted as written when it has reached the disk, all are read back and compared with their checksums, and only
     then does the file get its name. The result is the same to the byte.
 
@@ -179,7 +179,7 @@ def _check_bytes(max_memory: object) -> None:
 
 
 def _check_images_key(images_key: str, image_channels: Sequence[str | int] | None, tables: Tables) -> None:
-    """Require images if they are spoken of: under another name they would be stored as they are."""
+    """Require images if ``images_key`` or channels are given: under another name they would be stored unchanged."""
     slots = {key for parts in tables.modalities.values() for table in parts for key in table.obsm}
     if images_key in slots or (images_key == IMAGES_KEY and image_channels is None):
         return

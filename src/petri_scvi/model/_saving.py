@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class SavingMixin(RegisteredData):
-    """Whole models on disk, or none."""
+    """Save and load models, completely or not at all."""
 
     mdata_uuid_: str | None = None
     """Identifier of the MuData the model was saved with."""

@@ -1,4 +1,4 @@
-r"""The expression encoder with a fraction of the work: gene tokens are computed once for all cells.
+r"""A faster expression encoder, which computes gene tokens once for all cells.
 
 Token by token, the encoder builds a token of width D for every visible gene of every cell, and each cross-attention
 block normalises all tokens and projects them to keys and values: about :math:`10 D^2` multiplications per token. Three
@@ -61,7 +61,7 @@ LEVEL_BITS = 2**BITS_PER_LEVEL - 1
 
 
 def encode_with_shared_tokens(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None) -> Tensor:
-    """What :meth:`ExpressionEncoder.forward` computes token by token.
+    """Compute the result of :meth:`ExpressionEncoder.forward` without a token per cell and gene.
 
     Parameters
     ----------

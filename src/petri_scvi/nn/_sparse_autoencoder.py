@@ -47,7 +47,7 @@ class BatchTopKAutoencoder(nn.Module):
         super().__init__()
         self.n_active = n_active
         directions = normalize(torch.randn(n_dimensions, n_inputs, generator=generator), dim=1)
-        # As the decoder to begin with, but shorter: many directions at once would reconstruct far too much.
+        # It starts as a scaled-down decoder: many directions at once would overshoot the reconstruction.
         self.encoder = nn.Parameter(FIRST_LENGTH * directions)  # (F, D)
         self.encoder_bias = nn.Parameter(torch.zeros(n_dimensions))
         self.decoder = nn.Parameter(directions)  # (F, D), rows of length 1

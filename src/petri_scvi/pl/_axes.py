@@ -1,4 +1,4 @@
-"""Axes to draw on: the caller's, or new ones that follow scanpy's settings."""
+"""Axes to draw on: those of the caller, or new ones that follow scanpy's settings."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def text_inches(size: str = "small") -> float:
 
 
 def _scale() -> float:
-    """How much larger than by default the user wants figures; large letters need room too."""
+    """Scale of figures relative to the default; a larger font needs more room, too."""
     wanted = min(mpl.rcParams["figure.figsize"]) / min(mpl.rcParamsDefault["figure.figsize"])
     return float(wanted * max(1.0, mpl.rcParams["font.size"] / mpl.rcParamsDefault["font.size"]))
 
 
 def _scanpy_settings() -> Any:
-    """``scanpy.settings``, or ``None``: whoever has not imported scanpy cannot have set anything."""
+    """``scanpy.settings``, or ``None`` if scanpy was not imported, so that nothing can have been set."""
     return getattr(sys.modules.get("scanpy"), "settings", None)
 
 

@@ -1,4 +1,4 @@
-"""Colours that are told apart without red-green vision."""
+"""Colours that are distinguishable with red-green colour blindness."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIVERGING = "RdBu_r"
 
 
 def palette(n: int) -> list[str]:
-    """So many colours; they repeat after ten."""
+    """The given number of colours; they repeat after ten."""
     return [PALETTE[i % len(PALETTE)] for i in range(n)]
 
 

@@ -1,4 +1,4 @@
-"""Names beside the axes that do not cover each other."""
+"""Names beside the axes that do not overlap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES = "0.65"
 
 
 def n_that_fit(ax: Axes) -> int:
-    """How many names fit beside the axes, one above the other."""
+    """Number of names that fit beside the axes, one above the other."""
     return max(1, int(inches(ax)[1] / (LINE_SPACING * text_inches())))
 
 
@@ -34,7 +34,7 @@ def name_points(
     side: Literal["left", "right"] = "right",
     offset: float = 0.04,
 ) -> None:
-    """Write names in the margin, as near to their points as they fit, and join them by lines.
+    """Write names in the margin, as close to their points as space allows, and connect them by lines.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def name_points(
 
 
 def spread(wanted: NDArray[np.floating], gap: float) -> NDArray[np.float64]:
-    """Heights between 0 and 1 that are ``gap`` apart and, in squares, nearest to the wanted ones."""
+    """Heights between 0 and 1 that are at least ``gap`` apart and closest to the wanted ones in least squares."""
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))
     start = isotonic_regression(wanted[order] - steps).x

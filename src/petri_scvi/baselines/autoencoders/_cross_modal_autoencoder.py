@@ -98,7 +98,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
         is_paired: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Tell the model where the embeddings and contexts are.
+        """Register embeddings and contexts.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
         KeyError
             A modality, slot or column is missing.
         ValueError
-            There are not two modalities, or something cannot be used; the message says what and how to mend it.
+            There are not two modalities, or the data cannot be used; the error message explains the fix.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CrossModalModule(PETRIModule):
-    """Encode and decode each cell, and draw together what two modalities say of a context.
+    """Encode and decode each cell, and align the means of two modalities in each context.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cells that are already vectors: how they are registered, and an encoder and a decoder of a few linear layers."""
+"""A modality of precomputed embeddings: registration, and an encoder and a decoder of a few linear layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MULTIVI on cells that each have one modality."""
+"""MULTIVI on unpaired cells."""
 
 from __future__ import annotations
 

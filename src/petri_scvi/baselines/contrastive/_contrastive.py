@@ -1,4 +1,4 @@
-"""What the contrastive baselines have in common."""
+"""Base class of the contrastive baselines."""
 
 from __future__ import annotations
 

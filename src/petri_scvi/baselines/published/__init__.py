@@ -1,4 +1,4 @@
-"""Networks with published weights, which are used as they are: DINOv2 and scGPT.
+"""Networks with published weights, used without fine-tuning: DINOv2 and scGPT.
 
 The weights are files that the user passes; nothing is downloaded.
 Open first: ``_dinov2.py``.

@@ -1,4 +1,4 @@
-"""Files of published networks, which may be damaged or of another kind."""
+"""Read and check files of published networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scGPT, as published."""
+"""scGPT with published weights."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ScGPT(ExpressionModel):
         self.is_trained_ = True  # the weights are the published ones
 
     def train(self) -> None:
-        """Nothing is left to do: the published weights are used as they are."""
+        """Do nothing: the published weights are used without fine-tuning."""
 
     def _symbols(self, mdata: MuData, key: str | None) -> list[str]:
         var = mdata.mod[self.modality_].var

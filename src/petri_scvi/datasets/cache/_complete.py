@@ -1,4 +1,4 @@
-"""Is a file complete, as far as its format tells?"""
+"""Check whether a file is complete, as far as its format allows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK_BYTES = 2**20
 
 
 def why_incomplete(path: Path, name: str) -> str:
-    """What a file lacks, as part of a sentence; empty if it is complete, or of a format that does not tell.
+    """What a file lacks, as part of a sentence; empty if it is complete, or if its format does not allow to tell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Download a large file, and go on where an interrupted download stopped."""
+"""Download a large file, and resume an interrupted download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download once, verify, cache."""
+"""Download, verify and cache files."""
 
 from __future__ import annotations
 

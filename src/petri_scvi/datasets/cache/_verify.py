@@ -1,4 +1,4 @@
-"""Is a file the registered one?"""
+"""Compare a file with the registered one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def verify(path: Path, entry: Entry) -> None:
 
 
 def check_length(path: Path, entry: Entry) -> None:
-    """Compare the length of a file with what is known of it; an empty file is none."""
+    """Compare the length of a file with the expected one; an empty file is refused."""
     n_bytes = path.stat().st_size
     if n_bytes and (n_bytes == entry.n_bytes if entry.is_size_exact else n_bytes <= entry.limit):
         return
@@ -72,7 +72,7 @@ def check_length(path: Path, entry: Entry) -> None:
 
 
 def check_first_use(path: Path, entry: Entry) -> str:
-    """Compare a file with all that is known of it.
+    """Compare a file with everything that is recorded about it.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def write_record(path: Path, sha256: str) -> None:
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a file under its name is never half of one."""
+    """Write JSON atomically."""
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(content))
 

@@ -1,4 +1,4 @@
-"""The HepG2 screen of the PETRI paper, for the day it is public."""
+"""The HepG2 screen of the PETRI paper, which has been announced but is not public."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def open_images(path: Path) -> AnnData:
 
 
 def _lay_out(path: Path, image: AnnData, tar: Path, positions: Sequence[int]) -> dict[str, Any]:
-    """Write all but the images, and reserve the place of these: size and type are those of the first."""
+    """Write everything but the images, and reserve space for them: size and type are those of the first."""
     wanted = dict.fromkeys(image.obs_names)
     _, crop = next(_read_images(tar, wanted), (None, None))
     if crop is None:

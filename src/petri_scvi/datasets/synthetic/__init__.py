@@ -1,6 +1,7 @@
-"""Screens whose true effects are known.
+"""Simulated and semisynthetic screens with known ground truth.
 
-``_synthetic_design.py`` says what is true; counts and images follow from it. The semisynthetic screen has real cells.
+``_synthetic_design.py`` draws the ground truth, from which counts and images follow. The semisynthetic screen
+has real cells.
 Open first: ``_synthetic_screen.py``.
 """
 

@@ -1,4 +1,4 @@
-"""What is true in a synthetic screen: programs, targets, guides, and which cell received which guide."""
+"""Ground truth of a synthetic screen: programs, targets, guides, and which cell received which guide."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ N_REPLICATES_PER_BATCH = 2
 
 @dataclass(frozen=True)
 class ScreenDesign:
-    """Every truth that is fixed before a cell is drawn."""
+    """The ground truth that is fixed before any cell is drawn."""
 
     programs: pd.DataFrame  # one row per pathway: pathway, visibility, phenotype
     targets: pd.DataFrame  # one row per target gene: perturbation, pathway, visibility, strength, stress
@@ -214,7 +214,7 @@ def _own_loadings(n_targets: int, n_genes: int, rng: np.random.Generator) -> np.
 def draw_cells(
     design: ScreenDesign, modality: str, n_cells: int, penetrance: float, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Draw the cells of one modality: what each received, where it lay, and what truly happened in it.
+    """Draw the cells of one modality: the guide of each, its well, and its true effects.
 
     Returns
     -------

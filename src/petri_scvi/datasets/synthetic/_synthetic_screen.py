@@ -1,4 +1,4 @@
-"""A small screen whose true effects are recorded."""
+"""A small simulated screen with its ground truth."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def synthetic_screen(
     penetrance: float | None = None,
     shared_fraction: float = 2 / 3,
 ) -> MuData:
-    """Simulate an unpaired imaging and transcriptomics screen whose answer is known.
+    """Simulate an unpaired imaging and transcriptomics screen with known ground truth.
 
     Parameters
     ----------

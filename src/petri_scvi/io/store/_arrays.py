@@ -52,7 +52,7 @@ class StoredArray(ABC):
 
     @abstractmethod
     def describe(self) -> list[Any]:
-        """What has to be equal for an interrupted call to go on."""
+        """What must be equal for an interrupted call to be resumed."""
 
     @abstractmethod
     def create(self, file: h5py.File, order: NDArray[np.integer]) -> None:
@@ -229,7 +229,7 @@ COUNT_BYTES = 2**25
 
 
 def _last_end(ends: NDArray[np.integer], row: int) -> int:
-    """Largest end of a chunk that is not behind a row."""
+    """Largest end of a chunk that is not beyond a row."""
     return int(np.append(0, ends)[np.searchsorted(ends, row, side="right")])
 
 

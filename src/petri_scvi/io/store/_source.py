@@ -30,7 +30,7 @@ class Tables:
     """A name for each table."""
     uns: dict[str, Any] = field(default_factory=dict)
     identity: list[Any] = field(default_factory=list)
-    """What has to be equal for an interrupted call to go on."""
+    """What must be equal for an interrupted call to be resumed."""
     is_named: bool = False
     """Whether the cells of all modalities have been named by the user, as in a MuData."""
 

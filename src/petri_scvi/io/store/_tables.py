@@ -42,7 +42,7 @@ class Modality:
     """First row of each source among the joined ones."""
 
     def describe(self) -> list[Any]:
-        """What has to be equal for an interrupted call to go on."""
+        """What must be equal for an interrupted call to be resumed."""
         names = zlib.crc32("\n".join(self.frame.obs_names).encode())
         return [
             self.name,
@@ -124,7 +124,7 @@ def _join_obs(tables: Sequence[AnnData], origins: Sequence[str], where: str) -> 
 
 
 def _describe_columns(table: AnnData, images_key: str, channels: dict[str, list[list[int]]]) -> dict[str, Any]:
-    """``var``, ``varm`` and ``uns``, which may speak of channels that are not kept."""
+    """``var``, ``varm`` and ``uns``, without the channels that are not kept."""
     uns, var, varm = dict(table.uns), table.var, dict(table.varm)
     if UNS_KEY in uns:
         uns[UNS_KEY] = {key: value for key, value in uns[UNS_KEY].items() if key != STORE_KEY}

@@ -1,4 +1,4 @@
-"""Begin a training store, copy into it what is missing, compare it with its checksums and give it its name."""
+"""Create a training store, copy the missing blocks, verify the checksums and rename it to its final name."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_file(
     max_memory: int,
     progress: bool,
 ) -> None:
-    """Write a training store, or go on with one.
+    """Write a training store, or resume writing one.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def write_file(
 
 
 def make_plan(modalities: list[Modality], arguments: dict[str, Any]) -> str:
-    """All that has to be equal for an interrupted call to go on."""
+    """Everything that must be equal for an interrupted call to be resumed."""
     contents = [modality.describe() for modality in modalities]
     return json.dumps({"version": VERSION, **arguments, "contents": contents}, sort_keys=True)
 
@@ -123,7 +123,7 @@ def read_plan(path: Path) -> str:
 
 
 def foreign(path: Path) -> FileExistsError:
-    """That a file or folder has the name of an unfinished store and is none."""
+    """The error for a file or folder that has the name of an unfinished store but is not one."""
     return FileExistsError(
         f"{path} exists and is not an unfinished training store, whose name it has. Move it away, or pass another path."
     )
@@ -156,7 +156,7 @@ def verify(raw: RawFile, layouts: dict[str, Layout], bar: Progress) -> dict[str,
 
 
 def describe_damage(damaged: dict[str, NDArray[np.integer]]) -> str:
-    """Part of a sentence."""
+    """Describe damaged rows, as part of a sentence."""
     return ", ".join(
         f"{len(rows)} rows of {name} (the first is {rows[0]}) have another checksum" for name, rows in damaged.items()
     )

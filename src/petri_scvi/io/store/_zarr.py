@@ -60,7 +60,7 @@ def write_zarr(
     max_memory: int,
     progress: bool,
 ) -> None:
-    """Write a training store in zarr, or go on with one.
+    """Write a training store in zarr, or resume writing one.
 
     A shard is one file, compressed, and cannot be written in parts; but cells arrive in the order of the source, and a
     shard holds cells from all over it. So an HDF5 store is written first, and copied shard by shard.

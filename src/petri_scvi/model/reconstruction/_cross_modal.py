@@ -1,4 +1,4 @@
-"""Does a document's context help to reconstruct its cells?"""
+"""Effect of a document's context on the reconstruction of its cells."""
 
 from __future__ import annotations
 

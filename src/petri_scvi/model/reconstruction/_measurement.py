@@ -1,4 +1,4 @@
-"""What was measured, as the model reads it."""
+"""Measured cells, in the form in which the model reads them."""
 
 from __future__ import annotations
 

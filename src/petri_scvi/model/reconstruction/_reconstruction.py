@@ -115,7 +115,7 @@ class ReconstructionMixin(MeasurementMixin):
         n_cells_per_context: int | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """Loss of masked patches and genes, beside predictors that know nothing but averages.
+        """Compute the loss of masked patches and genes, and that of predictors that know only averages.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a model knows about its data: how a MuData is registered, and how its rows are found again.
+"""Registration: how a MuData is registered with a model, and how its rows are found later.
 
 ``_context_field.py`` is the registered field of contexts; those of modalities are in :mod:`petri_scvi.modalities`.
 Open first: ``_setup.py``, then ``_registered.py``.

@@ -45,7 +45,7 @@ class ContextField(ModalityField):
         check_context(adata, self.modality, self.context_key)
 
     def register_field(self, adata: MuData) -> dict:
-        """Number the union of the contexts of all modalities, alphabetically."""
+        """Number the contexts of all modalities in alphabetical order."""
         super().register_field(adata)
         return self._encode(adata, [])
 

@@ -1,4 +1,4 @@
-"""What a model knows about the data it is given."""
+"""Access to the data that a model was given."""
 
 from __future__ import annotations
 

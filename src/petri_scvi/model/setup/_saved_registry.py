@@ -1,4 +1,4 @@
-"""What a saved model says about the data it was trained on."""
+"""The saved registry: what a saved model records about its training data."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class RegistrationMixin(RegisteredData):
 
 
 class SetupMixin(RegistrationMixin):
-    """Where images, expression and contexts are."""
+    """Registration of images, expression and contexts."""
 
     @classmethod
     def setup_mudata(
@@ -95,7 +95,7 @@ class SetupMixin(RegistrationMixin):
         is_paired: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Tell PETRI where images, expression and contexts are.
+        """Register images, expression and contexts.
 
         Every value is checked once, in chunks. Nothing is copied; the code of each cell's context is written to
         ``obs["_scvi_petri_context"]`` of each modality.
@@ -126,7 +126,7 @@ class SetupMixin(RegistrationMixin):
         KeyError
             A modality, slot, layer or column is missing.
         ValueError
-            Something is there but cannot be used; the message says what and how to mend it.
+            The data cannot be used; the error message explains the fix.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)

@@ -1,4 +1,4 @@
-"""Training: the loop of scvi-tools, checkpoints to go on from, and several devices.
+"""Training: the loop of scvi-tools, checkpoints to resume from, and several devices.
 
 ``_checkpoint.py`` is the state of training in a file; ``_devices.py`` has what several processes need.
 Open first: ``_training.py``.

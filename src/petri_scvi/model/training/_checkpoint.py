@@ -1,4 +1,4 @@
-"""The state of training in a file, from which it goes on."""
+"""The state of training in a file, from which it is resumed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PARTS = {
 
 
 class TrainingCheckpoint(Callback):
-    """Writes the state of training to one file, whole or not at all.
+    """Write the state of training to one file, atomically.
 
     It is written where nothing is half done: before the first minibatch of an epoch, between two minibatches, and at
     the end. What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the
@@ -124,7 +124,7 @@ class TrainingCheckpoint(Callback):
             loader["n_minibatches"] = 0 if is_new_epoch else loader["n_minibatches"] - 1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the history."""
+        """Restore the history."""
         state = checkpoint["callbacks"][self.state_key]
         self._n_steps_written = checkpoint["global_step"]
         trainer.should_stop = state["is_stopped"]
@@ -157,7 +157,7 @@ def _models_are_not_saved(trainer: Trainer) -> Iterator[None]:
 
 
 def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: int) -> dict[str, Any]:
-    """What an interrupted call and the one that goes on must have in common.
+    """What an interrupted call and the one that resumes it must have in common.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def _parts(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tenso
 
 
 def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-    """Require that training can go on from a file.
+    """Require that training can be resumed from a file.
 
     Parameters
     ----------

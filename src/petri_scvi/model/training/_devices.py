@@ -1,4 +1,4 @@
-"""Training on several devices: what scvi-tools and Lightning leave open."""
+"""Training on several devices, where scvi-tools and Lightning need help."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_strategy(strategy: Any) -> None:
 
 
 def early_stopping_callback(trainer_kwargs: dict[str, Any]) -> LoudEarlyStopping:
-    """Early stopping as scvi-tools' trainer adds it, but for DDP, where it adds none.
+    """Early stopping for DDP, as scvi-tools' trainer adds it for a single device.
 
     ``validation_loss`` is the same number on every process, and Lightning stops all of them if one stops.
 
@@ -73,7 +73,7 @@ def early_stopping_callback(trainer_kwargs: dict[str, Any]) -> LoudEarlyStopping
 
 @contextmanager
 def early_stopping_is_ours() -> Iterator[None]:
-    """Keep scvi-tools from saying that early stopping was disabled."""
+    """Suppress scvi-tools' warning that early stopping was disabled."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")
         yield
@@ -81,7 +81,7 @@ def early_stopping_is_ours() -> Iterator[None]:
 
 @contextmanager
 def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
-    """Say what happened when another process of the run does not answer any more.
+    """Explain the error when another process of the run no longer answers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""All there is about one dimension."""
+"""All results about one dimension."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dimension(
     images_key: str = IMAGES_KEY,
     alpha: float = 0.05,
 ) -> dict[str, Axes]:
-    """One dimension of an embedding: the crops that activate it most and least, perturbations, genes, sets, features.
+    """Draw one dimension of an embedding: its most and least active crops, perturbations, genes, gene sets, features.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is known about the dimensions of an embedding, one dimension at a time."""
+"""Collect the results about each dimension of an embedding."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class DimensionResults:
         return int(dimension)
 
     def read(self, dimension: int) -> Dimension:
-        """All there is about one dimension."""
+        """All results about one dimension."""
         number = self.check(dimension)
         means = {name: np.asarray(self.activity["mean"][name])[:, number] for name in self.modalities}
         return Dimension(

@@ -1,4 +1,4 @@
-"""How active dimensions of a sparse code are in two modalities."""
+"""Activity of the dimensions of a sparse code in two modalities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def multimodal_dimensions(
     modalities: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Share of cells that activate each dimension: one modality against another.
+    """Plot the share of cells that activate each dimension, one modality against another.
 
     Parameters
     ----------

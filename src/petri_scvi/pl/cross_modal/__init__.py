@@ -1,4 +1,4 @@
-"""Pictures of what one modality tells about the other.
+"""Figures of predictions across modalities.
 
 Bright patches reconstructed with and without transcriptomes, and genes predicted from images.
 Open first: ``_targeted_reconstruction.py``.

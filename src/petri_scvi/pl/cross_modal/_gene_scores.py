@@ -1,4 +1,4 @@
-"""How well genes are predicted, as shares of genes below a score."""
+"""Distribution over genes of how well they are predicted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOWEST = -1.0
 
 
 def image_to_expression_r2(data: MuData, *, ax: Axes | None = None) -> Axes:
-    """Share of genes below each value of :math:`R^2`, beside the paper's numbers.
+    """Plot the share of genes below each value of :math:`R^2`, with the numbers of the paper for comparison.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def image_to_expression_r2(data: MuData, *, ax: Axes | None = None) -> Axes:
 
 
 def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Share of genes below each score of the fold changes that images predict.
+    """Plot the share of genes below each score of the fold changes that images predict.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
 def _draw_shares(
     ax: Axes, scores: NDArray[np.floating], colour: str, label: str, linestyle: str = "-"
 ) -> NDArray[np.float64]:
-    """Draw the distribution of the scores that are defined, and give them back."""
+    """Draw the distribution of the scores that are defined, and return them."""
     values = np.asarray(scores, dtype=np.float64)
     values = values[np.isfinite(values)]
     drawn = np.sort(np.clip(values, LOWEST, None))

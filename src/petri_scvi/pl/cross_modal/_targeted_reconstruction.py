@@ -31,7 +31,7 @@ def targeted_reconstruction(
     n_cells: int = 6,
     axes: tuple[Axes, Axes, Axes] | None = None,
 ) -> tuple[Axes, Axes, Axes]:
-    """Crops reconstructed next to different transcriptomes, and what these change in each cell.
+    """Draw crops reconstructed next to different transcriptomes, and the change in each cell.
 
     Parameters
     ----------

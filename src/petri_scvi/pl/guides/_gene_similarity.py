@@ -1,4 +1,4 @@
-"""Cosines of genes as a heat map that shows what is uncertain."""
+"""Heat map of the cosines of genes with their uncertainty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDEST = 40
 
 
 def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Heat map of the posterior cosines of genes; the surer a cosine, the larger its square.
+    """Draw a heat map of the posterior cosines of genes; the more certain a cosine, the larger its square.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     The axes. Genes are ordered by hierarchical clustering (average linkage). Colours are posterior mean cosines. The
-    side of a square falls from 1 to 0.2 as the 90 % interval of the cosine widens from 0 to 1; of more than 40 genes,
-    cells are full and paler instead. A dot marks pairs of which it is more than 95 % sure that they are similar.
+    side of a square falls from 1 to 0.2 as the 90 % credible interval of the cosine widens from 0 to 1; with more than
+    40 genes, cells are full and paler instead. A dot marks pairs that are similar with a probability above 95 %.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
         _draw_bar(ax)
         above, n_sure = float(result["parameters"]["similar_above"]), _count_similar(p_similar)
         how = "smaller" if n <= WIDEST else "paler"
-        ax.set_title(f"{how} = less sure; {n_sure} pairs (dots)\nsurely above {above:g}", fontsize="small")
+        ax.set_title(f"{how} = less certain; {n_sure} pairs (dots)\ncertainly above {above:g}", fontsize="small")
     return ax
 
 
@@ -84,7 +84,7 @@ def _dense(genes: AnnData, name: str) -> NDArray[np.float64]:
 
 
 def _draw_squares(ax: Axes, mean: NDArray[np.float64], sureness: NDArray[np.float64]) -> None:
-    """One square per pair: a mesh of its own would draw all alike."""
+    """Draw one square per pair; the cells of a mesh would all have the same size."""
     y, x = np.divmod(np.arange(mean.size), len(mean))
     half = sureness.ravel() / 2
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])

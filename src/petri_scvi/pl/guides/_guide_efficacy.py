@@ -26,14 +26,14 @@ DOUBT = 0.5
 def guide_efficacy(
     genes: AnnData, *, target_genes: Sequence[str] | None = None, n_genes: int = 30, ax: Axes | None = None
 ) -> Axes:
-    """Efficacy of the guides of each gene, with 90 % intervals.
+    """Plot the efficacy of the guides of each gene with 90 % credible intervals.
 
     Parameters
     ----------
     genes
         What :func:`petri_scvi.tl.guide_model` returned.
     target_genes
-        Genes to draw, in this order. By default those of the guides most surely dead, strongest genes last.
+        Genes to draw, in this order. By default those whose guides are most likely dead, the strongest genes last.
     n_genes
         How many genes to draw if ``target_genes`` is ``None``.
     ax
@@ -86,7 +86,7 @@ def _choose(table: pd.DataFrame, target_genes: Sequence[str] | None, n_genes: in
 
 
 def _name_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Write the names in letters that fit, or none."""
+    """Write the names in a font size that fits, or not at all."""
     per_row = inches(ax)[1] / len(names)
     size = next((s for s in ("small", "x-small", "xx-small") if 1.05 * text_inches(s) <= per_row), None)
     ax.set_yticks(range(len(names)) if size else [], names if size else [], fontsize=size)

@@ -30,7 +30,7 @@ NO_GROUP = "none"
 def profile_similarity(
     profiles: AnnData, *, key: str = "similarity", group_key: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Heat map of the similarity of all profiles, like beside like.
+    """Draw a clustered heat map of the similarity of all profiles.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _draw_matrix(ax: Axes, similarity: NDArray[np.floating]) -> None:
 
 
 def name_profiles(ax: Axes, names: NDArray[Any]) -> None:
-    """Write every name, right, in letters that fit, or none."""
+    """Write every name at the right in a font size that fits, or none at all."""
     per_row = min(inches(ax)) / len(names)
     size = next((s for s in ("small", "x-small", "xx-small") if 1.05 * text_inches(s) <= per_row), None)
     ax.yaxis.tick_right()

@@ -1,4 +1,4 @@
-"""What profiles are made of: effects that modalities share, effects of one, and noise."""
+"""Variance components of profiles: shared effects, effects specific to a modality, and noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = "all"
 
 
 def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Variance of profiles by source, for each modality.
+    """Plot the variance of profiles by source, for each modality.
 
     Parameters
     ----------
@@ -34,9 +34,10 @@ def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
 
     Returns
     -------
-    The axes: one bar per source and modality with its 90 % interval, in units of the squared embedding per dimension;
-    the correlation of the effects in each pair of modalities, and their mutual information per gene, in the title. With
-    one modality, what is shared cannot be told from what is specific, and both are called effects of genes.
+    The axes: one bar per source and modality with its 90 % credible interval, in units of the squared embedding per
+    dimension; the title gives the correlation of the effects in each pair of modalities, and their mutual information
+    per gene. With one modality, shared and specific effects cannot be distinguished, and both are called effects of
+    genes.
 
     Raises
     ------

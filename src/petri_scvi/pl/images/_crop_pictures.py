@@ -21,7 +21,7 @@ CHANNEL_COLOURS = ("#3b7dd8", "#8a8a8a", "#f0a500", "#d4365c", "#3aa655")
 
 
 def intensity_range(images: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """What is black and what is bright in each channel, the same for all crops; shapes ``(C, 1, 1)``."""
+    """Intensities shown as black and as brightest in each channel, for all crops; shapes ``(C, 1, 1)``."""
     low, high = (np.nanpercentile(images, q, axis=(0, 2, 3))[:, None, None] for q in (1, 99.7))
     return low, high
 

@@ -29,7 +29,7 @@ def crops(
     seed: int = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Montage of image crops, one row per group of cells, channels as colours.
+    """Draw a montage of image crops, one row per group of cells, with channels as colours.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which crops to draw, and reading no others."""
+"""Choose the crops to draw, and read only these."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Montage:
             ax.set_title(f"the largest {len(self.rows)} of {self.n_groups} groups", fontsize="small")
 
     def colours(self) -> list[str]:
-        """A channel keeps its colour whatever else is drawn, if there are colours enough."""
+        """Colour of each channel, which does not depend on the other channels as long as there are enough colours."""
         if self.images.shape[1] <= len(CHANNEL_COLOURS):
             return [CHANNEL_COLOURS[channel] for channel in self.channels]
         return list(CHANNEL_COLOURS[: len(self.channels)])

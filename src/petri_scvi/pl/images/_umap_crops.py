@@ -1,4 +1,4 @@
-"""Cells on a UMAP beside example crops."""
+"""A UMAP of cells next to example crops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def umap_crops(
     seed: int = 0,
     axes: tuple[Axes, Axes] | None = None,
 ) -> tuple[Axes, Axes]:
-    """Cells on a UMAP beside example crops of the same groups, in the same colours.
+    """Draw a UMAP of cells next to example crops of the same groups, in the same colours.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Crops as they were measured, masked and reconstructed."""
+"""Original, masked and reconstructed crops."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reconstructed_crops(
     colours: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Crops as measured, as the encoder saw them, and as reconstructed; one column per cell.
+    """Draw original, masked and reconstructed crops; one column per cell.
 
     The third row shows the prediction where patches were masked and the measurement elsewhere.
 

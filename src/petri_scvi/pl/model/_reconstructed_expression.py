@@ -1,4 +1,4 @@
-"""Observed against reconstructed expression."""
+"""Observed and reconstructed expression."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reconstructed_expression(
     groups: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Mean of the masked entries of each gene, observed against reconstructed.
+    """Plot the mean of the masked entries of each gene, reconstructed against observed.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def training_history(
     history: Mapping[str, pd.DataFrame], *, modality: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Training and validation loss by epoch.
+    """Plot training and validation loss by epoch.
 
     Parameters
     ----------

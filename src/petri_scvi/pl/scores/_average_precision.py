@@ -19,7 +19,7 @@ VALUE = "mean_normalized_average_precision"
 
 
 def mean_average_precision(profiles: AnnData, *, n_labels: int = 10, ax: Axes | None = None) -> Axes:
-    """How well the guides of each gene find each other, in order.
+    """Plot the average precision of each gene in ascending order.
 
     Parameters
     ----------

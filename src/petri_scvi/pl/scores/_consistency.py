@@ -20,7 +20,7 @@ NULL = ("null_mean", "null_95")
 def guide_consistency(
     profiles: AnnData, *, key: str = "guide_consistency", n_labels: int = 10, ax: Axes | None = None
 ) -> Axes:
-    """Similarity of the guides of each gene, in order, against guides of different genes.
+    """Plot the similarity of the guides of each gene in ascending order, with the null of guides of different genes.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def replicate_consistency(
     n_labels: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Similarity of the replicates of each perturbation, in order, against different perturbations.
+    """Plot the similarity of the replicates of each perturbation in ascending order, with the null.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ LINE_STYLES = ("-", "--", "-.", ":")
 def edge_recall(
     profiles: AnnData, *, key: str = "edge_recall", label: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """ROC curve of known gene pairs, with the true-positive rate at the scored false-positive rate.
+    """Plot the ROC curve of known gene pairs and the true-positive rate at the scored false-positive rate.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _points(ax: Axes) -> NDArray[np.float64]:
 
 
 def efaar_recall(profiles: AnnData, *, label: str | None = None, ax: Axes | None = None) -> Axes:
-    """Share of known gene pairs in both tails, beside what chance gives.
+    """Plot the share of known gene pairs in both tails, and that expected by chance.
 
     Parameters
     ----------

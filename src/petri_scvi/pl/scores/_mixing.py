@@ -23,7 +23,7 @@ METRICS = {"entropy": ("o", PALETTE[0], "entropy (1: mixed)"), "silhouette": ("s
 def mixing(
     data: AnnData | MuData, *, obs_key: str = "modality", key: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Entropy and silhouette of groups of cells, such as batches or modalities.
+    """Plot entropy and silhouette of groups of cells, such as batches or modalities.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def perturbation_strength(
     n_labels: int = 10,
     ax: Axes | None = None,
 ) -> Axes:
-    """Energy distance of each perturbation to the controls, in order.
+    """Plot the energy distance of each perturbation to the controls in ascending order.
 
     Parameters
     ----------

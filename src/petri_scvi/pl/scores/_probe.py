@@ -29,7 +29,7 @@ def probe(
     key: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """How well an ``obs`` column is predicted in held-out cells, per modality.
+    """Plot how well an ``obs`` column is predicted in held-out cells, per modality.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Genes or perturbations in order of a value, with those that pass a test and their null."""
+"""Genes or perturbations ranked by a value, with significant ones and their null."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NULL_GREY = "0.6"
 
 
 def ranking_table(table: pd.DataFrame, *, name: str, value: str, is_hit: str, null: Sequence[str] = ()) -> pd.DataFrame:
-    """Bring a table of ``tl`` into the columns that :func:`draw_ranking` reads, whatever types a file gave them."""
+    """Convert a table of ``tl``, from memory or a file, to the columns that :func:`draw_ranking` reads."""
     modality = table["modality"].astype(str) if "modality" in table else ALL
     columns = {
         "modality": modality,

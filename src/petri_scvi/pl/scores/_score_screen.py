@@ -39,7 +39,7 @@ def score_screen(
     references: Mapping[str, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Forest plot of one metric: one row per embedding, modality and fusion.
+    """Draw a forest plot of one metric: one row per embedding, modality and fusion.
 
     Parameters
     ----------
