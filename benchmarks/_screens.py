@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from petri_scvi import datasets, pp
-from petri_scvi.common._space import check_space
+from petri_scvi.common._files import check_space
 from petri_scvi.datasets.cache._fetch import CACHE_VARIABLE
 from petri_scvi.datasets.cache._verify import CACHE_REMEDY
 from petri_scvi.datasets.public._perturb_multi import plan_perturb_multi

@@ -15,7 +15,7 @@ from benchmarks import paper_table
 from benchmarks._paper_summary import write_summary
 from benchmarks._screens import prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
-from petri_scvi.common import _space
+from petri_scvi.common import _files
 from petri_scvi.datasets.public import _stringdb
 from petri_scvi.demo import MODEL
 from tests.tiny_perturb_multi import write_cache
@@ -251,6 +251,6 @@ def test_what_is_missing_of_perturb_multi_is_listed_and_not_downloaded_unasked(
     with pytest.raises(SystemExit, match=r"(?s)chunk_bp\.tar.*--download.*--cache"):
         prepare_perturb_multi(missing, None, may_download=False)
     assert "1 file (CC-BY-4.0), about 8,930,000,000 bytes (8.93 GB), to" in capsys.readouterr().out
-    monkeypatch.setattr(_space, "free_space", lambda _: 5 * 10**9)
+    monkeypatch.setattr(_files, "free_space", lambda _: 5 * 10**9)
     with pytest.raises(SystemExit, match="needs 8.93 GB in .*, which has 5.00 GB free"):
         prepare_perturb_multi(missing, None, may_download=True)

@@ -12,6 +12,7 @@ from mudata import MuData
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, RNA
 from petri_scvi.common._channels import stored_channel_names
 from petri_scvi.common._labels import read_column
+from petri_scvi.common._numbers import check_float32, check_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,6 +109,23 @@ def check_unique_names(mdata: MuData, modalities: Sequence[str]) -> None:
             )
 
 
+def check_different(names: pd.Index, what: str, remedy: str) -> None:
+    """Require names that each stand for one thing.
+
+    Parameters
+    ----------
+    names
+        Names that results have, or that are looked up.
+    what
+        What they are names of, for example ``"genes of mdata['rna']"``.
+    remedy
+        The call that makes them different.
+    """
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        raise ValueError(f"{len(twice)} names of {what} are not unique, for example {twice[0]!r}. {remedy}.")
+
+
 def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
     """Require that no two modalities name a cell alike."""
     seen: dict[str, str] = {}
@@ -143,6 +161,7 @@ def check_images(images: Any, where: str, adata: AnnData | None = None) -> None:
             f"{where} has dtype {images.dtype}; expected integers as captured (uint8, uint16) or floats. "
             "Convert with images.astype('uint8')."
         )
+    check_numbers(images, where)
 
 
 def _check_channels_first(shape: tuple[int, ...], where: str, n_named: int) -> None:
@@ -176,23 +195,11 @@ def crops_of(data: AnnData | MuData, modality: str, images_key: str) -> tuple[An
     return adata, images
 
 
-def check_float32(values: NDArray[Any], where: str) -> None:
-    """Require that single precision, which models compute in, can hold the values; NaN and infinity are left alone."""
-    if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
-        return
-    with np.errstate(over="ignore"):
-        is_lost = np.isinf(values.astype(np.float32)) & np.isfinite(values)
-    if is_lost.any():
-        raise ValueError(
-            f"{where} has {int(is_lost.sum())} values that are too large for float32, for example "
-            f"{values[is_lost].flat[0]:.4g}. Rescale the values, or replace these."
-        )
-
-
 def check_finite_images(chunks: Iterable[NDArray[Any]], where: str) -> None:
-    """Require finite pixels."""
+    """Require finite pixels that single precision can hold."""
     n_bad = n_cells = 0
     for chunk in chunks:
+        check_float32(chunk, where)
         n_cells += len(chunk)
         n_bad += int((~np.isfinite(chunk)).any(axis=(1, 2, 3)).sum())
     if n_bad:
@@ -203,9 +210,10 @@ def check_finite_images(chunks: Iterable[NDArray[Any]], where: str) -> None:
 
 
 def check_expression(chunks: Iterable[NDArray[Any]], where: str) -> None:
-    """Require finite, non-negative expression and no empty cells."""
+    """Require finite, non-negative expression that single precision can hold, and no empty cells."""
     n_nan = n_negative = n_empty = n_cells = 0
     for chunk in chunks:
+        check_float32(chunk, where)
         n_cells += len(chunk)
         n_nan += int((~np.isfinite(chunk)).sum())
         n_negative += int((chunk < 0).sum())

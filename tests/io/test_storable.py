@@ -172,3 +172,20 @@ def test_values_on_disk_are_looked_at_in_blocks(rna: AnnData, tmp_path: Path, mo
         )
     assert max(sizes) <= 256
     assert len(sizes) > 4
+
+
+def test_columns_that_a_store_writes_itself_are_refused(rna: AnnData, tmp_path: Path) -> None:
+    rna.obs["source"] = "mine"
+    io.write_training_store(rna, tmp_path / "one.h5ad", progress=False)
+    assert set(io.open_screen(tmp_path / "one.h5ad").obs["source"]) == {"mine"}
+    (tmp_path / "one.h5ad").unlink()
+    assert "source (0).obs has a column 'source', which a training store writes itself" in refused([rna, rna], tmp_path)
+    rna.obs = rna.obs.rename(columns={"source": "my_source"}).assign(source_row=1)
+    assert "source.obs has a column 'source_row'" in refused(rna, tmp_path)
+
+
+def test_a_store_can_be_stored_again(rna: AnnData, tmp_path: Path) -> None:
+    io.write_training_store(rna, tmp_path / "one.h5ad", progress=False)
+    io.write_training_store(tmp_path / "one.h5ad", tmp_path / "two.h5ad", progress=False, seed=1)
+    one, two = (io.open_screen(tmp_path / f"{name}.h5ad") for name in ("one", "two"))
+    assert one.obs_names[two.obs["source_row"]].equals(two.obs_names)

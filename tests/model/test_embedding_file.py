@@ -9,6 +9,7 @@ import anndata
 import h5py
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 
 from petri_scvi import PETRI, io, tl
@@ -135,6 +136,39 @@ def test_results_of_single_modalities_are_files_of_their_own(
     with pytest.raises(OSError, match="X_again needs .* which has .* free.*pass a folder on another disk"):
         tl.center_scale(screen, "X", replicate_key="batch", folder=tmp_path, key_added="X_again")
     assert not list(tmp_path.glob("*X_again*"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("when", pd.interval_range(0, 228), r"obs\['when'\] has dtype interval.* which files cannot hold. Convert it"),
+        ("a/b", 1, "obs is 'a/b', which would be another place"),
+        ("mixed", [1, "a"] * 114, r"obs\['mixed'\] has dtype object"),
+    ],
+)
+@pytest.mark.parametrize("modality", [None, "rna"])
+def test_columns_that_files_cannot_hold_are_refused_before_any_cell_is_embedded(
+    trained_model: PETRI,
+    screen: MuData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
+    values: Any,
+    message: str,
+    modality: str | None,
+) -> None:
+    screen["rna"].obs[column] = values
+
+    def embedded(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a cell was embedded")
+
+    monkeypatch.setattr("petri_scvi.model._representation.encode_cells", embedded)
+    path = tmp_path / ("e.h5mu" if modality is None else "e.h5ad")
+    with pytest.raises(ValueError, match=message):
+        trained_model.write_latent_representation(path, screen, modality=modality)
+    with pytest.raises(ValueError, match="key_added is 'a/b', which would be another place"):
+        trained_model.write_latent_representation(path, modality=modality, key_added="a/b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_no_file(trained_model: PETRI, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

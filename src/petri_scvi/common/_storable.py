@@ -14,6 +14,8 @@ from anndata.io import write_elem
 from pandas.api.types import infer_dtype
 from scipy import sparse
 
+from petri_scvi.common._numbers import check_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -80,24 +82,11 @@ def check_table(table: pd.DataFrame, where: str) -> None:
 
 
 def check_array(array: Any, where: str) -> None:
-    """Require a numeric array with at least one column."""
-    if isinstance(array, pd.DataFrame):
+    """Require an array of numbers, or a table that files can hold, with at least one column."""
+    if isinstance(array, pd.DataFrame) and array.shape[1]:
         check_table(array, where)
-    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
-    if shape is None or (dtype is None and not isinstance(array, pd.DataFrame)):
-        raise ValueError(f"{where} is a {type(array).__name__}; expected an array of numbers. Delete it or convert it.")
-    if 0 in shape[1:]:
-        raise ValueError(f"{where} has shape {tuple(shape)}, so there is nothing in it. Delete it: del {where}.")
-    if dtype is None:
-        return
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "biuf":
-        advice = (
-            f"Store {where}.real and {where}.imag" if dtype.kind == "c" else f"Convert it: {where}.astype('float32')"
-        )
-        raise ValueError(f"{where} has dtype {dtype}; expected integers or floats. {advice}, or delete it.")
-    if dtype.itemsize > 8:
-        raise ValueError(f"{where} has dtype {dtype}; expected at most float64. Convert it: {where}.astype('float64').")
+    else:
+        check_numbers(array, where)
 
 
 def check_mapping(values: Mapping[str, Any], where: str) -> None:

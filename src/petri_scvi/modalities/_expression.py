@@ -12,6 +12,7 @@ from torch.nn.functional import log_softmax
 from petri_scvi._checks import check_expression, check_integers
 from petri_scvi._constants import COUNTS_LAYER, RNA
 from petri_scvi.common import RunningMoments
+from petri_scvi.common._numbers import check_numbers
 from petri_scvi.dataloaders import open_rows
 from petri_scvi.modalities._field import MatrixField
 from petri_scvi.modalities._modality import Modality
@@ -50,6 +51,7 @@ class ExpressionField(MatrixField):
                 f"{self.where} is empty; expected expression of shape (n_cells, n_genes). "
                 "Name the layer that holds it with rna_layer=..."
             )
+        check_numbers(values, self.where, is_expression=True)
         reader = open_rows(values)
         check_expression(reader.chunks(np.arange(len(reader))), self.where)
 

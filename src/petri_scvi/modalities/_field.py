@@ -8,6 +8,9 @@ import numpy as np
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from petri_scvi._checks import check_different
+from petri_scvi.common._numbers import check_numbers
+
 if TYPE_CHECKING:
     from mudata import MuData
 
@@ -90,11 +93,13 @@ class MatrixField(ModalityField):
         values = self.get_field_data(adata)
         if values is None or 0 in values.shape:
             raise ValueError(f"{self.where} is empty; expected values of shape (n_cells, n_{self.variables}).")
+        check_numbers(values, self.where)
 
     def register_field(self, adata: MuData) -> dict:
         """Record the names of the variables."""
         super().register_field(adata)
-        modality = adata.mod[self.modality]
+        modality, name = adata.mod[self.modality], f"mdata[{self.modality!r}]"
+        check_different(modality.var_names, f"{self.variables} of {name}", f"Call {name}.var_names_make_unique() first")
         return {"n_obs": modality.n_obs, "n_vars": modality.n_vars, "column_names": np.asarray(modality.var_names)}
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:

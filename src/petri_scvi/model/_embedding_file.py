@@ -16,7 +16,8 @@ from mudata import MuData
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 from petri_scvi.common import written_whole
-from petri_scvi.common._space import check_space
+from petri_scvi.common._files import check_space
+from petri_scvi.common._storable import check_names, check_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,17 @@ def check_target(path: Path, tables: AnnData | MuData) -> None:
         raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
     if path.suffix == ".zarr":
         require("zarr", "zarr")
+
+
+def check_storable(tables: AnnData | MuData, key: str) -> None:
+    """Require columns, and a name of the slot, that files can hold."""
+    check_names([key], "key_added")
+    if isinstance(tables, AnnData):
+        check_table(tables.obs, "obs")
+        return
+    check_names(tables.mod, "a modality")
+    for name, adata in tables.mod.items():
+        check_table(adata.obs, f"mdata[{name!r}].obs")
 
 
 @contextmanager

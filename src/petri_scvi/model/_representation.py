@@ -13,7 +13,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import EMBEDDING_KEY
 from petri_scvi.common import rows_from_indices, rows_in_modality
 from petri_scvi.model._documents import encode_cells
-from petri_scvi.model._embedding_file import array_in_file, check_target, tables_of
+from petri_scvi.model._embedding_file import array_in_file, check_storable, check_target, tables_of
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ class RepresentationMixin(EmbeddingMixin):
         OSError
             The disk is too small: it needs room for the embedding twice until the file is complete.
         ValueError
-            As for :meth:`get_latent_representation`, or ``path`` has another ending.
+            As for :meth:`get_latent_representation`, ``path`` has another ending, or a file cannot hold a column of
+            ``obs`` or the name of the slot.
 
         Examples
         --------
@@ -212,6 +213,7 @@ class RepresentationMixin(EmbeddingMixin):
             self._require_modality(manager, modality)
         tables = tables_of(manager.adata, modality, list(self._readers(manager)))
         check_target(path, tables)
+        check_storable(tables, key_added)
         if modality is not None:
             rows_of = {modality: np.arange(tables.n_obs)}
         else:

@@ -13,8 +13,9 @@ from mudata import MuData
 from scipy import sparse
 
 from petri_scvi.common import rows_in_modality, written_whole
+from petri_scvi.common._files import check_space
 from petri_scvi.common._labels import check_controls, read_column, read_labels
-from petri_scvi.common._space import check_space
+from petri_scvi.common._numbers import check_numbers, number_dtype
 
 if TYPE_CHECKING:
     import os
@@ -131,14 +132,7 @@ class Slot:
     @property
     def result_dtype(self) -> np.dtype[Any]:
         """Data type of a transformed matrix."""
-        return np.dtype(np.float64 if self.array_dtype == np.float64 else np.float32)
-
-    @property
-    def array_dtype(self) -> np.dtype[Any]:
-        """Data type of a matrix of any kind."""
-        if isinstance(self.array, pd.DataFrame):
-            return np.result_type(*self.array.dtypes)
-        return np.dtype(self.array.dtype)
+        return np.promote_types(number_dtype(self.array), np.float32)  # integers of many digits need float64
 
 
 def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, key_added: str) -> None:
@@ -271,18 +265,30 @@ def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArr
 def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
     """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
     part = take_rows(array, rows)
+    if isinstance(part, pd.DataFrame):
+        return part.to_numpy(dtype=dtype, na_value=np.nan, copy=True)
     return np.array(part.toarray() if sparse.issparse(part) else part, dtype=dtype)
 
 
 def take_rows(array: Any, rows: slice) -> Any:
     """Some neighbouring rows, in memory; sparse if the matrix is."""
     part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
-    return part.compute() if hasattr(part, "compute") else part
+    part = part.compute() if hasattr(part, "compute") else part
+    return canonical(part) if sparse.issparse(part) else part
+
+
+def canonical(matrix: Any) -> Any:
+    """A sparse matrix with one value per place; several, which some programs store, count as their sum."""
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
 
 
 def _checked(array: Any, key: str) -> Any:
     if len(array.shape) != 2 or 0 in array.shape:
         raise ValueError(f"obsm[{key!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
+    check_numbers(array, f"obsm[{key!r}]")
     return array
 
 

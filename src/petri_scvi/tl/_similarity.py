@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from petri_scvi.common._numbers import check_numbers
 from petri_scvi.common._warn import warn
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def read_vectors(profiles: AnnData, layer: str | None = None) -> NDArray[np.floa
             "profiles.X is empty: late_fusion(..., method='max_cosine') leaves similarities only. Pass profiles with "
             "vectors, those before fusion; for genes, petri_scvi.tl.aggregate_guides each of them first, then fuse."
         )
+    check_numbers(matrix, "profiles.X" if layer is None else f"profiles.layers[{layer!r}]")
     return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
 
 

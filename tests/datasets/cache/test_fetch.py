@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from petri_scvi.common import _space
+from petri_scvi.common import _files
 from petri_scvi.datasets import periscope
 from petri_scvi.datasets.cache import _download
 from petri_scvi.datasets.cache._fetch import fetch, fetch_all, find, plan_download
@@ -140,7 +140,7 @@ def test_a_download_with_other_content_is_refused(tmp_path: Path, server: Server
 def test_room_on_the_disk_is_checked_before_anything_is_asked_for(
     tmp_path: Path, server: Server, entry: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_space, "free_space", lambda _: 20)
+    monkeypatch.setattr(_files, "free_space", lambda _: 20)
     other = dataclasses.replace(entry, file_name="other.txt")
     with pytest.raises(OSError, match=r"needs 22 bytes in .*, which has 20 bytes free.*cache_dir="):
         fetch_all([entry, other], tmp_path)
@@ -155,7 +155,7 @@ def test_what_has_arrived_does_not_need_room_again(
     with pytest.raises(ConnectionError):
         fetch(entry, tmp_path)
     server.break_after = None
-    monkeypatch.setattr(_space, "free_space", lambda _: 3)
+    monkeypatch.setattr(_files, "free_space", lambda _: 3)
     assert fetch(entry, tmp_path).read_bytes() == CONTENT
 
 

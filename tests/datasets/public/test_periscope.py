@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from petri_scvi.common import _space
+from petri_scvi.common import _files
 from petri_scvi.datasets import periscope
 from petri_scvi.datasets.public import _periscope
 
@@ -86,7 +86,7 @@ def test_more_sites_give_more_cells_of_the_same_medium_only(folder: Path) -> Non
 
 
 def test_the_room_for_all_fields_is_checked_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_space, "free_space", lambda _: 10**6)
+    monkeypatch.setattr(_files, "free_space", lambda _: 10**6)
     with pytest.raises(OSError, match="The download needs 302.50 MB"):
         read(folder, max_sites=3)  # the third site is not there
 

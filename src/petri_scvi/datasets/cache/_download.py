@@ -10,7 +10,7 @@ import requests
 from requests import codes
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from petri_scvi.common._space import check_space
+from petri_scvi.common._files import check_space
 
 from ._verify import CACHE_REMEDY, hash_file, write_whole
 

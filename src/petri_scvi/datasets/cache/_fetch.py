@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pooch
 
 from petri_scvi.common import sole_writer
-from petri_scvi.common._space import as_size, check_space, existing_parent, free_space
+from petri_scvi.common._files import as_size, check_space, existing_parent, free_space
 from petri_scvi.common._warn import warn
 
 from ._download import PART_SUFFIX, ResumingDownload

@@ -16,7 +16,7 @@ from anndata.io import read_elem, write_elem
 from rich.progress import Progress
 
 from petri_scvi._constants import IMAGES_KEY
-from petri_scvi.common._space import check_space
+from petri_scvi.common._files import check_space
 from petri_scvi.datasets.cache._registry_public import PERTURB_MULTI_CHANNELS
 from petri_scvi.datasets.cache._verify import CACHE_REMEDY, RECORD_SUFFIX, write_whole
 

@@ -9,7 +9,7 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
-from petri_scvi._checks import check_float32
+from petri_scvi.common._numbers import check_float32
 from petri_scvi.io.store._file import create_contiguous
 
 if TYPE_CHECKING:

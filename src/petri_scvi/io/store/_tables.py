@@ -15,6 +15,7 @@ from scipy import sparse
 from petri_scvi._checks import check_context_columns
 from petri_scvi._constants import CHANNEL_NAMES_KEY, STORE_KEY, UNS_KEY
 from petri_scvi.common._channels import stored_channel_names
+from petri_scvi.common._numbers import check_numbers
 from petri_scvi.common._storable import check_array, check_mapping, check_names, check_table
 from petri_scvi.common._warn import warn
 from petri_scvi.io.store._arrays import DenseArray, Images, SparseMatrix, StoredArray
@@ -77,6 +78,7 @@ def join_tables(
     places = [where if len(tables) == 1 else f"{where} ({origin})" for origin in origins]
     for table, place in zip(tables, places, strict=True):
         _check_storable(table, place)
+        _check_own_columns(table, place, len(tables))
         check_context_columns(table.obs, place, context_key)
         if not table.var_names.equals(tables[0].var_names) and _expression(table) is not None:
             raise ValueError(
@@ -109,6 +111,17 @@ def _check_storable(table: AnnData, place: str) -> None:
         check_names(keys, f"a key of {place}.{slot}")
     for key, array in table.varm.items():
         check_array(array, f"{place}.varm[{key!r}]")
+
+
+def _check_own_columns(table: AnnData, place: str, n_tables: int) -> None:
+    """Require that the store overwrites no column of the user."""
+    is_store = STORE_KEY in table.uns.get(UNS_KEY, {})  # its rows are counted anew
+    for column in [ORIGIN_KEY] * (n_tables > 1) + [ROW_KEY] * (not is_store):
+        if column in table.obs:
+            raise ValueError(
+                f"{place}.obs has a column {column!r}, which a training store writes itself. Rename it, for example "
+                f"obs.rename(columns={{{column!r}: 'my_{column}'}})."
+            )
 
 
 def _join_obs(tables: Sequence[AnnData], origins: Sequence[str], where: str) -> pd.DataFrame:
@@ -188,10 +201,8 @@ def _as_code(slot: str) -> str:
 
 def _check_stored_array(value: Any, where: str, *, is_matrix: bool) -> None:
     check_array(value, where)
-    if getattr(value, "dtype", None) == np.float16 and (is_matrix or _is_sparse(value)):
-        raise ValueError(
-            f"{where} has dtype float16, which sparse matrices cannot have. Convert it: {where}.astype('float32')."
-        )
+    if is_matrix or _is_sparse(value):
+        check_numbers(value, where, is_expression=True)
 
 
 def _slots(tables: Sequence[AnnData], left_out: list[str]) -> list[tuple[str, list[Any]]]:

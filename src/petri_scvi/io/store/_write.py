@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import STORE_KEY, UNS_KEY
 from petri_scvi.common import written_whole
-from petri_scvi.common._space import check_space
+from petri_scvi.common._files import check_space
 from petri_scvi.io.store._file import (
     BOOK,
     PAGE,

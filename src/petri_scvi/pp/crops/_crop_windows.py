@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from petri_scvi._checks import check_float32, check_sizes
+from petri_scvi._checks import check_sizes
+from petri_scvi.common._numbers import check_float32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

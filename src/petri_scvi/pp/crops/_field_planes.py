@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from petri_scvi._checks import check_float32, require
+from petri_scvi._checks import require
+from petri_scvi.common._numbers import check_float32
 from petri_scvi.pp.crops._crop_windows import ArrayPlanes, Planes, check_pixels
 from petri_scvi.pp.crops._label_centres import check_labels
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petri_scvi.common import RunningMoments
+from petri_scvi.common._numbers import check_float32
 from petri_scvi.tl._embedding import finite_rows, read_rows
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def mean_and_scale(slots: Sequence[Slot]) -> tuple[NDArray[np.float64], float, i
     moments = RunningMoments(slots[0].shape[1])
     for slot in slots:
         for _, chunk in slot.chunks():
+            check_float32(chunk, f"obsm[{slot.key!r}]")
             is_finite = finite_rows(chunk)
             n_rows, n_bad = n_rows + len(chunk), n_bad + int((~is_finite).sum())
             moments.update(chunk[is_finite])

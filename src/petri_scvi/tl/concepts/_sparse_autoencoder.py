@@ -19,6 +19,7 @@ from petri_scvi.common import (
     write_sealed,
     written_whole,
 )
+from petri_scvi.common._numbers import check_float32, check_numbers
 from petri_scvi.nn import choose_device
 from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
 from petri_scvi.tl._embedding import finite_rows, read_rows
@@ -89,10 +90,13 @@ class SparseAutoencoder:
         ValueError
             The embedding has another width, or is not finite.
         """
+        check_numbers(embedding, "the embedding")
         _check_width("the embedding", embedding, self.decoder.shape[1], "the width that the autoencoder was fitted on")
         codes = SparseRows(int(embedding.shape[0]), self.decoder.shape[0], self.n_active)
         for rows in self.pieces(int(embedding.shape[0])):
-            codes.append(self.encode_rows(read_rows(embedding, rows, np.float32)))
+            values = read_rows(embedding, rows)
+            check_float32(values, "the embedding")
+            codes.append(self.encode_rows(values.astype(np.float32)))
         return codes.finish()
 
     def decode(self, activations: sparse.spmatrix | NDArray[Any]) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from petri_scvi._checks import check_context, check_finite_images, check_images
 from petri_scvi._constants import IMAGE, IMAGES_KEY, RNA
@@ -15,6 +14,7 @@ from petri_scvi.common import rows_in_mdata, rows_in_modality
 from petri_scvi.common._labels import read_labels
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import find_slots, finite_rows, subsample
+from petri_scvi.tl._expression import log_normalised
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -151,23 +151,8 @@ def _embedding(mdata: MuData, key: str) -> NDArray[np.floating[Any]]:
 def _read_levels(mdata: MuData, layer: str | None, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Log-normalised expression of some cells, in the order asked for."""
     rna = mdata.mod[RNA]
-    if layer is not None and layer not in rna.layers:
-        raise KeyError(f"layer={layer!r} is not in mdata[{RNA!r}].layers; it has {sorted(rna.layers)}.")
-    array = rna.X if layer is None else rna.layers[layer]
-    if array is None:
-        raise ValueError(f"mdata[{RNA!r}].X is empty; name the layer with the expression with layer=...")
     if len(rows) == 0:
         return np.empty((0, rna.n_vars))
     distinct, inverse = np.unique(rows, return_inverse=True)
-    part = array[distinct]
-    part = part.compute() if hasattr(part, "compute") else part
-    levels = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)[inverse]
-    if not np.isfinite(levels).all() or (levels < 0).any():
-        raise ValueError(
-            f"the expression of mdata[{RNA!r}] has negative, NaN or infinite values; pass the layer with counts or "
-            "log-normalised values with layer=..."
-        )
-    if (levels != np.round(levels)).any():
-        return levels
-    total = levels.sum(axis=1, keepdims=True)
-    return np.log1p(levels / np.maximum(total, 1) * np.median(total))
+    levels = log_normalised(rna, layer, f"mdata[{RNA!r}]", is_normalized=None, rows=distinct)
+    return levels.toarray().astype(np.float64)[inverse]

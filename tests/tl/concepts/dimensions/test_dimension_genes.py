@@ -198,11 +198,11 @@ def test_q_values_of_listed_tests_are_exact_if_all_small_ones_are_listed() -> No
     [
         ({"key": "X_other"}, KeyError, "no activations 'X_other'.*petri_scvi.tl.fit_sae"),
         ({"modality": "protein"}, KeyError, "modality='protein' is not in mdata.mod"),
-        ({"layer": "raw"}, KeyError, "layer='raw' is not in layers"),
+        ({"layer": "raw"}, KeyError, r"layer='raw' is not in mdata\['rna'\].layers"),
         ({"batch_key": "plate"}, KeyError, "batch_key='plate' is not a column of obs"),
         ({"n_genes": 0}, ValueError, "n_genes=0"),
         ({"min_cells": 10**6}, ValueError, "of 9 dimensions 0, and of 120 genes 0 are not zero in min_cells=1000000"),
-        ({"modality": "image"}, ValueError, "the modality has no expression in X"),
+        ({"modality": "image"}, ValueError, "X is empty; name the layer"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(

@@ -12,8 +12,9 @@ from mudata import MuData
 from scipy import sparse
 
 from petri_scvi.common import rows_in_mdata
+from petri_scvi.common._numbers import check_float32
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, find_slots, take_rows
+from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, canonical, find_slots, read_rows, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,6 +119,7 @@ def check_fitted(data: AnnData | MuData, key: str) -> None:
 
 def _modalities_of(slot: Slot) -> Iterator[Activations]:
     array = _in_memory(slot.array)
+    check_float32(array.data if sparse.issparse(array) else array, f"obsm[{slot.key!r}]")
     if not isinstance(slot.owner, MuData):
         yield _finite(str(slot.cells[MODALITY].iloc[0]), slot.owner, array)
         return
@@ -147,11 +149,11 @@ def rows_not_finite(matrix: sparse.csr_matrix) -> NDArray[np.intp]:
 
 def _in_memory(array: Any) -> Any:
     if isinstance(array, pd.DataFrame):
-        return array.to_numpy()
+        return read_rows(array, slice(None))
     if hasattr(array, "to_memory"):  # backed sparse
-        return array.to_memory().tocsr()
+        return canonical(array.to_memory().tocsr())
     if sparse.issparse(array):
-        return array.tocsr()
+        return canonical(array.tocsr())
     if hasattr(array, "compute"):
         return array.compute()
     return array[:]

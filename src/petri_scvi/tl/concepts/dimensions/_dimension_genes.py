@@ -9,8 +9,9 @@ import pandas as pd
 from rich.progress import track
 from scipy import sparse
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_different, check_sizes
 from petri_scvi._constants import RNA, SAE_KEY
+from petri_scvi.tl._expression import log_normalised
 from petri_scvi.tl._results import write_result
 
 from ._activations import activations_of
@@ -93,7 +94,9 @@ def dimension_genes(
     check_sizes(n_genes=n_genes, min_cells=min_cells)
     activations = activations_of(data, key, modality)
     adata = activations.adata
-    expression = log_normalised(adata, layer, is_normalized)[activations.rows]
+    where = "adata" if adata is data else f"mdata[{modality!r}]"
+    check_different(adata.var_names, f"genes of {where}", f"Call {where}.var_names_make_unique() first")
+    expression = log_normalised(adata, layer, where, is_normalized=is_normalized)[activations.rows]
     tested_genes = np.flatnonzero(expression.getnnz(axis=0) >= min_cells)
     tested = np.flatnonzero(activations.n_nonzero() >= min_cells)
     if not (len(tested) and len(tested_genes)):
@@ -111,38 +114,6 @@ def dimension_genes(
     parameters |= {"batch_key": batch_key, "n_genes": n_genes, "rankby_abs": rankby_abs, "min_cells": min_cells}
     result = {"table": table, "background": background, "n_dimensions": activations.n_dimensions}
     write_result(data, f"dimension_genes_{key}", result, parameters)
-
-
-def log_normalised(adata: AnnData, layer: str | None, is_normalized: bool) -> sparse.csr_matrix:
-    """Log-normalised expression in a sparse copy, without zeros that are stored."""
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"layer={layer!r} is not in layers, which has {sorted(adata.layers)}. Name one, or pass None.")
-    array = adata.X if layer is None else adata.layers[layer]
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    if array is None:
-        raise ValueError(f"the modality has no expression in {where}; name its layer, for example layer='counts'")
-    array = array.to_memory() if hasattr(array, "to_memory") else array
-    array = array.compute() if hasattr(array, "compute") else array
-    expression = sparse.csr_matrix(array, dtype=np.float32, copy=True)
-    expression.eliminate_zeros()
-    values = expression.data
-    if (~np.isfinite(values)).any() or (values < 0).any():
-        raise ValueError(f"{where} has negative, NaN or infinite values; expected counts or log-normalised expression")
-    if is_normalized:
-        return expression
-    fractions = values[values != np.round(values)]
-    if len(fractions):
-        raise ValueError(
-            f"{where} has values that are not whole numbers, for example {fractions[0]:.4g}. Name the layer with the "
-            "counts, for example layer='counts', or pass is_normalized=True for log-normalised values."
-        )
-    totals = np.asarray(expression.sum(axis=1), dtype=np.float64).ravel()
-    if not totals.any():
-        raise ValueError(f"{where} has no counts; name the layer that has them, for example layer='counts'")
-    factors = np.median(totals[totals > 0]) / np.maximum(totals, 1)
-    values *= np.repeat(factors, np.diff(expression.indptr)).astype(np.float32)
-    np.log1p(values, out=values)
-    return expression
 
 
 class _Ranking:

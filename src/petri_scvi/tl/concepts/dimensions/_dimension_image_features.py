@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.stats import rankdata
 
-from petri_scvi._checks import check_sizes
+from petri_scvi._checks import check_different, check_sizes
 from petri_scvi._constants import IMAGE, SAE_KEY
+from petri_scvi.common._numbers import check_numbers
 from petri_scvi.tl._results import adjust, write_result
 from petri_scvi.tl.concepts._image_features import FEATURES_KEY
 
@@ -76,8 +78,8 @@ def dimension_image_features(
             f"features_key={features_key!r} is not in obsm of the imaging modality, which has {sorted(adata.obsm)}. "
             "Call petri_scvi.tl.image_features(mdata) first."
         )
-    features = pd.DataFrame(adata.obsm[features_key])
-    values = features.to_numpy(dtype=np.float64)[activations.rows]
+    features = _features(adata, features_key)
+    values = features.to_numpy(dtype=np.float64, na_value=np.nan)[activations.rows]
     values[~np.isfinite(values)] = np.nan
     parts = [
         _correlate(activations, values[:, columns], columns, is_defined, batch_key, min_cells)
@@ -100,6 +102,15 @@ def dimension_image_features(
     parameters |= {"batch_key": batch_key, "min_cells": min_cells}
     result = {"table": table, "n_dimensions": activations.n_dimensions}
     write_result(data, f"dimension_image_features_{key}", result, parameters)
+
+
+def _features(adata: AnnData, key: str) -> pd.DataFrame:
+    """Measurements of all cells, with a name of its own for each."""
+    found, where = adata.obsm[key], f"obsm[{key!r}]"
+    check_numbers(found, where)
+    features = pd.DataFrame(found.toarray() if sparse.issparse(found) else found)
+    check_different(features.columns, f"features in {where}", "Rename or drop all but one of each")
+    return features
 
 
 def _alike(values: NDArray[np.float64]) -> list[tuple[NDArray[np.intp], NDArray[np.bool_]]]:

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 from petri_scvi.tl._arguments import check_folds
-from petri_scvi.tl._embedding import MODALITY, subsample
+from petri_scvi.tl._embedding import MODALITY, canonical, subsample
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.scores._probe import frequent_classes
 
@@ -166,7 +166,7 @@ def _cells_of(
     rows = subsample(rows, max_cells, np.random.default_rng(seed))
     rows, labels = frequent_classes(rows, cells[obs_key].iloc[rows].to_numpy(dtype=np.str_), n_folds, obs_key)
     array = slot.array[rows] if sparse.issparse(slot.array) else slot.take(rows)
-    codes = sparse.csc_matrix(array)
+    codes = canonical(sparse.csc_matrix(array))
     codes.eliminate_zeros()
     return codes, np.unique(labels, return_inverse=True)[1]
 
