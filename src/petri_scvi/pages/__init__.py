@@ -7,6 +7,3 @@ Open first: ``_dimension_report.py``, beside ``templates/dimension_report.html``
 from petri_scvi.pages._dimension_report import dimension_report
 
 __all__ = ["dimension_report"]
-
-
-__all__ = ["dimension_report"]
