@@ -79,6 +79,27 @@ def test_dimensions_without_variance_become_zero_and_are_counted() -> None:
     np.testing.assert_allclose(np.diag(np.cov(whitened.T)), [1, 1, 1, 1, 0, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [0, 10, 1000])
+def test_rounding_errors_of_dimensions_that_depend_on_each_other_are_not_amplified(offset: float) -> None:
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(500, 3))
+    values = (latent @ rng.normal(size=(3, 8)) + offset).astype(np.float32)
+    adata = AnnData(obsm={"X": values, "X_latent": latent})
+    with pytest.warns(UserWarning, match="5 of 8 components"):
+        whiten(adata, "X")
+    whiten(adata, "X_latent")
+    # Distances between whitened cells do not depend on how the three dimensions were mixed.
+    np.testing.assert_allclose(pdist(adata.obsm["X_whitened"]), pdist(adata.obsm["X_latent_whitened"]), rtol=0.01)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_independent_dimensions_of_very_different_units_are_kept(dtype: type) -> None:
+    values = np.random.default_rng(0).normal(size=(500, 3)) * [1e4, 1, 1e-1]
+    adata = AnnData(obsm={"X": values.astype(dtype)})
+    whiten(adata, "X")
+    np.testing.assert_allclose(np.cov(adata.obsm["X_whitened"].T), np.eye(3), atol=1e-3)
+
+
 def test_fewer_cells_than_dimensions_keep_what_varies_and_a_warning_says_that_it_tells_nothing() -> None:
     adata = AnnData(obsm={"X": correlated(4, 6)})
     with pytest.warns(UserWarning, match=r"3 of 6 components .* removes all structure.*for example by PCA"):

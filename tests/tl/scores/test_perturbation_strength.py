@@ -147,6 +147,12 @@ def test_a_nan_control_is_counted_once_however_often_it_is_compared(make_cells: 
         table_of(adata)
 
 
+def test_the_units_of_dimensions_do_not_matter(make_cells: MakeCells) -> None:
+    adata, other = make_cells(), make_cells()
+    other.obsm["X_emb"] = other.obsm["X_emb"].astype(np.float64) * [1e9, 1, 1, 1, 1e-3]
+    pd.testing.assert_frame_equal(table_of(other), table_of(adata), rtol=1e-5)
+
+
 def test_numbers_out_of_range_are_refused(make_cells: MakeCells) -> None:
     for name in ("n_permutations", "max_cells"):
         with pytest.raises(ValueError, match=f"{name}=0; it must be at least 1"):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MIN_CELLS = 2
 FLAT = 1e-6
-"""A deviation of less than this share of a replicate's largest one, or of the dimension's mean, counts as zero."""
+"""A deviation of less than this share of the dimension's mean counts as zero."""
 
 
 def perturbation_strength(
@@ -216,7 +216,7 @@ def _replicate_statistics(slot: Slot, stratum: NDArray[np.intp]) -> tuple[NDArra
     squares, _, _ = slot.sum_groups(stratum, n_strata, square_deviation)
     scale = np.sqrt(squares / n_cells)
     # A dimension that does not vary is uninformative, and dividing by its deviation would amplify rounding errors.
-    is_flat = scale <= FLAT * np.maximum(np.abs(center), scale.max(axis=1, keepdims=True))
+    is_flat = scale <= FLAT * np.abs(center)
     scale[is_flat] = np.inf
     return center, scale
 
