@@ -23,6 +23,7 @@ def screen() -> MuData:
     mdata = synthetic_screen(n_cells=300, n_pathways=2, n_genes=60, image_size=16)
     rng = np.random.default_rng(0)
     mdata.obsm["X_petri"] = rng.normal(size=(mdata.n_obs, 4)).astype(np.float32)
+    mdata.obsm["X_sae"] = np.maximum(mdata.obsm["X_petri"], 0)
     return mdata
 
 
@@ -47,6 +48,15 @@ READERS: dict[str, Callable[[MuData], Any]] = {
     "mixing": lambda m: tl.mixing(m, "X_petri", obs_key="batch"),
     "perturbation_strength": lambda m: tl.perturbation_strength(m, "X_petri"),
     "replicate_consistency": lambda m: tl.replicate_consistency(m, "X_petri"),
+    "replicate_profiles": lambda m: tl.replicate_profiles(m, "X_petri"),
+    "fit_sae": lambda m: tl.fit_sae(m, "X_petri", progress=False),
+    "multimodal_dimensions": lambda m: tl.multimodal_dimensions(m),
+    "dimension_agreement": lambda m: tl.dimension_agreement(m),
+    "dimension_wells": lambda m: tl.dimension_wells(m, progress=False),
+    "dimension_activity": lambda m: tl.dimension_activity(m),
+    "dimension_genes": lambda m: tl.dimension_genes(m, progress=False),
+    "describe_dimensions": lambda m: tl.describe_dimensions(m),
+    "image_to_expression_r2": lambda m: tl.image_to_expression_r2(m, key="X_petri", progress=False),
     "join_obs": lambda m: pp.join_obs(m, ["guide"]),
     "umap_crops": lambda m: pl.umap_crops(m, basis="X_petri"),
 }

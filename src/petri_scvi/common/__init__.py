@@ -15,7 +15,7 @@ from petri_scvi.common._lock import sole_writer
 from petri_scvi.common._moments import RunningMoments
 from petri_scvi.common._names import check_file_name, in_markup, in_plot, user_path
 from petri_scvi.common._one_writer import one_writer
-from petri_scvi.common._rows import rows_from_indices, rows_in_mdata, rows_in_modality
+from petri_scvi.common._rows import check_is_current, rows_from_indices, rows_in_mdata, rows_in_modality
 from petri_scvi.common._sealed import (
     UnreadableFileError,
     check_seal,
@@ -30,6 +30,7 @@ __all__ = [
     "RunningMoments",
     "UnreadableFileError",
     "check_file_name",
+    "check_is_current",
     "check_seal",
     "check_stored",
     "code_in",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -47,6 +47,18 @@ def rows_in_modality(mdata: MuData, modality: str) -> NDArray[np.intp]:
             "mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
         )
     return rows
+
+
+def check_is_current(mdata: MuData, modalities: Iterable[str]) -> None:
+    """Require that modalities were not changed since the MuData last took note of their cells.
+
+    Raises
+    ------
+    ValueError
+        As :func:`rows_in_modality`.
+    """
+    for modality in modalities:
+        rows_in_modality(mdata, modality)
 
 
 def rows_in_mdata(mdata: MuData, modality: str) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.modalities import MODALITIES
@@ -71,6 +72,8 @@ class RegisteredData(SavedRegistry):
             check_is_mudata(mdata)
             self._check_modalities(mdata)
             self._check_cells(mdata)
+        known = self.adata if mdata is None else mdata
+        check_is_current(known, [name for name in self._modality_states() if name in known.mod])
         # scvi-tools takes the first data that such a model meets for its training data.
         self._is_lent |= self.adata is None
         mdata = self._validate_anndata(mdata)

@@ -16,6 +16,7 @@ from petri_scvi._checks import (
 )
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
+from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.model.setup._context_field import ContextField
 from petri_scvi.model.setup._registered import RegisteredData
@@ -62,6 +63,7 @@ class RegistrationMixin(RegisteredData):
         names = [field.modality for field in fields]
         present = [name for name in names if name in mdata.mod]
         check_unique_names(mdata, present)
+        check_is_current(mdata, present)
         if not is_paired:
             check_unshared_names(mdata, present)
         contexts = [ContextField(name, context_key, names) for name in names]
