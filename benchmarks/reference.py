@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from petri_scvi._module import PETRIModule
-    from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder, ImageDecoder, ImageEncoder, SetTransformer
+    from petri_scvi.nn import (
+        ExpressionDecoder,
+        ExpressionEncoder,
+        ExpressionPath,
+        ImageDecoder,
+        ImageEncoder,
+        ImagePath,
+        SetTransformer,
+    )
 
 MAX_LOG_DISPERSION = 8.0
 
@@ -82,7 +90,16 @@ def encode_expression(encoder: ExpressionEncoder, levels: Tensor, visible: Tenso
     for cross_block, self_block in zip(encoder.cross_blocks, encoder.self_blocks, strict=True):
         latents = cross_attend(cross_block, latents, tokens, contents)
         latents = self_attend(self_block, latents)
-    return norm(encoder.norm, latents)
+    latents = norm(encoder.norm, latents)
+    return latents if encoder.linear_path is None else latents + gene_path(encoder, levels, visible).unsqueeze(1)
+
+
+def gene_path(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor) -> Tensor:
+    """Mean of the embeddings of visible genes times their deviations; ``(B, M)`` and ``(B, T)`` -> ``(B, D)``."""
+    tokens, path = encoder.tokens, cast("ExpressionPath", encoder.linear_path)
+    deviations = ((levels - tokens.level_mean) / tokens.level_std).gather(1, visible)  # (B, T)
+    products = tokens.embedding[visible] * deviations.unsqueeze(-1)  # (B, T, D)
+    return linear(3 * products.mean(dim=1), path.project.weight)
 
 
 def encode_image(encoder: ImageEncoder, patches: Tensor, visible: Tensor) -> Tensor:
@@ -92,7 +109,28 @@ def encode_image(encoder: ImageEncoder, patches: Tensor, visible: Tensor) -> Ten
     tokens = torch.cat([encoder.latents.expand(len(patches), -1, -1), tokens], dim=1)  # (B, L + T, D)
     for block in encoder.blocks:
         tokens = self_attend(block, tokens)
-    return norm(encoder.norm, tokens[:, : encoder.n_latent_tokens])
+    latents = norm(encoder.norm, tokens[:, : encoder.n_latent_tokens])
+    if encoder.linear_path is None:
+        return latents
+    seen = patches.gather(1, visible.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))  # (B, T, C * P * P)
+    return latents + channel_path(encoder.linear_path, seen).unsqueeze(1)
+
+
+def channel_path(path: ImagePath, patches: Tensor) -> Tensor:
+    """Standardised statistics of the channels, projected; shapes ``(B, T, C * P * P)`` -> ``(B, D)``."""
+    by_channel = patches.unflatten(-1, (path.n_channels, -1)).permute(2, 0, 1, 3)  # (C, B, T, P * P)
+    mean = [1 + scale * pixels.mean(dim=(1, 2)) for scale, pixels in zip(path.relative_std, by_channel, strict=True)]
+    between = [pixels.mean(dim=2).var(dim=1, correction=0) for pixels in by_channel]
+    within = [(pixels - pixels.mean(dim=2, keepdim=True)).square().mean(dim=(1, 2)) for pixels in by_channel]
+    flat = by_channel.flatten(2) - by_channel.mean(dim=(2, 3)).unsqueeze(-1)  # (C, B, T * P * P)
+    std = [pixels.square().mean(dim=1).clamp(min=1e-4).sqrt() for pixels in flat]
+    correlations = [
+        (flat[i] * flat[j]).mean(dim=1) / std[i] / std[j] for i in range(len(flat)) for j in range(i + 1, len(flat))
+    ]
+    statistics = [value.clamp(min=1e-2).log() for value in mean]
+    statistics += [(value + 1e-4).sqrt().log() for value in between + within]
+    found = torch.stack(statistics + correlations, dim=1)
+    return linear((found - path.statistic_mean) / path.statistic_std, path.project.weight)
 
 
 def fuse(transformer: SetTransformer, latents: dict[str, Tensor], n_documents: int) -> dict[str, Tensor]:

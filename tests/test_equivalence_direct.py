@@ -22,14 +22,18 @@ N_DOCUMENTS, MASK_RATIO = 2, 0.75
 
 
 def make_module(
-    n_genes: int, side: int, likelihood: Literal["nb", "normal"], reads: Literal["deviations", "tokens"], **sizes: int
+    n_genes: int,
+    side: int,
+    likelihood: Literal["nb", "normal"],
+    form: dict[str, Any],
+    **sizes: int,
 ) -> PETRIModule:
     states: dict[str, Any] = {
         "image": (ImageModality, {"channels": list("abc"), "height": side, "width": side}),
         "rna": (ExpressionModality, {"n_vars": n_genes}),
     }
     torch.manual_seed(0)
-    changes: dict[str, Any] = {"expression_likelihood": likelihood, "gene_reads": reads, "mask_ratio": MASK_RATIO}
+    changes: dict[str, Any] = {"expression_likelihood": likelihood, **form, "mask_ratio": MASK_RATIO}
     module = build_module(states, Settings.of(DEFAULTS, **changes, **sizes))
     with torch.no_grad():  # biases, norms and dispersions are not left at zero and one
         for parameter in module.parameters():
@@ -54,6 +58,7 @@ def losses_and_gradients(module: PETRIModule, losses: dict[str, Tensor]) -> dict
     return {**{f"loss of {name}": loss.detach() for name, loss in losses.items()}, **gradients}
 
 
+PAPER: dict[str, Any] = {"gene_reads": "tokens", "linear_path": False}
 SMALL: dict[str, Any] = {"n_genes": 60, "side": 16, "n_cells": 4} | {
     "n_latent_tokens": 3,
     "embed_dim": 16,
@@ -82,17 +87,17 @@ DEFAULT: dict[str, Any] = {"n_genes": 500, "side": 32, "n_cells": 16} | {
 
 @pytest.mark.parametrize("likelihood", ["nb", "normal"])
 @pytest.mark.parametrize(
-    ("sizes", "reads"),
-    [(SMALL, "deviations"), (SMALL, "tokens"), (DEFAULT, "deviations")],
-    ids=["small", "small, tokens", "default"],
+    ("sizes", "form"),
+    [(SMALL, {}), (SMALL, {"linear_path": False}), (SMALL, PAPER), (DEFAULT, {})],
+    ids=["small", "small, no path", "small, paper", "default"],
 )
 def test_losses_and_every_gradient_equal_those_of_the_direct_composition(
-    sizes: dict[str, Any], reads: Literal["deviations", "tokens"], likelihood: Literal["nb", "normal"]
+    sizes: dict[str, Any], form: dict[str, Any], likelihood: Literal["nb", "normal"]
 ) -> None:
     sizes = dict(sizes)
     n_cells = sizes.pop("n_cells")
     cells = make_cells(n_cells, sizes["n_genes"], sizes["side"], likelihood)
-    module = make_module(likelihood=likelihood, reads=reads, **sizes)
+    module = make_module(likelihood=likelihood, form=form, **sizes)
 
     torch.manual_seed(2)  # the module draws its masks from torch's generator, modality by modality
     outputs, _, found = module({"cells": cells, "context": torch.arange(N_DOCUMENTS)})

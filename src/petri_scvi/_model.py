@@ -20,6 +20,9 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     of a document inform each other, and decoders reconstruct what was masked. The embedding is taken before the set
     transformer, so it depends on the cell alone.
 
+    The default differs from the paper in the encoders: ``PETRI(mdata, linear_path=False, gene_reads="tokens")`` has the
+    form of the paper.
+
     Parameters
     ----------
     mdata
@@ -56,6 +59,13 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         What the expression encoder's attention finds at a gene: ``"deviations"``, its learned embedding times its
         standardised log expression, or ``"tokens"``, the MLP of embedding and log expression itself, as in the paper.
         Where it looks is decided by the MLP in either case. ``"tokens"`` takes far longer to learn known relations.
+        Levels are divided by one constant for all genes, and with deviations the embeddings start as the principal axes
+        of the training cells.
+    linear_path
+        Add to every latent token, after the last norm of the encoder, a linear function of the visible part of the
+        cell: of images the log intensities, log standard deviations and correlations of channels, of expression the
+        mean over genes of embedding times standardised level. The paper has none. With it, weak effects are recovered
+        as well as by PCA. It reads deviations whatever ``gene_reads`` is.
     share_gene_tokens
         Compute tokens of equal gene and count once for all cells: the same result, several times faster. ``False``
         computes every token of every cell, for debugging.
@@ -94,6 +104,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         expression_likelihood: Literal["nb", "normal"] = "nb",
         set_transformer_depth: int = 4,
         gene_reads: Literal["deviations", "tokens"] = "deviations",
+        linear_path: bool = True,
         share_gene_tokens: bool = True,
     ) -> None:
         settings = Settings.of(locals())

@@ -64,7 +64,7 @@ class PETRITrainingPlan(pl.LightningModule):
         self,
         module: PETRIModule,
         *,
-        lr: float = 1e-3,
+        lr: float = 3e-4,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.95),
         n_warmup_steps: int | None = None,

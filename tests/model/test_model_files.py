@@ -43,7 +43,7 @@ def saved(trained_model, tmp_path):
 def make_model(make_screen, tiny):
     """An untrained model of a class, and how to set up data for it."""
 
-    def make(model_class):
+    def make(model_class, **changes):
         mdata, setup, arguments = make_screen(), {}, dict(tiny)
         if model_class is CrossModalAutoencoder:
             for name in ("image", "rna"):
@@ -54,7 +54,7 @@ def make_model(make_screen, tiny):
         elif model_class is not PETRI:
             arguments = {name: value for name, value in arguments.items() if name in CONTRASTIVE or "encoder" in name}
         model_class.setup_mudata(mdata, **setup)
-        return model_class(mdata, **arguments), mdata
+        return model_class(mdata, **arguments, **changes), mdata
 
     return make
 
@@ -107,6 +107,29 @@ def test_a_model_made_from_a_registry_can_be_saved_and_loaded(model_class, make_
     other.save(tmp_path / "b")
     loaded = model_class.load(tmp_path / "b", mdata)
     assert loaded.module.state_dict().keys() == model.module.state_dict().keys()
+
+
+@pytest.mark.parametrize("model_class", [PETRI, MAE, CLIP])
+@pytest.mark.parametrize("is_pickled", [False, True])
+def test_a_file_written_before_there_was_a_linear_path_loads_without_one(
+    model_class, is_pickled, make_model, quiet, tmp_path
+):
+    model, mdata = make_model(model_class, linear_path=False)
+    model.train(max_epochs=1, **quiet)
+    expected = model.get_latent_representation()
+    for kind in model.init_params_.values():
+        for arguments in (kind, *(value for value in kind.values() if isinstance(value, dict))):
+            arguments.pop("linear_path", None)
+    if is_pickled:
+        _write_pickled(model, tmp_path / "old")
+    else:
+        model.save(tmp_path / "old")
+    loaded = model_class.load(tmp_path / "old", mdata, trust_file=is_pickled)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), expected)
+    loaded.save(tmp_path / "new")
+    again = model_class.load(tmp_path / "new", mdata)
+    np.testing.assert_array_equal(again.get_latent_representation(), expected)
+    assert again.module.modality("rna").encoder.linear_path is None
 
 
 @pytest.mark.parametrize("model_class", MODELS)

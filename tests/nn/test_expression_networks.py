@@ -6,9 +6,10 @@ from scvi.distributions import NegativeBinomial
 from torch import Tensor, nn
 
 from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder, negative_binomial_nll
-from petri_scvi.nn._expression_networks import MIN_LEVEL_STD, GeneTokens
+from petri_scvi.nn._expression_networks import GeneTokens
 
 N_GENES, DIM, N_LATENTS = 9, 8, 3
+FORMS = [("deviations", True), ("tokens", True), ("deviations", False), ("tokens", False)]
 COUNTS = torch.tensor([0.0, 1.0, 3.0, 50.0, 5_000.0, 100_000.0], dtype=torch.float64)
 
 
@@ -27,9 +28,12 @@ def latents() -> Tensor:
 # Encoder
 
 
-@pytest.fixture(params=[(reads, is_shared) for reads in ("deviations", "tokens") for is_shared in (False, True)])
+@pytest.fixture(
+    params=[(*form, is_shared) for form in FORMS for is_shared in (False, True)],
+    ids=lambda param: f"{param[0]}-{'path' if param[1] else 'no path'}-{'shared' if param[2] else 'each'}",
+)
 def encoder(request: pytest.FixtureRequest) -> nn.Module:
-    gene_reads, share_gene_tokens = request.param
+    gene_reads, linear_path, share_gene_tokens = request.param
     return randomised(
         ExpressionEncoder(
             N_GENES,
@@ -38,6 +42,7 @@ def encoder(request: pytest.FixtureRequest) -> nn.Module:
             expression_encoder_depth=2,
             n_heads=2,
             gene_reads=gene_reads,
+            linear_path=linear_path,
             share_gene_tokens=share_gene_tokens,
         )
     )
@@ -109,20 +114,30 @@ def test_genes_of_equal_level_are_told_apart(encoder: ExpressionEncoder) -> None
 def test_deviations_are_embeddings_times_standardised_levels_and_vanish_at_the_mean(levels: Tensor) -> None:
     tokens = GeneTokens(N_GENES, DIM)
     mean, std = torch.rand(N_GENES), torch.rand(N_GENES) + 0.5
+    scale = std.square().mean().sqrt()  # one for all genes
     tokens.fit_levels(mean, std)
     visible = torch.tensor([[0, 3, 8], [1, 2, 3], [8, 4, 0], [5, 6, 7]])
     found = tokens.deviations(levels.gather(1, visible), visible)
     for cell in range(4):
         for place, gene in enumerate(visible[cell].tolist()):
-            expected = tokens.embedding[gene] * (levels[cell, gene] - mean[gene]) / std[gene]
+            expected = tokens.embedding[gene] * (levels[cell, gene] - mean[gene]) / scale
             torch.testing.assert_close(found[cell, place], expected)
     assert not tokens.deviations(mean).any()
 
 
-def test_a_gene_that_hardly_varies_is_not_divided_by_almost_nothing() -> None:
+def test_a_gene_that_hardly_varies_stays_quiet_beside_others() -> None:
     tokens = GeneTokens(N_GENES, DIM)
-    tokens.fit_levels(torch.zeros(N_GENES), torch.full((N_GENES,), 1e-6))
-    torch.testing.assert_close(tokens.level_std, torch.full((N_GENES,), MIN_LEVEL_STD))
+    std = torch.ones(N_GENES)
+    std[3] = 1e-6
+    tokens.fit_levels(torch.zeros(N_GENES), std)
+    assert (tokens.standardise(std)[3].abs() < 1e-5).all()
+    assert tokens.standardise(std)[4].item() == pytest.approx((9 / 8) ** 0.5)
+
+
+def test_levels_that_do_not_vary_at_all_are_divided_by_one() -> None:
+    tokens = GeneTokens(N_GENES, DIM)
+    tokens.fit_levels(torch.zeros(N_GENES), torch.zeros(N_GENES))
+    assert torch.equal(tokens.level_std, torch.ones(N_GENES))
 
 
 # Decoder

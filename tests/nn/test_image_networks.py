@@ -12,10 +12,12 @@ SHAPE, PATCH_SIZE, DIM, N_LATENTS = (2, 4, 6), 2, 8, 3
 N_PATCHES = 6
 
 
-@pytest.fixture
-def encoder() -> ImageEncoder:
+@pytest.fixture(params=[True, False], ids=["path", "no path"])
+def encoder(request: pytest.FixtureRequest) -> ImageEncoder:
     torch.manual_seed(0)
-    encoder = ImageEncoder(SHAPE, PATCH_SIZE, N_LATENTS, DIM, image_encoder_depth=2, n_heads=2)
+    encoder = ImageEncoder(
+        SHAPE, PATCH_SIZE, N_LATENTS, DIM, image_encoder_depth=2, n_heads=2, linear_path=request.param
+    )
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)
     return encoder.eval()

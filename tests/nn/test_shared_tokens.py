@@ -31,11 +31,18 @@ def encode(encoder: ExpressionEncoder, levels: Tensor, visible: Tensor | None, *
     return {"output": latents.detach(), **gradients}
 
 
-@pytest.fixture(params=["deviations", "tokens"])
+@pytest.fixture(params=[("deviations", True), ("tokens", True), ("tokens", False)])
 def encoder(request: pytest.FixtureRequest) -> ExpressionEncoder:
     torch.manual_seed(0)
+    gene_reads, linear_path = request.param
     encoder = ExpressionEncoder(
-        N_GENES, N_LATENTS, DIM, expression_encoder_depth=3, n_heads=2, gene_reads=request.param
+        N_GENES,
+        N_LATENTS,
+        DIM,
+        expression_encoder_depth=3,
+        n_heads=2,
+        gene_reads=gene_reads,
+        linear_path=linear_path,
     )
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.5)

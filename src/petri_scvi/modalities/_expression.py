@@ -14,6 +14,7 @@ from petri_scvi._constants import COUNTS_LAYER, RNA
 from petri_scvi.common import RunningMoments
 from petri_scvi.common._numbers import check_numbers
 from petri_scvi.dataloaders import open_rows
+from petri_scvi.modalities._axes import Reservoir, principal_axes
 from petri_scvi.modalities._field import MatrixField
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
@@ -83,6 +84,7 @@ class ExpressionModality(Modality):
             settings.expression_encoder_depth,
             settings.n_heads,
             gene_reads=settings.gene_reads,
+            linear_path=settings.linear_path,
             share_gene_tokens=settings.share_gene_tokens,
         )
         self.decoder: ExpressionDecoder | None = None
@@ -110,21 +112,29 @@ class ExpressionModality(Modality):
             check_counts(cells, modality)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
-        """Start the decoder at the mean expression of the training cells, and standardise levels by them."""
+        """Start the decoder at the mean expression of the training cells, and standardise levels by them.
+
+        Gene embeddings start at the principal axes of the levels, unless attention reads tokens alone, as in the paper.
+        """
+        tokens = self.encoder.tokens
         total = torch.zeros(self.n_tokens, dtype=torch.float64)
-        levels = RunningMoments(self.n_tokens)
+        moments, reservoir = RunningMoments(self.n_tokens), Reservoir(self.n_tokens)
         for cells in chunks:
             values = cells.to(torch.float64)
+            levels = self._levels(values)
             total += values.sum(dim=0)
-            levels.update(self._levels(values).numpy())
-        self.encoder.tokens.fit_levels(torch.as_tensor(levels.mean), torch.as_tensor(levels.std))
+            moments.update(levels.numpy())
+            reservoir.update(levels)
+        tokens.fit_levels(torch.as_tensor(moments.mean), torch.as_tensor(moments.std))
+        if self.encoder.reads_deviations:
+            tokens.start_at(principal_axes(reservoir.rows, self.latent_shape[1]))
         if self.decoder is None:
             return
         with torch.no_grad():
             if self.expression_likelihood == "nb":  # half a count keeps genes that were never seen finite
                 self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
             else:
-                self.decoder.offset.copy_(total / levels.n)
+                self.decoder.offset.copy_(total / moments.n)
 
     def _levels(self, values: Tensor) -> Tensor:
         """Log expression."""

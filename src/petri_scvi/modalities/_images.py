@@ -15,10 +15,11 @@ from petri_scvi._constants import IMAGE
 from petri_scvi.common import RunningMoments
 from petri_scvi.common._channels import channel_names, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
+from petri_scvi.modalities._axes import principal_axes
 from petri_scvi.modalities._field import ModalityField
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
-from petri_scvi.nn import ImageDecoder, ImageEncoder, masked_mean, patchify, random_numbers, unpatchify
+from petri_scvi.nn import ChannelMoments, ImageDecoder, ImageEncoder, masked_mean, patchify, random_numbers, unpatchify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
     from petri_scvi.dataloaders import RowReader
     from petri_scvi.modalities._modality import Score
+    from petri_scvi.nn import ImagePath
+
+MIN_MEAN = 0.1
+"""Smallest mean of a channel, in standard deviations, that intensities are divided by."""
 
 
 class ImagesField(ModalityField):
@@ -137,7 +142,13 @@ class ImageModality(Modality):
         self.latent_shape = (settings.n_latent_tokens, embed_dim)
         self.image_flip, self.image_intensity_jitter = settings.image_flip, settings.image_intensity_jitter
         self.encoder = ImageEncoder(
-            image_shape, patch_size, settings.n_latent_tokens, embed_dim, settings.image_encoder_depth, n_heads
+            image_shape,
+            patch_size,
+            settings.n_latent_tokens,
+            embed_dim,
+            settings.image_encoder_depth,
+            n_heads,
+            linear_path=settings.linear_path,
         )
         self.decoder: ImageDecoder | None = None
         if isinstance(settings, Settings):
@@ -167,14 +178,29 @@ class ImageModality(Modality):
         return np.asarray(state["channels"]).astype(str)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
-        """Set mean and standard deviation of each channel from raw images, in float64."""
+        """Set mean and standard deviation of each channel from raw images, in float64, and start the linear path."""
         moments = RunningMoments(self.image_shape[0])
+        of_cells = []
         for images in chunks:
             moments.update(images.numpy(), axis=(0, 2, 3))
+            if self.encoder.linear_path is not None:
+                patches = patchify(images.to(torch.float64), self.patch_size)
+                of_cells.append(ChannelMoments.of(patches, self.image_shape[0]))
         # A blank channel has no scale; dividing by 1 keeps it at zero instead of turning it into NaN.
         std = np.where(moments.std > 0, moments.std, 1.0)
         self.channel_mean.copy_(torch.as_tensor(moments.mean))
         self.channel_std.copy_(torch.as_tensor(std))
+        if of_cells:
+            cells = ChannelMoments(*map(torch.cat, zip(*of_cells, strict=True)))
+            self._start_linear_path(cells, torch.as_tensor(moments.mean), torch.as_tensor(std))
+
+    def _start_linear_path(self, cells: ChannelMoments, mean: Tensor, std: Tensor) -> None:
+        """Fit the linear path to the moments of raw training cells, and to mean and deviation of each channel."""
+        path = cast("ImagePath", self.encoder.linear_path)
+        # A channel whose mean is near zero, such as one that was standardised before, has no relative intensity.
+        relative_std = std / torch.where(mean > MIN_MEAN * std, mean, std)
+        statistics = path.fit(relative_std, cells.normalised(mean, std).statistics(relative_std))
+        path.start_at(principal_axes(statistics, self.latent_shape[1]))
 
     def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
         """Flip, rotate and rescale the intensity of raw images; shape ``(B, C, H, W)``, returned as float."""

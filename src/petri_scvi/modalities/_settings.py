@@ -35,6 +35,7 @@ class EncoderSettings:
     expression_encoder_depth: int
     expression_likelihood: Literal["nb", "normal"]
     gene_reads: Literal["deviations", "tokens"]
+    linear_path: bool
     share_gene_tokens: bool
 
     @classmethod
@@ -54,7 +55,7 @@ class EncoderSettings:
             image_encoder_depth=self.image_encoder_depth,
             expression_encoder_depth=self.expression_encoder_depth,
         )
-        check_flags(image_flip=self.image_flip, share_gene_tokens=self.share_gene_tokens)
+        check_flags(image_flip=self.image_flip, linear_path=self.linear_path, share_gene_tokens=self.share_gene_tokens)
         _check_width("embed_dim", self.embed_dim, self.n_heads)
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio={self.mask_ratio}; it must lie in [0, 1).")

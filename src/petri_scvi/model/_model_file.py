@@ -204,7 +204,14 @@ def _saved_model(weights: dict[str, Any], attributes: dict[str, Any]) -> SavedMo
     if odd:
         raise TypeError(f"{odd[0]!r} is no attribute of a model")
     weights = {str(name): check_stored(weight) for name, weight in weights.items()}
-    return SavedModel(weights, arguments, registry, attributes)
+    return SavedModel(weights, {**_earlier_defaults(weights), **arguments}, registry, attributes)
+
+
+def _earlier_defaults(weights: dict[str, Any]) -> dict[str, Any]:
+    """Arguments whose default was another when the file was written, which does not name them."""
+    has_encoder = any(name.endswith(".encoder.latents") for name in weights)
+    has_path = any(".encoder.linear_path." in name for name in weights)
+    return {"linear_path": False} if has_encoder and not has_path else {}
 
 
 def file_name(prefix: str | None, name: str) -> str:

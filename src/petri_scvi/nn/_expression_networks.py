@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, init_weights
+from petri_scvi.nn._linear_paths import ExpressionPath
 from petri_scvi.nn._shared_tokens import encode_with_shared_tokens
-
-MIN_LEVEL_STD = 0.1
-"""Smallest standard deviation that levels are divided by: a floor that keeps rarely detected genes from dominating."""
 
 
 class GeneTokens(nn.Module):
@@ -52,15 +50,37 @@ class GeneTokens(nn.Module):
 
         A gene at its mean level contributes nothing, so that which genes are masked does not look like expression.
         """
+        of_gene = self.embedding if genes is None else embedding(genes, self.embedding)
+        return self.standardise(levels, genes).unsqueeze(-1) * of_gene
+
+    def standardise(self, levels: Tensor, genes: Tensor | None = None) -> Tensor:
+        """Levels relative to those of the training cells; shape ``(..., T)`` twice -> ``(..., T)``."""
         if genes is None:
-            return ((levels - self.level_mean) / self.level_std).unsqueeze(-1) * self.embedding
-        standardised = (levels - self.level_mean[genes]) / self.level_std[genes]
-        return standardised.unsqueeze(-1) * embedding(genes, self.embedding)
+            return (levels - self.level_mean) / self.level_std
+        return (levels - self.level_mean[genes]) / self.level_std[genes]
 
     def fit_levels(self, mean: Tensor, std: Tensor) -> None:
-        """Set mean and standard deviation of each gene's level in the training cells, shape ``(M,)``."""
+        """Set what levels are standardised by.
+
+        All genes are divided by one constant, the root mean square of their standard deviations: divided by its own,
+        a gene that only counting noise moves would be as loud as the others.
+
+        Parameters
+        ----------
+        mean, std
+            Of each gene's level in the training cells, shape ``(M,)``.
+        """
+        scale = std.square().mean().sqrt()
         self.level_mean.copy_(mean)
-        self.level_std.copy_(std.clamp(min=MIN_LEVEL_STD))
+        self.level_std.copy_(torch.where(scale > 0, scale, 1.0).expand_as(std))
+
+    @torch.no_grad()
+    def start_at(self, axes: Tensor) -> None:
+        """Set the first K dimensions of the embeddings to principal axes of the levels, shape ``(K, M)``, K <= D.
+
+        They are scaled to a mean square of 1 over genes, as that of the other dimensions, which stay as they are.
+        """
+        self.embedding[:, : len(axes)] = axes.T.to(self.embedding) * axes.shape[1] ** 0.5
 
 
 class ExpressionEncoder(nn.Module):
@@ -81,6 +101,8 @@ class ExpressionEncoder(nn.Module):
     gene_reads
         What latents find where they look: ``"deviations"``, each gene's embedding times its standardised level, or
         ``"tokens"``, the tokens themselves.
+    linear_path
+        Add an :class:`ExpressionPath` to the latents.
     share_gene_tokens
         Compute each distinct token once instead of once per cell: the same result for a fraction of the work. ``False``
         writes everything out, for debugging.
@@ -95,6 +117,7 @@ class ExpressionEncoder(nn.Module):
         n_heads: int,
         *,
         gene_reads: Literal["deviations", "tokens"] = "deviations",
+        linear_path: bool = True,
         share_gene_tokens: bool = True,
     ) -> None:
         super().__init__()
@@ -110,6 +133,12 @@ class ExpressionEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(init_weights)
+        self.linear_path = ExpressionPath(embed_dim) if linear_path else None
+
+    @property
+    def reads_deviations(self) -> bool:
+        """Whether anything reads the deviations of genes."""
+        return self.gene_reads == "deviations" or self.linear_path is not None
 
     def forward(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
         """Compress each transcriptome to its latent tokens.
@@ -125,8 +154,14 @@ class ExpressionEncoder(nn.Module):
         -------
         Latents, shape ``(B, L, D)``.
         """
-        if self.share_gene_tokens:
-            return encode_with_shared_tokens(self, levels, visible)
+        encode = encode_with_shared_tokens if self.share_gene_tokens else ExpressionEncoder._encode_each_token
+        latents = encode(self, levels, visible)
+        if self.linear_path is None:
+            return latents
+        return latents + self.linear_path(self.tokens, levels, visible).unsqueeze(1)
+
+    def _encode_each_token(self, levels: Tensor, visible: Tensor | None) -> Tensor:
+        """Latents without the linear path, token by token."""
         seen = levels if visible is None else levels.gather(1, visible)  # (B, T)
         tokens = self.tokens(seen, visible)  # (B, T, D)
         contents = self.tokens.deviations(seen, visible) if self.gene_reads == "deviations" else None  # (B, T, D)

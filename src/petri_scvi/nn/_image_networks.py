@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
+from petri_scvi.nn._linear_paths import ImagePath
 from petri_scvi.nn._masking import other_positions, take_tokens
 
 
@@ -26,6 +27,8 @@ class ImageEncoder(nn.Module):
         Number of self-attention blocks.
     n_heads
         Attention heads; divides D.
+    linear_path
+        Add an :class:`ImagePath` to the latents.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class ImageEncoder(nn.Module):
         embed_dim: int,
         image_encoder_depth: int,
         n_heads: int,
+        *,
+        linear_path: bool = True,
     ) -> None:
         super().__init__()
         n_channels, height, width = image_shape
@@ -50,6 +55,7 @@ class ImageEncoder(nn.Module):
         self.blocks = nn.ModuleList(SelfAttentionBlock(embed_dim, n_heads) for _ in range(image_encoder_depth))
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(init_weights)
+        self.linear_path = ImagePath(n_channels, embed_dim) if linear_path else None
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """Compress each image to its latent tokens.
@@ -66,15 +72,16 @@ class ImageEncoder(nn.Module):
         Latents, shape ``(B, L, D)``.
         """
         patches = patchify(images, self.patch_size)  # (B, N, C * P * P)
-        if visible is None:
-            tokens = self.embed(patches) + self.position  # (B, N, D)
-        else:
-            tokens = self.embed(take_tokens(patches, visible)) + self.position[visible]  # (B, N_visible, D)
+        position = self.position
+        if visible is not None:
+            patches, position = take_tokens(patches, visible), position[visible]  # (B, N_visible, ...)
+        tokens = self.embed(patches) + position  # (B, N_visible, D)
         tokens = torch.cat([self.latents.expand(len(images), -1, -1), tokens], dim=1)  # (B, L + N_visible, D)
         *blocks, last_block = self.blocks
         for block in blocks:
             tokens = block(tokens)
-        return self.norm(last_block(tokens, tokens[:, : self.n_latent_tokens]))  # (B, L, D)
+        latents = self.norm(last_block(tokens, tokens[:, : self.n_latent_tokens]))  # (B, L, D)
+        return latents if self.linear_path is None else latents + self.linear_path(patches).unsqueeze(1)
 
 
 class ImageDecoder(nn.Module):

@@ -126,7 +126,7 @@ def test_the_checkpoint_of_another_call_is_refused(finished, build, quiet, refus
     _, screen, path = finished
     plan = {"lr_schedule": "constant"}
     train = {**TRAIN, "checkpoint": path, "plan_kwargs": plan, **quiet}
-    with refused(ValueError, "belongs to another call", "lr was 0.001 and is 0.01"):
+    with refused(ValueError, "belongs to another call", "lr was 0.0003 and is 0.01"):
         build(screen).train(**{**train, "plan_kwargs": {**plan, "lr": 0.01}})
     with refused(ValueError, "belongs to another call", "contexts per step", "was 4 and is 3"):
         build(screen).train(**{**train, "n_contexts_per_minibatch": 3})

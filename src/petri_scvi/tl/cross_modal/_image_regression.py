@@ -141,7 +141,7 @@ class _Network(nn.Module):
     def __init__(self, image_shape: tuple[int, ...], n_genes: int, parameters: Mapping[str, int]) -> None:
         super().__init__()
         n_channels, height, width = image_shape
-        self.encoder = ImageEncoder((n_channels, height, width), **parameters)
+        self.encoder = ImageEncoder((n_channels, height, width), **parameters, linear_path=False)
         self.head = nn.Linear(parameters["embed_dim"], n_genes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
