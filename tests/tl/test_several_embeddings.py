@@ -74,3 +74,20 @@ def test_a_column_of_the_user_called_modality_stays_a_column(cells: MuData, name
     assert rna.uns["petri_scvi"]["probe_X_modality_linear"]["table"]["n_classes"].eq(2).all()
     tl.mixing(rna, "X", obs_key="modality")
     assert rna.uns["petri_scvi"]["mixing_X_modality"]["table"]["n_groups"].tolist() == [2]
+
+
+def test_results_of_several_codes_and_embeddings_of_images_are_kept(cells: MuData) -> None:
+    cells.uns.pop("petri_scvi", None)
+    for key in ("X_first", "X_second"):
+        cells.obsm[f"{key}_sae"] = np.maximum(cells.obsm[key], 0)
+        tl.dimension_wells(cells, f"{key}_sae", progress=False)
+        tl.image_to_expression_r2(cells, key, n_folds=4, progress=False)
+        pl.image_to_expression_r2(cells, key=key)
+    plt.close("all")
+    results = cells.uns["petri_scvi"]
+    assert set(results) == {
+        *(f"dimension_wells_{key}_sae_well" for key in ("X_first", "X_second")),
+        *(f"image_to_expression_r2_{key}" for key in ("X_first", "X_second")),
+    }
+    first, second = (results[f"dimension_wells_{key}_sae_well"]["table"]["auc"] for key in ("X_first", "X_second"))
+    assert not first.equals(second)

@@ -83,6 +83,8 @@ def test_shares_of_genes_are_drawn_with_mean_and_paper(reconstructed):
     assert "paper's mean, 0.117" in words
     assert "paper, 80% below 0.2" in words
     assert ax.get_xlabel() == "$R^2$ by context"
+    with pytest.raises(KeyError, match=r"image_to_expression_r2_X.*image_to_expression_r2\(mdata, 'X'\)"):
+        pl.image_to_expression_r2(reconstructed, key="X")
 
 
 def test_imputed_expression_is_drawn_beside_measuring_again_if_that_is_known():

@@ -40,7 +40,7 @@ def make(*, is_paired: bool, signal: float = 1.0, n: int = 240, n_contexts: int 
 
 def run(mdata: MuData, key: str | None = None, **changes: Any) -> tuple[pd.DataFrame, pd.Series]:
     image_to_expression_r2(mdata, key, **{"progress": False, **changes})
-    result = mdata.uns["petri_scvi"]["image_to_expression_r2"]
+    result = mdata.uns["petri_scvi"]["image_to_expression_r2" + ("" if key is None else f"_{key}")]
     return result["table"], result["summary"].iloc[0]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from petri_scvi.pl._axes import inner_legend, open_axes
 from petri_scvi.pl._colours import PALETTE, REFERENCE
-from petri_scvi.pl._results import read_result
+from petri_scvi.pl._results import read_result, slot_argument
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,13 +22,15 @@ LOWEST = -1.0
 """Worse than this is drawn at this."""
 
 
-def image_to_expression_r2(data: MuData, *, ax: Axes | None = None) -> Axes:
+def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
     """Plot the share of genes below each value of :math:`R^2`, with the numbers of the paper for comparison.
 
     Parameters
     ----------
     data
         What :func:`petri_scvi.tl.image_to_expression_r2` was called on.
+    key
+        As in that call: the slot of the embedding, or ``None`` for the ViT.
     ax
         Axes to draw on; a new figure if ``None``.
 
@@ -43,7 +45,8 @@ def image_to_expression_r2(data: MuData, *, ax: Axes | None = None) -> Axes:
         :func:`petri_scvi.tl.image_to_expression_r2` has not been called.
     """
     name = "image_to_expression_r2"
-    result = read_result(data, name, field="summary", written_by=f"{name}(mdata)")
+    slot = "" if key is None else f"_{key}"
+    result = read_result(data, f"{name}{slot}", field="summary", written_by=f"{name}(mdata{slot_argument(key)})")
     summary, table = result["summary"].iloc[0], result["table"]
     with open_axes(ax, name, 4, 3) as ax:
         r2 = _draw_shares(ax, table["r2"], PALETTE[0], str(summary["predictor"]))

@@ -84,11 +84,12 @@ def image_to_expression_r2(
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["image_to_expression_r2"]``: ``table``, one row per gene: ``gene``, ``mean``
-    (of its values), ``r2`` (below 0 if the mean of the training rows is a better guess; NaN for a gene that does not
-    vary) and, at ``"context"``, ``reliability``, the share of the variance between contexts that is not error of
-    measurement: the largest ``r2`` to expect. ``summary``: ``level``, ``predictor``, ``n_rows`` (cells or contexts),
-    ``n_image_cells``, ``n_rna_cells``, ``mean_r2``, ``median_r2`` and ``share_below_0.2`` over genes; ``parameters``.
+    ``None``. Writes ``uns["petri_scvi"]["image_to_expression_r2"]``, or ``"image_to_expression_r2_" + key`` with a key:
+    ``table``, one row per gene: ``gene``, ``mean`` (of its values), ``r2`` (below 0 if the mean of the training rows is
+    a better guess; NaN for a gene that does not vary) and, at ``"context"``, ``reliability``, the share of the variance
+    between contexts that is not error of measurement: the largest ``r2`` to expect. ``summary``: ``level``,
+    ``predictor``, ``n_rows`` (cells or contexts), ``n_image_cells``, ``n_rna_cells``, ``mean_r2``, ``median_r2`` and
+    ``share_below_0.2`` over genes; ``parameters``.
 
     Raises
     ------
@@ -148,7 +149,8 @@ def image_to_expression_r2(
     parameters: dict[str, Any] = {"key": key, "level": level, "context_key": context_key, "layer": layer}
     parameters |= {"n_folds": n_folds, "max_cells": max_cells, "max_epochs": max_epochs, "seed": seed}
     parameters |= regression.parameters
-    write_result(mdata, "image_to_expression_r2", {"table": table, "summary": pd.DataFrame([summary])}, parameters)
+    name = "image_to_expression_r2" if key is None else f"image_to_expression_r2_{key}"
+    write_result(mdata, name, {"table": table, "summary": pd.DataFrame([summary])}, parameters)
 
 
 def _check_modalities(mdata: MuData) -> None:
