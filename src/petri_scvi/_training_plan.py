@@ -57,7 +57,8 @@ class PETRITrainingPlan(pl.LightningModule):
     Raises
     ------
     ValueError
-        An unknown schedule, warm-up before a plateau, or a weight for a modality that the module does not have.
+        An unknown schedule, warm-up before a plateau, a learning rate or weight that is not finite, or a weight for a
+        modality that the module does not have.
     """
 
     def __init__(
@@ -86,6 +87,11 @@ class PETRITrainingPlan(pl.LightningModule):
                 f"n_warmup_steps={n_warmup_steps}, but lr_schedule='plateau' has no warm-up. Leave n_warmup_steps out, "
                 "or pass lr_schedule='cosine' or 'constant'."
             )
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ValueError(f"lr={lr!r}; expected a finite number of at least 0, for example 3e-4.")
+        bad = {name: weight for name, weight in (loss_weights or {}).items() if not math.isfinite(weight)}
+        if bad:
+            raise ValueError(f"loss_weights={bad!r}; expected finite numbers, for example {dict.fromkeys(bad, 1.0)}.")
         unknown = set(loss_weights or {}) - set(module.modalities)
         if unknown:
             raise ValueError(
@@ -104,6 +110,7 @@ class PETRITrainingPlan(pl.LightningModule):
         # Not when training starts: with several processes Lightning seeds torch anew until then.
         self.seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self.validation_seed = validation_seed
+        self.losses: dict[str, Tensor] = {}  # of each modality, in the last training step
         self._sums: dict[str, tuple[Tensor | float, int]] = {}
         self._loader_states: list[dict[str, Any]] = []
         self.is_compiled = compile
@@ -131,6 +138,7 @@ class PETRITrainingPlan(pl.LightningModule):
         """Loss of one minibatch under fresh masks."""
         generators = self._generators(minibatch, batch_idx, self.seed, self.current_epoch)
         losses = self.forward(minibatch, is_augmented=True, generator=generators)
+        self.losses = {name: loss.detach() for name, loss in losses.reconstruction_loss.items()}
         self._add("train", losses)
         return losses.loss
 

@@ -29,6 +29,7 @@ from petri_scvi.model.training._devices import (
     is_data_parallel,
     lost_processes_are_named,
 )
+from petri_scvi.model.training._divergence import DivergenceWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +114,9 @@ class TrainingMixin(RegisteredData):
             An argument that neither this method nor the trainer knows.
         RuntimeError
             Another process of the same run was killed.
+        FloatingPointError
+            A loss, a gradient or a weight became NaN or infinite. The model keeps its last finite weights, and a
+            ``checkpoint`` stays as it was last written.
         """
         if "batch_size" in trainer_kwargs:
             raise TypeError(
@@ -153,8 +157,12 @@ class TrainingMixin(RegisteredData):
         if not self.is_trained_ and not runner.ckpt_path:
             self._fit_statistics(datamodule)
         self.module.train()  # a module that was used before is in evaluation mode
-        with lost_processes_are_named(runner.trainer, checkpoint):
-            runner()
+        try:
+            with lost_processes_are_named(runner.trainer, checkpoint):
+                runner()
+        except FloatingPointError:
+            self.module.eval()  # as scvi-tools leaves it: a model that was trained before can go on embedding
+            raise
 
     def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
         """The registered data."""
@@ -234,7 +242,7 @@ def _trainer_arguments(
         **trainer_kwargs,
     }
     # scvi-tools appends its own to this list.
-    arguments["callbacks"] = list(arguments.get("callbacks") or [])
+    arguments["callbacks"] = [*(arguments.get("callbacks") or []), DivergenceWatch()]
     strategy = arguments.get("strategy")
     check_strategy(strategy)
     if is_data_parallel(strategy):
