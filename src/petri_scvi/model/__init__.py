@@ -8,7 +8,7 @@ from petri_scvi.model._representation import EmbeddingMixin, RepresentationMixin
 from petri_scvi.model._saving import SavingMixin
 from petri_scvi.model.reconstruction import Reconstruction, ReconstructionMixin
 from petri_scvi.model.setup import RegistrationMixin, SetupMixin
-from petri_scvi.model.training import TrainingMixin
+from petri_scvi.model.training import TrainingMixin, interrupted_model_is_kept
 
 __all__ = [
     "EmbeddingMixin",
@@ -19,4 +19,5 @@ __all__ = [
     "SavingMixin",
     "SetupMixin",
     "TrainingMixin",
+    "interrupted_model_is_kept",
 ]

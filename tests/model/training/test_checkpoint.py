@@ -153,6 +153,16 @@ def test_contradictory_arguments_are_refused(finished, build, quiet, refused, tm
         build(screen).train(**TRAIN, checkpoint=tmp_path / "a.ckpt", checkpoint_every_n_steps=0, **quiet)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_step(screen, build, quiet, refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    model, count = build(screen), Count()
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "file" / "a.ckpt", "cannot be written")):
+        with refused(ValueError, words, "pass a file" if path == tmp_path else "Pass a file"):
+            model.train(**TRAIN, checkpoint=path, callbacks=[count], **quiet)
+    assert count.steps == []
+    assert not model.is_trained
+
+
 def test_the_callback_of_scvi_saves_no_model_when_a_checkpoint_is_written(screen, build, quiet, tmp_path):
     saver = SaveCheckpoint(dirpath=str(tmp_path / "best"), monitor="validation_loss")
     path = tmp_path / "training.ckpt"

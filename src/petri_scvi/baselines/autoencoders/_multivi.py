@@ -17,7 +17,7 @@ from petri_scvi._compat import columns_stay_in_modalities, forget_data
 from petri_scvi.baselines._unimodal import read_sparse
 from petri_scvi.baselines.classical._pca_pixels import PixelComponents
 from petri_scvi.modalities import ExpressionModality, ImageModality, check_counts
-from petri_scvi.model import EmbeddingMixin, SetupMixin
+from petri_scvi.model import EmbeddingMixin, SetupMixin, interrupted_model_is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,12 +129,19 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         """The model of scvi-tools, with all that it can do beyond embedding; made by :meth:`train`."""
         self.module = self.scvi_.module
         chosen = {} if max_epochs is None else {"max_epochs": max_epochs}
+        callbacks = list(kwargs.get("callbacks") or [])
         # Losses are logged per epoch; a larger value only warns about short epochs.
-        self.scvi_.train(**{"log_every_n_steps": 1, **chosen, **kwargs})
-        self.train_indices = self._rows_by_modality(self.scvi_.train_indices)
-        self.validation_indices = self._rows_by_modality(self.scvi_.validation_indices)
-        self.test_indices = self._rows_by_modality(self.scvi_.test_indices)
-        self.is_trained_ = True
+        arguments = {"log_every_n_steps": 1, **chosen, **kwargs, "callbacks": callbacks}
+        self.is_trained_ = False
+        try:
+            with interrupted_model_is_kept(self.scvi_, callbacks):
+                self.scvi_.train(**arguments)
+        finally:
+            if self.scvi_.is_trained_:
+                self.train_indices = self._rows_by_modality(self.scvi_.train_indices)
+                self.validation_indices = self._rows_by_modality(self.scvi_.validation_indices)
+                self.test_indices = self._rows_by_modality(self.scvi_.test_indices)
+                self.is_trained_ = True
 
     @property
     def history(self) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._compat import forget_data
 from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 from petri_scvi.modalities import check_counts
+from petri_scvi.model import interrupted_model_is_kept
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -88,10 +89,14 @@ class SCVI(ExpressionModel):
             Arguments of :meth:`scvi.model.SCVI.train`, such as ``accelerator``, ``early_stopping`` or ``plan_kwargs``.
         """
         # Losses are logged per epoch; a larger value only warns about short epochs.
-        self.scvi_.train(max_epochs=max_epochs, **{"log_every_n_steps": 1, **kwargs})
-        self.train_indices, self.validation_indices = self.scvi_.train_indices, self.scvi_.validation_indices
-        self.test_indices = self.scvi_.test_indices
-        self.is_trained_ = True
+        arguments = {"log_every_n_steps": 1, **kwargs, "callbacks": list(kwargs.get("callbacks") or [])}
+        try:
+            with interrupted_model_is_kept(self.scvi_, arguments["callbacks"]):
+                self.scvi_.train(max_epochs=max_epochs, **arguments)
+        finally:
+            self.train_indices, self.validation_indices = self.scvi_.train_indices, self.scvi_.validation_indices
+            self.test_indices = self.scvi_.test_indices
+            self.is_trained_ = self.scvi_.is_trained_
 
     @property
     def history(self) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from petri_scvi.model.training._devices import (
     lost_processes_are_named,
 )
 from petri_scvi.model.training._divergence import DivergenceWatch
+from petri_scvi.model.training._interrupt import interrupted_model_is_kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,8 @@ class TrainingMixin(RegisteredData):
     """Training on documents."""
 
     _datamodule_cls: type[DocumentDataModule] = DocumentDataModule
+    _interrupted_checkpoint: Path | None = None
+    """File of a call that was not finished."""
 
     def train(
         self,
@@ -117,6 +120,10 @@ class TrainingMixin(RegisteredData):
         FloatingPointError
             A loss, a gradient or a weight became NaN or infinite. The model keeps its last finite weights, and a
             ``checkpoint`` stays as it was last written.
+        KeyboardInterrupt
+            Training was interrupted, by Ctrl-C for example. The model is then trained as far as it came: its history
+            has the complete epochs, and it can embed cells, be saved and be trained further. With ``checkpoint``, the
+            same call goes on from the file.
         """
         if "batch_size" in trainer_kwargs:
             raise TypeError(
@@ -154,15 +161,21 @@ class TrainingMixin(RegisteredData):
             if checkpoint.exists():
                 check_checkpoint(checkpoint, described, self.module.state_dict())
                 runner.ckpt_path = checkpoint
+                # A model that was interrupted gets back the state that it had then.
+                self.is_trained_, self.history_ = False, None
         if not self.is_trained_ and not runner.ckpt_path:
             self._fit_statistics(datamodule)
+        self._interrupted_checkpoint = checkpoint
         self.module.train()  # a module that was used before is in evaluation mode
         try:
-            with lost_processes_are_named(runner.trainer, checkpoint):
+            with (
+                lost_processes_are_named(runner.trainer, checkpoint),
+                interrupted_model_is_kept(self, runner.trainer.callbacks, checkpoint),
+            ):
                 runner()
-        except FloatingPointError:
-            self.module.eval()  # as scvi-tools leaves it: a model that was trained before can go on embedding
-            raise
+        finally:
+            runner.training_plan.on_fit_end()
+        self._interrupted_checkpoint = None
 
     def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
         """The registered data."""
@@ -189,12 +202,12 @@ class TrainingMixin(RegisteredData):
                 f"checkpoint={str(checkpoint)!r} and ckpt_path={str(ckpt_path)!r} both say where to go on from; pass "
                 "one of them."
             )
-        if self.is_trained_:
+        path = user_path(checkpoint)
+        if self.is_trained_ and not (path == self._interrupted_checkpoint and path.exists()):
             raise ValueError(
                 f"checkpoint={str(checkpoint)!r}, but the model is trained already, and a file cannot say what came "
                 f"before it. Make a new {type(self).__name__}, or train without checkpoint."
             )
-        path = user_path(checkpoint)
         check_writable(path)
         return path
 
