@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mudata import MuData
 
-from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, RNA
+from petri_scvi._constants import ALL, CHANNEL_NAMES_KEY, IMAGE, RNA
 from petri_scvi.common._channels import stored_channel_names
 from petri_scvi.common._labels import read_column
 from petri_scvi.common._numbers import check_float32, check_numbers
@@ -79,6 +79,15 @@ def check_modality(mdata: MuData, modality: str, argument: str) -> None:
             f"modality {modality!r} is not in mdata.mod, which has {list(mdata.mod)}. Name the modality to use, for "
             f"example modalities={{{argument!r}: {next(iter(mdata.mod), modality)!r}}}, or {{{argument!r}: None}} to "
             "go without it."
+        )
+
+
+def check_modality_names(names: Iterable[str]) -> None:
+    """Refuse a name that results have for all modalities together."""
+    if ALL in names:
+        raise ValueError(
+            f"a modality is called {ALL!r}, which results call all modalities together. Give it another name: "
+            f"mdata = petri_scvi.pp.build_mudata(image=mdata[{ALL!r}], ...)."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from petri_scvi import tl
+from petri_scvi import PETRI, pp, tl
 from petri_scvi.tl.guides._guide_statistics import read_statistics
 
 if TYPE_CHECKING:
@@ -236,3 +236,40 @@ def test_modalities_with_guides_of_their_own_are_joined_by_gene(make_mudata: Cal
     joint = table[table["modality"] == "image+rna"]
     assert "edge_auc" in set(joint["metric"])
     assert "guide_consistency" not in set(joint["metric"])
+
+
+def test_several_columns_in_place_of_one_are_refused_wherever_the_embedding_lies(
+    make_mudata: Callable[..., MuData],
+) -> None:
+    for mdata in (make_mudata(), make_mudata(shared=False), make_mudata(shared=False)["rna"]):
+        arguments = {} if not hasattr(mdata, "mod") else {"modality": "rna"}
+        with pytest.raises(TypeError, match=r"\['guide', 'replicate'\] is a list; pass the name of one column"):
+            tl.aggregate_profiles(mdata, "X_emb", guide_key=["guide", "replicate"], **arguments)  # type: ignore[arg-type]
+
+
+def test_a_modality_called_like_all_of_them_is_refused(make_mudata: Callable[..., MuData], screen: MuData) -> None:
+    mdata = type(screen)({"all": make_mudata(shared=False)["image"], "rna": make_mudata(shared=False)["rna"]})
+    with pytest.raises(ValueError, match="a modality is called 'all', which results call all modalities together"):
+        tl.probe(mdata, "X_emb", obs_key="guide")
+    renamed = type(screen)({"all": screen["image"], "rna": screen["rna"]})
+    with pytest.raises(ValueError, match="a modality is called 'all'"):
+        PETRI.setup_mudata(renamed, modalities={"images_key": "all"})
+    PETRI.setup_mudata(pp.build_mudata(image=renamed["all"], rna=renamed["rna"]))
+
+
+def test_numbers_as_perturbations_are_one_whatever_their_type_in_each_modality(planted: MuData) -> None:
+    names = sorted(set(planted["rna"].obs["perturbation"].astype(str)))
+    results = []
+    for dtypes in ((str, str), (int, float)):
+        for (name, adata), dtype in zip(planted.mod.items(), dtypes, strict=True):
+            codes = adata.obs["perturbation"].astype(str).map(names.index)
+            adata.obs["number"] = codes.astype(int).astype(dtype).to_numpy()
+            assert adata is planted[name]
+        tl.dimension_activity(planted, perturbation_key="number")
+        tl.dimension_agreement(planted, obs_key="number", n_permutations=99)
+        results.append(planted.uns["petri_scvi"])
+    first, second = results
+    found, expected = (result["dimension_activity_X_sae"] for result in (second, first))
+    assert found["perturbations"].tolist() == expected["perturbations"].tolist()
+    np.testing.assert_array_equal(found["mean"]["rna"], expected["mean"]["rna"])
+    pd.testing.assert_frame_equal(second["dimension_agreement"]["table"], first["dimension_agreement"]["table"])

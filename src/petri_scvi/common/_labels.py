@@ -63,9 +63,7 @@ def read_column(obs: pd.DataFrame, column: str, where: str, *, argument: str = "
     ValueError
         Several columns have this name.
     """
-    named = f"{argument}={column!r}" if argument else repr(column)
-    if isinstance(column, list | tuple | set | np.ndarray | pd.Index):
-        raise TypeError(f"{named} is a {type(column).__name__}; pass the name of one column of {where}")
+    named = check_one_column(column, where, argument=argument)
     if column not in obs:
         raise KeyError(f"{named} is not a column of {where}; it has {list(obs.columns)}. Name the column to use.")
     found = obs[column]
@@ -75,6 +73,14 @@ def read_column(obs: pd.DataFrame, column: str, where: str, *, argument: str = "
             "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]."
         )
     return found
+
+
+def check_one_column(column: Any, where: str, *, argument: str = "") -> str:
+    """Require the name of one column, not several; returns how a message calls it."""
+    named = f"{argument}={column!r}" if argument else repr(column)
+    if isinstance(column, list | tuple | set | np.ndarray | pd.Index):
+        raise TypeError(f"{named} is a {type(column).__name__}; pass the name of one column of {where}")
+    return named
 
 
 def as_text(values: pd.Series) -> pd.Series:

@@ -12,10 +12,13 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
+from petri_scvi._checks import check_modality_names
+from petri_scvi._constants import ALL
 from petri_scvi.common import rows_in_modality, written_whole
 from petri_scvi.common._files import check_space
-from petri_scvi.common._labels import check_controls, read_column, read_labels
+from petri_scvi.common._labels import check_controls, check_one_column, read_column, read_labels
 from petri_scvi.common._numbers import check_numbers, number_dtype
+from petri_scvi.tl._read_rows import read_rows
 
 if TYPE_CHECKING:
     import os
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 8192
 MODALITY = "\0modality"
 """Column of the modality in ``Slot.cells``; no column of a user has this name."""
-ALL = "all"
-"""What that column says for an AnnData, which does not name its modality."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def find_slots(
     modality
         Leave out the cells of every other modality.
     is_text
-        Whether columns are labels, to be read as text; otherwise their values are kept.
+        Whether columns are labels, to be read as text; otherwise floats, except in categories, stay numbers.
 
     Raises
     ------
@@ -181,6 +182,8 @@ def find_slots(
     ValueError
         The matrix is not two-dimensional, a cell has been measured in two modalities, or two columns have one name.
     """
+    for column in columns:
+        check_one_column(column, "the obs of each modality" if isinstance(data, MuData) else "adata.obs")
     if isinstance(data, MuData):
         return _slots_of_mudata(data, key, columns, modality, is_text)
     if not isinstance(data, AnnData):
@@ -201,6 +204,7 @@ def find_slots(
 def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: str | None, is_text: bool) -> list[Slot]:
     if modality is not None and modality not in data.mod:
         raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name one of these.")
+    check_modality_names(data.mod)
     names = list(data.mod) if modality is None else [modality]
     if key in data.obsm:
         return [_shared_slot(data, key, columns, names, is_text)]
@@ -262,29 +266,6 @@ def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArr
     return rows if len(rows) <= n else np.sort(rng.choice(rows, size=n, replace=False))
 
 
-def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
-    """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
-    part = take_rows(array, rows)
-    if isinstance(part, pd.DataFrame):
-        return part.to_numpy(dtype=dtype, na_value=np.nan, copy=True)
-    return np.array(part.toarray() if sparse.issparse(part) else part, dtype=dtype)
-
-
-def take_rows(array: Any, rows: slice) -> Any:
-    """Some neighbouring rows, in memory; sparse if the matrix is."""
-    part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
-    part = part.compute() if hasattr(part, "compute") else part
-    return canonical(part) if sparse.issparse(part) else part
-
-
-def canonical(matrix: Any) -> Any:
-    """A sparse matrix with one value per place; several, which some programs store, count as their sum."""
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return matrix
-
-
 def _checked(array: Any, key: str) -> Any:
     if len(array.shape) != 2 or 0 in array.shape:
         raise ValueError(f"obsm[{key!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
@@ -293,9 +274,10 @@ def _checked(array: Any, key: str) -> Any:
 
 
 def _column(obs: pd.DataFrame, column: str, where: str, is_text: bool) -> NDArray[Any]:
-    if is_text:
+    found = read_column(obs, column, where).infer_objects()
+    if is_text or not pd.api.types.is_float_dtype(found.dtype):
         return read_labels(obs, column, where).to_numpy()
-    values: NDArray[Any] = read_column(obs, column, where).astype(object).to_numpy(copy=True)
+    values: NDArray[Any] = found.astype(object).to_numpy(copy=True)
     values[pd.isna(values)] = None
     return values
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from petri_scvi.common._numbers import check_float32, check_numbers
-from petri_scvi.tl._embedding import canonical
+from petri_scvi.tl._read_rows import canonical
 
 if TYPE_CHECKING:
     from anndata import AnnData

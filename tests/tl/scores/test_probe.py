@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from sklearn.linear_model import LogisticRegression
@@ -68,6 +69,37 @@ def test_columns_of_floats_are_regressed(make_cells: MakeCells, method: str) -> 
     result = result_of(adata, "dose", method)
     assert result["summary"]["r2"].item() > 0.9
     assert (result["table"]["n_classes"] == 0).all()
+
+
+def test_categories_of_floats_and_whole_numbers_that_miss_some_are_told_from_measurements(
+    make_cells: MakeCells,
+) -> None:
+    adata = make_cells(n_per_guide=40)
+    codes = np.arange(adata.n_obs) % 3
+    adata.obs["plate"] = pd.Categorical(codes / 2)
+    assert (result_of(adata, "plate")["table"]["n_classes"] == 3).all()
+    expected = result_of(adata, "plate")["table"]
+    adata.obs["plate"] = codes / 2
+    assert "r2" in result_of(adata, "plate")["table"]
+    adata.obs["plate"] = codes
+    pd.testing.assert_frame_equal(result_of(adata, "plate")["table"], expected)
+    adata.obs["plate"] = np.where(np.arange(adata.n_obs) == 5, np.nan, codes)
+    with pytest.warns(UserWarning, match=r"missing for 1 cells and otherwise has floats that are whole.*'category'"):
+        result_of(adata, "plate")
+    adata.obs["plate"] = adata.obs["plate"].astype("category")
+    assert (result_of(adata, "plate")["table"]["n_classes"] == 3).all()
+
+
+def test_labels_in_one_modality_and_floats_in_another_are_refused(make_mudata: Callable[..., MuData]) -> None:
+    mdata = make_mudata()
+    for name, dtype in (("image", int), ("rna", float)):
+        mdata[name].obs["plate"] = (np.arange(mdata[name].n_obs) % 3).astype(dtype)
+    message = r"obs\['plate'\] has floats in \['rna'\] and labels in \['image'\]\. Convert it in every modality"
+    with pytest.raises(ValueError, match=message):
+        result_of(mdata, "plate")
+    for name in mdata.mod:
+        mdata[name].obs["plate"] = mdata[name].obs["plate"].astype("category")
+    assert (result_of(mdata, "plate")["table"]["n_classes"] == 3).all()
 
 
 def test_rare_classes_are_left_out_and_counted(make_cells: MakeCells) -> None:

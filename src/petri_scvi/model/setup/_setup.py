@@ -10,6 +10,7 @@ from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from petri_scvi._checks import (
     check_is_mudata,
     check_modality,
+    check_modality_names,
     check_unique_names,
     check_unshared_names,
     context_columns,
@@ -62,6 +63,7 @@ class RegistrationMixin(RegisteredData):
         """Check and register the fields of modalities, and the contexts of their cells."""
         names = [field.modality for field in fields]
         present = [name for name in names if name in mdata.mod]
+        check_modality_names(names)
         check_unique_names(mdata, present)
         check_is_current(mdata, present)
         if not is_paired:

@@ -13,7 +13,8 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 from petri_scvi.common import rows_in_modality
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import MODALITY, find_slots, read_rows
+from petri_scvi.tl._embedding import MODALITY, find_slots
+from petri_scvi.tl._read_rows import read_rows
 from petri_scvi.tl._results import forget_results, write_result
 
 from ._sae_explained_variance import Fidelity

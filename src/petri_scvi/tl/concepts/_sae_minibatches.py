@@ -8,7 +8,8 @@ import numpy as np
 
 from petri_scvi.common import RunningMoments
 from petri_scvi.common._numbers import check_float32
-from petri_scvi.tl._embedding import finite_rows, read_rows
+from petri_scvi.tl._embedding import finite_rows
+from petri_scvi.tl._read_rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,7 +22,8 @@ from petri_scvi.common import (
 from petri_scvi.common._numbers import check_float32, check_numbers
 from petri_scvi.nn import choose_device
 from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
-from petri_scvi.tl._embedding import finite_rows, read_rows
+from petri_scvi.tl._embedding import finite_rows
+from petri_scvi.tl._read_rows import read_rows
 
 if TYPE_CHECKING:
     import os

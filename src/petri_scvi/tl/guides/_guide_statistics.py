@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from petri_scvi._constants import UNS_KEY
+from petri_scvi._constants import ALL, UNS_KEY
 from petri_scvi.common._labels import check_controls, read_labels
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import ALL, finite_rows
+from petri_scvi.tl._embedding import finite_rows
 from petri_scvi.tl._similarity import read_vectors
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi._constants import ALL
 from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice
-from petri_scvi.tl._embedding import ALL, MODALITY, find_slots, finite_rows
+from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows
 from petri_scvi.tl._profile_labels import read_targets
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl._similarity import read_vectors

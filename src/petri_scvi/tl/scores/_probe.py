@@ -20,7 +20,7 @@ from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsampl
 from petri_scvi.tl._results import write_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -52,7 +52,7 @@ def probe(
         ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`.
     obs_key
         ``obs`` column to predict, for example ``"well"``, ``"batch"`` or ``"perturbation"``. Columns of floats are
-        regressed, all others classified.
+        regressed, all others, categories of floats among them, classified.
     method
         ``"linear"``: logistic or ridge regression on standardised dimensions. ``"knn"``: nearest neighbours.
     n_folds
@@ -77,19 +77,22 @@ def probe(
     KeyError
         A slot or column is missing.
     ValueError
-        Fewer than two classes have ``n_folds`` cells, there are fewer cells than folds, or a number is out of range.
+        Fewer than two classes have ``n_folds`` cells, there are fewer cells than folds, the column has floats in one
+        modality and labels in another, or a number is out of range.
 
     Warns
     -----
     UserWarning
-        Classes have fewer cells than there are folds; their cells are left out. Or cells have NaN or infinite values
-        and are left out.
+        Classes have fewer cells than there are folds; their cells are left out. Cells have NaN or infinite values and
+        are left out. Or floats look like labels: whole numbers, of which some are missing.
     """
     check_choice("method", method, ("linear", "knn"))
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     check_folds(n_folds)
     rows = []
-    for slot in find_slots(data, key, [obs_key], is_text=False):
+    slots = find_slots(data, key, [obs_key], is_text=False)
+    _check_alike(slots, obs_key)
+    for slot in slots:
         for modality in pd.unique(slot.cells[MODALITY].dropna()):
             vectors, labels = _cells_to_probe(slot, str(modality), obs_key, max_cells, np.random.default_rng(seed))
             if len(labels) < n_folds:
@@ -124,8 +127,33 @@ def _cells_to_probe(
     if not is_finite.all():
         warn(f"{int((~is_finite).sum())} of {len(rows)} cells are NaN or infinite; they are left out")
     values = cells[obs_key].iloc[rows[is_finite]]
-    is_number = all(isinstance(value, (float, np.floating)) for value in values)
-    return vectors[is_finite], values.to_numpy(dtype=np.float64 if is_number else np.str_)
+    return vectors[is_finite], values.to_numpy(dtype=np.float64 if _is_number(values) else np.str_)
+
+
+def _is_number(values: pd.Series) -> bool:
+    return all(isinstance(value, (float, np.floating)) for value in values)
+
+
+def _check_alike(slots: Sequence[Slot], obs_key: str) -> None:
+    """Require numbers in every modality, or labels in every one, and warn about numbers that were labels."""
+    is_number = {}
+    for slot in slots:
+        for name, cells in slot.cells.groupby(MODALITY, sort=False):
+            values = cells[obs_key].dropna()
+            if len(values):
+                is_number[str(name)] = _is_number(values)
+            if len(values) < len(cells) and _is_number(values) and (values == values.map(np.round)).all():
+                warn(
+                    f"obs[{obs_key!r}] of {name!r} is missing for {len(cells) - len(values)} cells and otherwise has "
+                    "floats that are whole numbers, as integers become if one is missing; they are regressed. If they "
+                    f"are labels, convert them: obs[{obs_key!r}].astype('category')"
+                )
+    if len(set(is_number.values())) > 1:
+        raise ValueError(
+            f"obs[{obs_key!r}] has floats in {[name for name in is_number if is_number[name]]} and labels in "
+            f"{[name for name in is_number if not is_number[name]]}. Convert it in every modality, labels with "
+            f"obs[{obs_key!r}].astype('category') or numbers with obs[{obs_key!r}].astype(float)."
+        )
 
 
 def frequent_classes(

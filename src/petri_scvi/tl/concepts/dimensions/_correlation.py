@@ -10,6 +10,8 @@ from scipy import sparse
 from scipy.stats import pearson3
 from scipy.stats import t as student_t
 
+from petri_scvi.common._labels import read_labels
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -57,12 +59,7 @@ class Strata:
 
 
 def _codes(adata: AnnData, batch_key: str, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    if batch_key not in adata.obs:
-        raise KeyError(
-            f"batch_key={batch_key!r} is not a column of obs, which has {list(adata.obs.columns)}. Name the column to "
-            "use, or pass None."
-        )
-    values = adata.obs[batch_key].iloc[rows]
+    values = read_labels(adata.obs, batch_key, "obs", argument="batch_key").iloc[rows]
     if values.isna().any():
         raise ValueError(
             f"obs[{batch_key!r}] is missing for {int(values.isna().sum())} of {len(values)} cells. Name their batch or "

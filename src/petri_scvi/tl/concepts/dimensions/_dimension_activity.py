@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._constants import CONTEXT_KEY, IMAGE, SAE_KEY
-from petri_scvi.tl._embedding import ALL
+from petri_scvi._constants import ALL, CONTEXT_KEY, IMAGE, SAE_KEY
+from petri_scvi.common._labels import read_labels
 from petri_scvi.tl._results import write_result
 
 from ._activations import check_any_cell, find_activations
@@ -69,7 +69,7 @@ def dimension_activity(
     check_sizes(n_examples=n_examples)
     every = find_activations(data, key)
     labels = {part.modality: _labels(part, perturbation_key) for part in every}
-    names = sorted({str(name) for values in labels.values() for name in values.dropna()})
+    names = sorted({name for values in labels.values() for name in values.dropna()})
     source = _source(every, modality, key)
     check_any_cell(source, key)
     if not names:
@@ -101,14 +101,8 @@ def _source(every: list[Activations], modality: str | None, key: str) -> Activat
 
 
 def _labels(part: Activations, perturbation_key: str) -> pd.Series:
-    obs = part.adata.obs
-    if perturbation_key not in obs:
-        raise KeyError(
-            f"perturbation_key={perturbation_key!r} is not a column of obs of {part.modality!r}, which has "
-            f"{list(obs.columns)}. Name the column to average over."
-        )
-    values = obs[perturbation_key].iloc[part.rows].astype(object)
-    return values.where(values.isna(), values.astype(str))
+    where = "adata.obs" if part.modality == ALL else f"mdata[{part.modality!r}].obs"
+    return read_labels(part.adata.obs, perturbation_key, where, argument="perturbation_key").iloc[part.rows]
 
 
 def _examples(

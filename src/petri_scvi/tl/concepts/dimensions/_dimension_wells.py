@@ -14,7 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
 from petri_scvi.tl._arguments import check_folds
-from petri_scvi.tl._embedding import MODALITY, canonical, subsample
+from petri_scvi.tl._embedding import MODALITY, subsample
+from petri_scvi.tl._read_rows import canonical
 from petri_scvi.tl._results import write_result
 from petri_scvi.tl.scores._probe import frequent_classes
 

@@ -1,0 +1,35 @@
+"""Rows of whatever an ``obsm`` can hold, in memory or on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
+    """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
+    part = take_rows(array, rows)
+    if isinstance(part, pd.DataFrame):
+        return part.to_numpy(dtype=dtype, na_value=np.nan, copy=True)
+    return np.array(part.toarray() if sparse.issparse(part) else part, dtype=dtype)
+
+
+def take_rows(array: Any, rows: slice) -> Any:
+    """Some neighbouring rows, in memory; sparse if the matrix is."""
+    part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
+    part = part.compute() if hasattr(part, "compute") else part
+    return canonical(part) if sparse.issparse(part) else part
+
+
+def canonical(matrix: Any) -> Any:
+    """A sparse matrix with one value per place; several, which some programs store, count as their sum."""
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
