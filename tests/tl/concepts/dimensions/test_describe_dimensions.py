@@ -210,7 +210,7 @@ def test_a_modality_without_activations_is_nan_and_gives_no_examples(planted: Mu
 
 
 def test_activity_needs_its_column(planted: MuData) -> None:
-    with pytest.raises(KeyError, match="perturbation_key='gene' is not a column of obs of 'image'"):
+    with pytest.raises(KeyError, match=r"perturbation_key='gene' is not a column of mdata\['image'\].obs"):
         activity_of(planted, perturbation_key="gene")
     with pytest.raises(ValueError, match="n_examples=0"):
         activity_of(planted, n_examples=0)
