@@ -1,4 +1,4 @@
-"""Preconditions on arguments that several ``tl`` functions have."""
+"""Checks of arguments that several ``tl`` functions share."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def check_choice(name: str, value: object, accepted: tuple[str, ...]) -> None:
 def check_folds(n_folds: int) -> None:
     """Require at least two folds of a cross-validation."""
     if n_folds < 2:
-        raise ValueError(f"n_folds={n_folds!r} is not accepted; pass 2 or more, as each is predicted from the others")
+        raise ValueError(f"n_folds={n_folds!r} is not accepted; pass 2 or more")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 8192
 MODALITY = "\0modality"
-"""Column of the modality in ``Slot.cells``; no column of a user has this name."""
+"""Column of the modality in ``Slot.cells``; a name that no user column has."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Slot:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and dimensions."""
+        """Number of rows and of dimensions."""
         return int(self.array.shape[0]), int(self.array.shape[1])
 
     def chunks(self, *transforms: Transform) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Rows in order as float64, after the transforms; a chunk may be changed by its receiver."""
+        """Yield the rows in order as float64, after the transforms; the caller may change a chunk."""
         n_rows = self.shape[0]
         for start in range(0, n_rows, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, n_rows))
@@ -102,7 +102,7 @@ class Slot:
     def write(self, key_added: str, transform: Transform, folder: str | os.PathLike[str] | None = None) -> None:
         """Put the transformed matrix into ``owner.obsm[key_added]``, in place if it replaces its own array.
 
-        With a folder it is a file in there, mapped into memory.
+        With a folder, it is written to a file there, which is then mapped into memory.
         """
         dtype = self.result_dtype
         if folder is not None:
@@ -116,7 +116,7 @@ class Slot:
             self.owner.obsm[key_added] = target
 
     def file(self, folder: str | os.PathLike[str], key_added: str) -> Path:
-        """File of a matrix; one of a single modality has its name in front."""
+        """Path of the file of a matrix; its name starts with that of the modality if the rows are of a single one."""
         names = pd.unique(self.cells[MODALITY].dropna())
         prefix = f"{names[0]}_" if len(names) == 1 and names[0] != ALL else ""
         return Path(folder).resolve() / f"{prefix}{key_added}.npy"
@@ -133,15 +133,15 @@ class Slot:
     @property
     def result_dtype(self) -> np.dtype[Any]:
         """Data type of a transformed matrix."""
-        return np.promote_types(number_dtype(self.array), np.float32)  # integers of many digits need float64
+        return np.promote_types(number_dtype(self.array), np.float32)  # float32 cannot hold large integers exactly
 
 
 def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, key_added: str) -> None:
-    """Require that results can become new files of a folder, before any of them is computed."""
+    """Require that results can be written to new files in a folder, before any of them is computed."""
     if folder is None:
         return
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"folder={str(folder)!r} is no folder. Make it first, or pass another one.")
+        raise FileNotFoundError(f"folder={str(folder)!r} is not a folder. Create it first, or pass another one.")
     for slot in slots:
         path = slot.file(folder, key_added)
         if path.exists():
@@ -158,7 +158,7 @@ def find_slots(
     modality: str | None = None,
     is_text: bool = True,
 ) -> list[Slot]:
-    """Every matrix named ``key``: one for a space that modalities share, else one per modality.
+    """Find all matrices named ``key``: one for a space that modalities share, otherwise one per modality.
 
     Parameters
     ----------
@@ -167,16 +167,16 @@ def find_slots(
     key
         ``obsm`` slot of the MuData or, if it has none of this name, of its modalities.
     columns
-        ``obs`` columns to align with the rows; they live in each modality's own ``obs``.
+        ``obs`` columns to align with the rows; they are read from each modality's own ``obs``.
     modality
         Leave out the cells of every other modality.
     is_text
-        Whether columns are labels, to be read as text; otherwise floats, except in categories, stay numbers.
+        Whether to read the columns as text labels; otherwise floats, except in categories, stay numbers.
 
     Raises
     ------
     KeyError
-        No such slot, column or modality.
+        There is no such slot, column or modality.
     TypeError
         The data are neither an AnnData nor a MuData, or a column is a list of columns.
     ValueError
@@ -247,7 +247,7 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
 
 
 def control_names(slots: Sequence[Slot], column: str, control: Labels) -> list[str]:
-    """Labels of controls, as text, each of which some cell has in a column of the slots."""
+    """Labels of controls as text; each must occur in a column of the slots."""
     labels = {}
     for slot in slots:
         for name, cells in slot.cells.groupby(MODALITY, sort=False):
@@ -262,7 +262,7 @@ def finite_rows(chunk: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
 
 
 def subsample(rows: NDArray[np.intp], n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """At most ``n`` of the rows, without replacement, sorted."""
+    """Draw at most ``n`` of the rows without replacement, sorted."""
     return rows if len(rows) <= n else np.sort(rng.choice(rows, size=n, replace=False))
 
 
@@ -290,7 +290,7 @@ def _no_key(key: str, where: str, name: str) -> str:
 
 
 def _is_own_memory(array: Any, dtype: Any) -> bool:
-    """Whether the array may be overwritten: plain, writable, and not a file of the user's."""
+    """Whether the array may be overwritten: plain, writable, and not mapped from a file of the user."""
     base = array
     while base is not None:
         if isinstance(base, np.memmap):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def log_normalised(
     adata: AnnData, layer: str | None, where: str, *, is_normalized: bool | None, rows: NDArray[np.intp] | None = None
 ) -> sparse.csr_matrix:
-    """Log-normalised expression in a sparse copy, float32, without zeros that are stored.
+    """Log-normalise expression into a sparse float32 copy without explicit zeros.
 
     Counts are divided by the total of their cell, multiplied by the median total of cells that have counts, and
     ``log1p`` is taken.
@@ -30,9 +30,9 @@ def log_normalised(
     layer
         Layer with the expression; ``X`` if ``None``.
     where
-        How a user would write the cells, for example ``"mdata['rna']"``.
+        The cells as a user would write them, for example ``"mdata['rna']"``.
     is_normalized
-        Whether the expression is log-normalised already; ``None`` takes whole numbers for counts.
+        Whether the expression is log-normalised already; ``None`` treats whole numbers as counts.
     rows
         Cells to read, in ascending order and without repeats; all if ``None``.
 
@@ -41,8 +41,8 @@ def log_normalised(
     KeyError
         There is no such layer.
     ValueError
-        There is no expression, it is not numbers of at least 0, or it has fractions although ``is_normalized`` is
-        ``False``.
+        There is no expression, it has values that are negative or not finite, or it has fractions although
+        ``is_normalized`` is ``False``.
     """
     if layer is not None and layer not in adata.layers:
         found = sorted(filter(None, adata.layers))

@@ -18,7 +18,7 @@ NO_CONTROLS = ", or pass control=None if there are no controls among the profile
 
 
 def read_targets(profiles: AnnData) -> pd.Series:
-    """Target gene of each profile as text; ``None`` where it is missing, with a warning that counts these."""
+    """Target gene of each profile as text; ``None`` where it is missing, with a warning."""
     if "target_gene" not in profiles.obs:
         raise KeyError(
             f"profiles.obs has no 'target_gene'; it has {list(profiles.obs.columns)}. Make the profiles with "
@@ -35,7 +35,7 @@ def read_targets(profiles: AnnData) -> pd.Series:
 
 
 def profile_controls(targets: pd.Series, control: Labels | None) -> list[str]:
-    """Labels of controls, as text, each of which some profile has; none if there are no controls."""
+    """Labels of controls as text, each of which must occur; empty if there are no controls."""
     if control is None:
         return []
     return check_controls({f"{WHERE}['target_gene']": targets}, control, remedy=NO_CONTROLS)

@@ -1,4 +1,4 @@
-"""Where results go, and the small statistics that many of them need."""
+"""Store results, and compute the small statistics that many of them need."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 TIE = 1e-12
-"""Similarities closer than this are equal."""
+"""Similarities that differ by less than this count as equal."""
 
 
 def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """Put a result and the arguments that gave it into ``uns["petri_scvi"][name]``."""
+    """Store a result and the arguments it was computed with in ``uns["petri_scvi"][name]``."""
     kept = {k: _storable(v) for k, v in parameters.items() if v is not None}
     everything = dict(data.uns.get(UNS_KEY, {}))  # a copy, so that views and shared dictionaries stay as they are
     everything[name] = {**result, "parameters": kept}
@@ -28,7 +28,7 @@ def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], para
 
 
 def forget_results(data: AnnData | MuData, key: str) -> None:
-    """Remove results about what was in slot ``key`` before: those that name it among their arguments."""
+    """Remove results computed from the previous content of slot ``key``: those whose arguments name it."""
 
     def is_about(result: dict[str, Any]) -> bool:
         arguments = result.get("parameters", {})

@@ -24,7 +24,7 @@ MAX_GATHERED = 4_000_000
 BLOCK = 500_000
 """Similarities computed at once when all pairs are compared."""
 MANY_PAIRS = 2_000_000
-"""Above this number pairs are compared in single precision: two that swap ranks move no rate by more than 1e-6."""
+"""Above this number pairs are compared in single precision: one swap of ranks changes no rate by more than 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read_similarities(
     Returns
     -------
     Their similarities, and the rows they cover. Profiles with NaN and profiles of length zero have no direction: they
-    are left out, with a warning that counts them.
+    are left out, and a warning reports how many.
     """
     if similarity_key is not None:
         if similarity_key not in profiles.obsp:
@@ -134,7 +134,7 @@ def read_vectors(profiles: AnnData, layer: str | None = None) -> NDArray[np.floa
     matrix = profiles.X if layer is None else profiles.layers[layer]
     if matrix is None:
         raise ValueError(
-            "profiles.X is empty: late_fusion(..., method='max_cosine') leaves similarities only. Pass profiles with "
+            "profiles.X is empty: late_fusion(..., method='max_cosine') returns similarities only. Pass profiles with "
             "vectors, those before fusion; for genes, petri_scvi.tl.aggregate_guides each of them first, then fuse."
         )
     check_numbers(matrix, "profiles.X" if layer is None else f"profiles.layers[{layer!r}]")

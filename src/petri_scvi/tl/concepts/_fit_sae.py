@@ -56,10 +56,10 @@ def fit_sae(
     data
         Cells. Modalities are fitted together.
     key
-        ``obsm`` slot of the embedding, shape ``(n_cells, D)``, as it is or scaled (see Notes). It is never loaded as a
-        whole, unless it is small.
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``, scaled or not (see Notes). Only a small one is loaded as
+        a whole.
     n_dimensions
-        Dimensions of the code. By default one for every 16 cells, but at most the 15,360 of the paper.
+        Dimensions of the sparse code. By default one for every 16 cells, but at most the 15,360 of the paper.
     n_active
         Dimensions that are active per cell, on average over cells. By default the same share as in the paper, 500 of
         15,360.
@@ -80,8 +80,8 @@ def fit_sae(
     Returns
     -------
     The autoencoder, to save or to encode other cells with. Writes ``obsm[key_added]``, the activations: a CSR matrix of
-    float32, shape ``(n_cells, n_dimensions)``, at least 0 and in the unit of the embedding. It is that of the MuData
-    if each of its cells has one embedding, else that of each modality or of the AnnData. Writes
+    float32, shape ``(n_cells, n_dimensions)``, at least 0 and in the unit of the embedding. The slot is in the MuData
+    if each of its cells has one embedding, otherwise in each modality or in the AnnData. Writes
     ``uns["petri_scvi"]["sae"]``, or ``"sae_" + key_added`` if that is not ``"X_sae"``: ``table``, one row per modality
     with ``modality``, ``n_cells``, ``explained_variance`` (of the variance around the modality's mean) and ``n_active``
     (per cell); ``explained_variance`` of all cells, ``n_dead`` (dimensions that no cell activates), ``threshold``,
@@ -102,10 +102,10 @@ def fit_sae(
 
     Notes
     -----
-    Modalities that lie apart in the embedding spend dimensions on the distance. :func:`petri_scvi.tl.center_scale`
-    takes it out before; then pass ``"X_petri_scaled"``.
+    If modalities are far apart in the embedding, some dimensions encode only the distance between them.
+    :func:`petri_scvi.tl.center_scale` removes it beforehand; then pass ``"X_petri_scaled"``.
 
-    Results about what was in ``key_added`` before, of any tool that was given this slot, are removed.
+    Results that any tool computed from the previous content of ``key_added`` are removed.
 
     An activation does not depend on which cells are encoded together: it is kept if it reaches ``threshold``, which
     is the mean over the last minibatches of the smallest activation that was kept there. Dimensions that 20,000 cells
@@ -171,7 +171,7 @@ def _n_steps(n_rows: int, batch_size: int, max_epochs: float | None) -> int:
 
 
 def _check_embedding(data: AnnData | MuData, slots: Sequence[Slot], key: str) -> tuple[NDArray[np.float64], float]:
-    """Mean and scale of an embedding that can be fitted."""
+    """Require an embedding that can be fitted; return its mean and scale."""
     widths = {str(slot.cells[MODALITY].iloc[0]): slot.shape[1] for slot in slots}
     if len(set(widths.values())) > 1:
         raise ValueError(
@@ -211,7 +211,7 @@ def _encode(sae: SparseAutoencoder, slot: Slot, fidelity: Fidelity, progress: bo
 
 
 def _write(data: AnnData | MuData, slots: Sequence[Slot], codes: Sequence[sparse.csr_matrix], key_added: str) -> None:
-    """Into the MuData if each of its cells has one row, else beside each embedding."""
+    """Write to the MuData if each of its cells has one row, otherwise next to each embedding."""
     if isinstance(data, MuData) and data is not slots[0].owner:
         places = [rows_in_modality(data, slot.cells[MODALITY].iloc[0]) for slot in slots]
         if (np.sum([place >= 0 for place in places], axis=0) == 1).all():

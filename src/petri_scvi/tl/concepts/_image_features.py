@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FEATURES_KEY = "image_features"
 """``obsm`` slot of the measurements."""
 RANGE = (0.0, 0.9999)
-"""Quantiles of a channel's pixels that become 0 and 1."""
+"""Quantiles of a channel's pixels that are scaled to 0 and 1."""
 
 
 def image_features(
@@ -47,19 +47,19 @@ def image_features(
     data
         Cells with images, or a MuData with such a modality.
     max_cells
-        Cells to measure, at random; all if ``None``. A cell takes some milliseconds per channel.
+        Number of cells to measure, chosen at random; all if ``None``. A cell takes a few milliseconds per channel.
     channels
         Channels to measure, by name or position; by default all. Leave out channels that hold masks.
     mask_channel
         One of ``channels`` that shows where the cell is: its largest object above Otsu's threshold, holes filled, is
-        measured. By default the whole crop is.
+        measured. By default the whole crop is measured.
     modality
         Modality of a MuData that has the images.
     images_key
         ``obsm`` slot of the crops, shape ``(n_cells, C, H, W)``, in memory or on disk. Only crops that are measured are
         read, and up to 1,000 more for the range of intensities.
     n_jobs
-        Processes; -1 is one per core, 1 measures in the process itself, which is faster for some hundred cells.
+        Processes; -1 is one per core, 1 measures in the current process, which is faster for a few hundred cells.
     seed
         Seed of the choice of cells.
     progress
@@ -75,7 +75,7 @@ def image_features(
     Raises
     ------
     ImportError
-        scikit-image is missing; it comes with the extra ``images``.
+        scikit-image is not installed; the extra ``images`` installs it.
     KeyError
         There is no such modality or slot.
     ValueError
@@ -87,15 +87,15 @@ def image_features(
     intensity; contrast, homogeneity, energy and correlation of neighbouring grey levels (of 16 between the darkest and
     the brightest pixel of the crop); ``granularity``, the mean of what a white top-hat of radius 2 keeps, that is of
     spots and lines; the number of objects above Otsu's threshold, and area (pixels), perimeter, eccentricity and
-    solidity of the largest. Of each pair of channels, the correlation of their pixels. ``obsm`` may hold measurements
-    of any other program in their place.
+    solidity of the largest. Of each pair of channels, the correlation of their pixels. Measurements made with any other
+    program can be stored in ``obsm`` instead.
     """
     require("skimage", "images")
     if max_cells is not None:
         check_sizes(max_cells=max_cells)
     adata, images = crops_of(data, modality, images_key)
     stored = channel_names(adata, int(images.shape[1]), "the imaging modality")
-    every = [name.replace("/", "_") for name in stored]  # a slash would be read as a folder in a file
+    every = [name.replace("/", "_") for name in stored]  # HDF5 would read a slash as a group
     where = f"obsm[{images_key!r}]"
     positions = find_channels(channels, every, "channels", where)
     names = [every[position] for position in positions]

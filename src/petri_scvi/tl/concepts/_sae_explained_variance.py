@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Fidelity:
-    """Explained variance by modality, from cells that come in pieces.
+    """Explained variance by modality, accumulated over chunks of cells.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Fidelity:
     def add(
         self, modality: NDArray[Any], values: NDArray[Any], decoded: NDArray[Any], n_active: NDArray[np.integer]
     ) -> None:
-        """Count cells: their modality, embedding, what the code makes of it, and how many dimensions are active."""
+        """Add cells: their modality, embedding, reconstructed embedding, and number of active dimensions."""
         centered = values - self.mean  # (n, D)
         squares, errors = np.square(centered).sum(axis=1), np.square(values - decoded, dtype=np.float64).sum(axis=1)
         for name in pd.unique(modality):

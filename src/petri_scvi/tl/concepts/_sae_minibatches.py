@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot
 
 BLOCK_ROWS = 1024
-"""Rows that are read together: a disk reads them in one go."""
+"""Rows that are read together, so that reads from disk are sequential."""
 POOL_ROWS = 65_536
 """Rows that are shuffled together, in memory."""
 
@@ -28,12 +28,12 @@ def shuffled_batches(slots: Sequence[Slot], batch_size: int, rng: np.random.Gene
     """Yield minibatches without end; every row is used once before any is used again.
 
     Blocks of neighbouring rows are read in random order, and the rows of many blocks are shuffled together. An
-    embedding of at most ``POOL_ROWS`` rows is thus shuffled wholly, and read once.
+    embedding of at most ``POOL_ROWS`` rows is thus read once and shuffled completely.
 
     Parameters
     ----------
     slots
-        Matrices of one width, whose rows are taken together.
+        Matrices of the same width, whose rows are pooled.
     batch_size
         Rows of a minibatch.
     rng

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = "petri-scvi sparse autoencoder 1"
 DEAD_AFTER_CELLS = 20_000
-"""A dimension that so many cells in a row do not activate is dead."""
+"""A dimension that this many consecutive cells do not activate is dead."""
 VALUES_AT_ONCE = 2**24
 """Activations computed together at inference, zeros included."""
 
@@ -49,11 +49,11 @@ class SparseAutoencoder:
     decoder
         Direction of each dimension, of length 1; shape ``(n_dimensions, D)``.
     decoder_bias
-        What the embedding is where no dimension is active; shape ``(D,)``.
+        Embedding of a cell without active dimensions; shape ``(D,)``.
     n_active
-        Active dimensions per cell that it was trained for, on average.
+        Average number of active dimensions per cell that it was trained for.
     threshold
-        Smallest activation, in the unit of the embedding.
+        Smallest activation that is kept, in the unit of the embedding; smaller ones become 0.
 
     Examples
     --------
@@ -75,12 +75,12 @@ class SparseAutoencoder:
         return f"SparseAutoencoder of {n_inputs} inputs, n_dimensions: {n_dimensions}, n_active: {self.n_active}"
 
     def encode(self, embedding: Any) -> sparse.csr_matrix:
-        """Activations of cells, each by itself.
+        """Encode cells, each on its own.
 
         Parameters
         ----------
         embedding
-            Anything that an ``obsm`` can hold, read in pieces; shape ``(n_cells, D)``.
+            Any array that ``obsm`` can hold, read in chunks; shape ``(n_cells, D)``.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class SparseAutoencoder:
         return codes.finish()
 
     def decode(self, activations: sparse.spmatrix | NDArray[Any]) -> NDArray[np.float32]:
-        """Embedding from activations; shape ``(n_cells, n_dimensions)`` -> ``(n_cells, D)``.
+        """Reconstruct the embedding from activations; shape ``(n_cells, n_dimensions)`` -> ``(n_cells, D)``.
 
         Raises
         ------
@@ -115,15 +115,15 @@ class SparseAutoencoder:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save to one file; an interrupted save leaves what was there before.
 
-        The file has tensors and plain values only, so that it can be read without running code, and a checksum. In a
-        distributed run, one process saves and the others wait.
+        The file contains tensors, plain values and a checksum, so it can be read without running code. In a distributed
+        run, one process saves and the others wait.
 
         Parameters
         ----------
         path
             File to write.
         overwrite
-            Whether it may exist.
+            Whether to replace an existing file.
 
         Raises
         ------
@@ -157,7 +157,8 @@ class SparseAutoencoder:
         FileNotFoundError
             There is no such file.
         ValueError
-            It is not that of a sparse autoencoder, not complete or changed, or torch cannot use the accelerator.
+            The file does not contain a sparse autoencoder, is incomplete or was changed, or torch cannot use the
+            accelerator.
         """
         path = user_path(path)
         try:
@@ -271,7 +272,7 @@ def fit_autoencoder(
     seed: int,
     progress: bool,
 ) -> tuple[SparseAutoencoder, NDArray[np.float32]]:
-    """Train on minibatches of an embedding of this mean and scale.
+    """Train on minibatches of an embedding with this mean and scale.
 
     Returns
     -------
@@ -296,7 +297,7 @@ def fit_autoencoder(
         optimizer.step()
         network.renormalize()
         schedule.step()
-    # Over the last steps, in which the rate has fallen and the weights hardly move.
+    # Over the last steps, in which the learning rate is low and the weights hardly change.
     network.threshold.copy_(cutoffs[-max(1, n_steps // 10) :].mean())
     network.fold(center, scale)
     return SparseAutoencoder(network), errors.cpu().numpy()

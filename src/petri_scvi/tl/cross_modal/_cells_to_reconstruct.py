@@ -64,7 +64,7 @@ def other_modality(model: TrainedModel, modality: str) -> str:
         raise ValueError(f"modality={modality!r} is not one of the model's, {names}. Name one of these.")
     if len(names) < 2:
         raise ValueError(
-            f"the model knows {names} only, so that nothing can cross modalities. Train it on images and expression: "
+            f"the model knows {names} only, so there is no other modality. Train it on images and expression: "
             "PETRI.setup_mudata(mdata) with a MuData that has both."
         )
     return next(name for name in names if name != modality)
@@ -73,7 +73,7 @@ def other_modality(model: TrainedModel, modality: str) -> str:
 def target_rows(
     model: TrainedModel, mdata: MuData | None, modality: str, indices: Sequence[int] | None
 ) -> NDArray[np.integer]:
-    """Rows asked for, else those that the model may be scored on."""
+    """Rows asked for; by default those that the model may be scored on."""
     if indices is None:
         return model.get_held_out_rows(mdata, modality=modality)
     n_cells = (model.adata if mdata is None else mdata).mod[modality].n_obs
@@ -86,7 +86,7 @@ def target_rows(
 def chosen_contexts(
     rows: NDArray[np.integer], contexts: NDArray[Any], wanted: Labels, *, where: str, argument: str
 ) -> NDArray[np.integer]:
-    """Those of the rows whose context is wanted."""
+    """Rows whose context is among those asked for."""
     names = label_list(wanted, argument)
     found = sorted(set(contexts[rows].tolist()))
     missing = sorted(set(names) - set(found))

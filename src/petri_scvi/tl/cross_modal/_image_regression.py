@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALPHAS = np.logspace(-1, 6, 15)
-"""Penalties of the ridge regression; each gene takes the one that leaves its training rows out best."""
+"""Penalties of the ridge regression; each gene uses the one with the best leave-one-out error of its training rows."""
 GENES_PER_FIT = 1000
 VIT = {"n_latent_tokens": 1, "embed_dim": 64, "image_encoder_depth": 4, "n_heads": 4}
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 PATIENCE = 5
-"""Epochs without a better prediction of the rows kept for stopping, after which training ends."""
+"""Training ends after this many epochs without a better prediction of the rows reserved for early stopping."""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from ._regression_rows import RegressionRows
 
 MIN_FIT_ROWS = 4
-"""Rows to learn from in each fold: two of them only say when to stop."""
+"""Smallest number of training rows per fold; two of them are used for early stopping only."""
 LOW_R2 = 0.2
-"""The paper counts the genes below this."""
+"""The paper reports the share of genes below this r2."""
 
 
 def image_to_expression_r2(
@@ -64,21 +64,21 @@ def image_to_expression_r2(
     context_key
         ``obs`` column of both modalities, for ``"context"``.
     layer
-        Layer of ``mdata["rna"]``; ``X`` if ``None``. Whole numbers are taken for counts: they are divided by the cell's
-        total, multiplied by the median total, and ``log1p`` is taken. Other values are used as they are.
+        Layer of ``mdata["rna"]``; ``X`` if ``None``. Whole numbers are treated as counts: they are divided by the
+        cell's total, multiplied by the median total, and ``log1p`` is taken. Other values are used as they are.
     n_folds
         Folds of the cross-validation, by cell or by context. No row is predicted by a model that was fitted on it.
     max_cells
-        At most so many cells of each modality are used, as many of each context at ``"context"``.
+        Use at most this many cells of each modality; at ``"context"``, the same number from each context.
     max_epochs
-        Passes of the ViT over the training cells. It stops earlier when a tenth of the training rows, which is not
-        trained on, is predicted no better.
+        Passes of the ViT over the training cells. Training stops earlier if predictions of a tenth of the training
+        rows, which is held out for this, no longer improve.
     vit_kwargs
         ``patch_size``, ``n_latent_tokens``, ``embed_dim``, ``image_encoder_depth`` and ``n_heads`` of
         :class:`petri_scvi.nn.ImageEncoder`; by default 1 token of width 64, 4 blocks, 4 heads, and the largest patch of
         at most 8 pixels that gives 16 or more.
     seed
-        Seed of the choice of cells, of folds and of the training.
+        Seed of the choice of cells, of the folds and of training.
     progress
         Show a progress bar.
 
@@ -94,7 +94,7 @@ def image_to_expression_r2(
     Raises
     ------
     TypeError
-        The data is not a MuData.
+        The data are not a MuData.
     KeyError
         A modality, slot, layer or column is missing.
     ValueError
@@ -104,14 +104,14 @@ def image_to_expression_r2(
     Warns
     -----
     UserWarning
-        Contexts have fewer than five cells in a modality, or cells an embedding with NaN or infinity; they are left
-        out.
+        Contexts have fewer than five cells in a modality, or cells have an embedding with NaN or infinity; they are
+        left out.
 
     Notes
     -----
-    The paper has 0.117 on average and 80 % of genes below 0.2 for matched cells of a screen in liver. At
+    The paper reports 0.117 on average, and 80 % of genes below 0.2, for matched cells of a screen in liver. At
     ``"context"`` the noise of single cells is averaged away and larger values are usual, so that only ``"cell"`` can be
-    compared with these numbers. With few contexts, some tens, a value near 0 does not show that nothing is shared.
+    compared with these numbers. With only some tens of contexts, a value near 0 does not show that nothing is shared.
     """
     check_is_mudata(mdata)
     check_choice("level", level, ("auto", "cell", "context"))
@@ -156,7 +156,7 @@ def image_to_expression_r2(
 def _check_modalities(mdata: MuData) -> None:
     for name in (IMAGE, RNA):
         if name not in mdata.mod:
-            raise KeyError(f"mdata.mod has {list(mdata.mod)}; expected {IMAGE!r} and {RNA!r}. Name them so.")
+            raise KeyError(f"mdata.mod has {list(mdata.mod)}; expected {IMAGE!r} and {RNA!r}. Rename the modalities.")
 
 
 def _choose_rows(
@@ -189,7 +189,7 @@ def _cross_validate(
     seed: int,
     progress: bool,
 ) -> NDArray[np.float64]:
-    """Share of each gene's squared error around the mean of the training rows that is saved, over all folds."""
+    """Cross-validated r2 of each gene: 1 minus its squared error over that of the mean of the training rows."""
     targets = rows.targets
     errors, reference = np.zeros((2, targets.shape[1]))
     folds = list(KFold(n_folds, shuffle=True, random_state=seed).split(targets))
@@ -197,6 +197,6 @@ def _cross_validate(
         predicted = regression.predict(Fold(inputs, rows.row_of_image, targets, fit, held_out, seed + fold))
         errors += np.square(targets[held_out] - predicted).sum(axis=0)
         reference += np.square(targets[held_out] - targets[fit].mean(axis=0)).sum(axis=0)
-    # Rounding errors of a gene that does not vary are not to be explained.
+    # The variance of a gene that does not vary is rounding error.
     is_flat = targets.std(axis=0) <= 1e-9 * np.maximum(1, np.abs(targets.mean(axis=0)))
     return np.where(is_flat, np.nan, 1 - errors / np.where(is_flat, 1.0, reference))

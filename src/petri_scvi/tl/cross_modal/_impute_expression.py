@@ -45,9 +45,9 @@ def impute_expression(
 ) -> AnnData:
     """Predict how each context changes expression, from its images alone, and score it on held-out cells.
 
-    Control transcriptomes are masked as in training and reconstructed next to images of the context, and again next
-    to images of the control; the model is shown no transcriptome of the context. The difference between the two is
-    the predicted log fold change.
+    Control transcriptomes are masked as in training and reconstructed twice: next to images of the context and next to
+    images of the control. The model sees no transcriptome of the context. The difference between the two
+    reconstructions is the predicted log fold change.
 
     Parameters
     ----------
@@ -83,9 +83,10 @@ def impute_expression(
       the three (``correlation_predicted``, ``correlation_baseline``, ``correlation_assay``) and their mean squared
       errors (``mse_predicted``, ...).
     - ``var``: over contexts, ``correlation_predicted``, ``correlation_assay``, the errors, and ``r2_predicted`` and
-      ``r2_assay``, the share of the error of the baseline that they save: 0 is no better than the mean over contexts.
+      ``r2_assay``, the share of the baseline's error that they remove: 0 is no better than the mean over contexts.
     - ``uns["petri_scvi"]["impute_expression"]``: ``summary``, one row per predictor with the means of these over
-      contexts and genes and the median ``r2`` (a gene that hardly changes can have any), and ``parameters``.
+      contexts and genes and the median ``r2`` (the ``r2`` of a gene that hardly changes is arbitrary), and
+      ``parameters``.
 
     Raises
     ------
@@ -93,7 +94,8 @@ def impute_expression(
         The model does not reconstruct cells, such as CLIP.
     ValueError
         The model knows one modality only or has no set transformer, a context has too few held-out cells or no images,
-        fewer than three contexts are left to compare, or the control has too few cells to hide every gene in some.
+        fewer than three contexts are left to compare, or the control has too few cells for every gene to be masked at
+        least once.
 
     Warns
     -----
@@ -103,11 +105,12 @@ def impute_expression(
     Notes
     -----
     A model of counts is scored on fold changes of pseudobulk shares, with half a count added to every gene; a model of
-    log-normalised values on differences of means. A correlation of the baseline over contexts is not reported: leaving
-    a context out of its mean makes it negative by itself.
+    log-normalised values on differences of means. The correlation of the baseline over contexts is not reported,
+    because leaving each context out of its own mean makes it negative.
 
-    The transcriptomes of a context may have trained the model, next to its images. To ask about contexts that were only
-    imaged, leave their transcriptomes out of the MuData that trains and pass one that has them as ``mdata``.
+    The transcriptomes of a context may have trained the model, next to its images. To predict contexts as if they had
+    only been imaged, leave their transcriptomes out of the MuData used for training and pass one that has them as
+    ``mdata``.
     """
     check_sizes(n_cells=n_cells, min_cells=min_cells)
     images = other_modality(model, modality)

@@ -37,7 +37,7 @@ class RegressionRows:
     """Log-normalised expression of each row, shape ``(n_rows, n_genes)``."""
     n_rna_cells: int
     reliability: NDArray[np.float64] | None
-    """Share of each gene's variance over rows that is not error of measurement, if it is known."""
+    """Share of each gene's variance over rows that is not measurement error, if known."""
 
 
 def paired_places(mdata: MuData) -> NDArray[np.intp]:
@@ -128,7 +128,7 @@ def usable_cells(inputs: Any) -> NDArray[np.bool_]:
 
 
 def read_cells(inputs: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Some rows, which ascend, of an embedding or of crops in memory or on disk."""
+    """Read some rows, in ascending order, of an embedding or of crops in memory or on disk."""
     if isinstance(inputs, np.ndarray):
         found = np.asarray(inputs[rows])
     elif hasattr(inputs, "compute"):  # dask: all rows at once, so that no block is read twice

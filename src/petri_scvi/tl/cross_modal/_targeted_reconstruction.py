@@ -37,9 +37,9 @@ SCORES = ("mse", "intensity")
 N_DOCUMENTS = 4
 """Draws of companions whose scores are averaged."""
 N_COMPARED = 100
-"""Cells that are also reconstructed next to other contexts, of which there may be many."""
+"""At most this many cells are also reconstructed next to other contexts."""
 N_CROPS = 8
-"""Cells that are kept as pictures."""
+"""Number of cells whose images are stored."""
 
 
 def targeted_reconstruction(
@@ -59,7 +59,7 @@ def targeted_reconstruction(
     key_added: str = "targeted_reconstruction",
     progress: bool = True,
 ) -> None:
-    """Hide what is bright in a channel and reconstruct it next to different transcriptomes :cite:p:`PETRI2026`.
+    """Mask the bright patches of a channel and reconstruct them next to different transcriptomes :cite:p:`PETRI2026`.
 
     Each cell is reconstructed with the same mask four times: alone (``"none"``), next to transcriptomes of its own
     context (``"own"``), of a context that is known to change the signal (``"changed"``), and of any context
@@ -78,17 +78,17 @@ def targeted_reconstruction(
     context
         Context, or contexts, whose cells are reconstructed.
     threshold
-        Patches with a larger mean intensity in the channel are hidden, in all channels. Units of the images.
+        Patches with a larger mean intensity in the channel are masked in all channels. Units of the images.
     quantile
         If ``threshold`` is ``None``, this quantile of all patches of the cells is the threshold.
     indices
         Rows of ``mdata[modality]`` to choose from. By default the validation cells of the model's own data, all cells
         of other data.
     max_cells
-        At most so many cells are reconstructed, drawn at random.
+        Reconstruct at most this many cells, drawn at random.
     n_other_contexts
-        At most so many other contexts, drawn at random, tell how much transcriptomes of any context change the scores;
-        0 for no p-values.
+        At most this many other contexts, drawn at random, show how much transcriptomes of any context change the
+        scores; 0 for no p-values.
     modality
         Modality with the images.
     seed
@@ -126,18 +126,18 @@ def targeted_reconstruction(
 
     Notes
     -----
-    A document of one cell never occurs in training, so that the difference to ``"none"`` also has what joining any
-    transcriptomes does. ``"mixed"`` transcriptomes say nothing about the context either, in a document like the others:
-    only a difference to these is information about the context.
+    A document of one cell never occurs in training, so the difference to ``"none"`` includes the effect of adding any
+    transcriptomes. ``"mixed"`` transcriptomes carry no information about the context but form a document like the
+    others, so only a difference to these is information about the context.
 
-    Hidden patches are bright because they were chosen so. A prediction of the mean is too dark there, whatever the
-    context, so that anything that raises it lowers the error. Read ``mse`` together with ``intensity``, and compare
-    with models trained on permuted contexts: with few contexts these learn chance associations, small in intensity but
-    as regular over cells.
+    Masked patches are bright because they were selected for it. A mean prediction is therefore too dark, whatever the
+    context, and anything that raises it lowers the error. Read ``mse`` together with ``intensity``, and compare with
+    models trained on permuted contexts: with few contexts, these learn chance associations, which are small in
+    intensity but just as consistent across cells.
 
-    The cells have their context, and the changed one, in common, so they are not independent, and a test over cells
-    would call any difference significant. The p-value asks how often transcriptomes of other contexts change the score
-    as much. It is at least 2 / (``n_other_contexts`` + 1), whatever the number of cells.
+    All cells share their context and the changed one, so they are not independent, and a test over cells would call any
+    difference significant. The p-value asks how often transcriptomes of other contexts change the score as much. It is
+    at least 2 / (``n_other_contexts`` + 1), whatever the number of cells.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def targeted_reconstruction(
 
 @dataclass(frozen=True)
 class _HiddenCells:
-    """Cells to reconstruct, with what is hidden of them."""
+    """Cells to reconstruct, with their masks."""
 
     model: TrainedModel
     mdata: MuData | None

@@ -18,18 +18,18 @@ SMALLEST_START, START = 0.05, 0.3
 
 
 class Coordinates:
-    """Real numbers that stand for the parameters: common ones, and some for each gene.
+    """Unconstrained coordinates of the parameters: common ones, and some for each gene.
 
     Weak guides of a strong gene look like strong guides of a weak one: the profiles determine only the effect of one
-    guide and the ratios of the others to it. These are the coordinates, so that samplers need not follow the ridge. The
-    likelihood is smooth in them, unlike in the effect of the best guide.
+    guide and the ratios of the others to it. Using these as coordinates spares the sampler this ridge. The likelihood
+    is smooth in them, unlike in the effect of the best guide.
 
     Common, H: off-target effects and noise per modality, as the normal deviates at their ranks in the prior, which
     reach 0 without a long tail; logs of the strength of shared and, of several modalities, of specific effects. Of a
     gene, B: for one guide, the reference, logit of the largest efficacy of the gene; for the others, log efficacy
     relative to the reference; logs of the standard deviations of the shared and, of several modalities, of the specific
-    effects of the reference. Around the log of the strength these are spread alike whatever the strength, so a small
-    one makes no funnel.
+    effects of the reference. Relative to the log of the strength, their spread does not depend on the strength, so a
+    small strength creates no funnel.
     """
 
     def __init__(self, statistics: GuideStatistics, efficacy_prior: tuple[float, float]) -> None:
@@ -102,7 +102,7 @@ class Coordinates:
 
     def parameters(self, found: dict[str, Any]) -> Parameters:
         """The arguments of the likelihood."""
-        specific = found.get("specific", jnp.zeros(1))  # one modality cannot tell what others would share
+        specific = found.get("specific", jnp.zeros(1))  # not identifiable with one modality
         noise = found["noise"] * self.noise_unit
         return Parameters(found["efficacy"], found["shared"], specific, found["off_target"], noise)
 

@@ -1,4 +1,4 @@
-"""Sample the parameters of the guide model. With its coordinates, all that imports JAX; it is imported when called."""
+"""Sample the parameters of the guide model. Imports JAX, so it is imported only when the model is sampled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEARNING_RATE, FINAL_RATE = 0.02, 0.02
 """Of the variational fit; the last step is the second times the first long."""
 N_WARMUP, N_CHAINS, TARGET_ACCEPT = 300, 2, 0.85
 MAX_R_HAT, MIN_ESS = 1.05, 50
-"""Beyond these the chains have not mixed."""
+"""Chains with diagnostics beyond these have not mixed."""
 
 
 def make_model(statistics: GuideStatistics, coordinates: Coordinates) -> Callable[[], None]:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 RESULT = "guide_model"
 MAX_POOR = 0.01
-"""Share of values that may mix badly by chance, of the many that one run has."""
+"""Share of the many values of a run that may mix badly by chance."""
 MAX_GAIN = 0.1
-"""What the evidence may still gain per gene, in nats, in the last tenth of a fit that has ended."""
+"""Largest gain of evidence per gene, in nats, over the last tenth of a fit that has converged."""
 
 
 def guide_model(
@@ -58,12 +58,12 @@ def guide_model(
     control
         Value of ``obs["target_gene"]`` that marks non-targeting guides, or several; effects are measured from them.
     efficacy_prior
-        The two parameters of the beta distribution of efficacies. Only ratios of efficacies within a gene are seen in
-        profiles, so their level, but not their order, follows this prior.
+        The two parameters of the beta distribution of efficacies. Profiles determine only the ratios of efficacies
+        within a gene, so their level, but not their order, depends on this prior.
     dead_below
-        A guide of less efficacy than this is dead.
+        A guide with a lower efficacy than this is dead.
     similar_above
-        Two genes of larger cosine than this are similar.
+        Two genes with a larger cosine than this are similar.
     n_draws
         Draws from the posterior, over two chains for NUTS.
     seed
@@ -76,9 +76,9 @@ def guide_model(
     One profile per target gene, controls left out, to be passed to any function that takes profiles of genes.
 
     - ``X``, shape ``(n_genes, D)``: posterior mean profile of a guide of efficacy 1, in the coordinates of the
-      embedding, shrunk towards the control the less is known, as the mean over modalities. ``layers["effect"]`` is its
-      difference from the control. Of several modalities, ``layers[modality]`` has the profile within each, and
-      ``layers["shared"]`` the part of the effect that all share.
+      embedding, as the mean over modalities; the more uncertain it is, the more it is shrunk towards the control.
+      ``layers["effect"]`` is its difference from the control. Of several modalities, ``layers[modality]`` has the
+      profile within each, and ``layers["shared"]`` the part of the effect that all share.
     - ``obs``: ``target_gene``, ``n_guides``, ``n_cells``, and ``strength``, the root mean square over dimensions of the
       effect, with ``strength_low`` and ``strength_high``.
     - ``obsp["cosine"]``, ``obsp["cosine_low"]``, ``obsp["cosine_high"]``, shape ``(n_genes, n_genes)``: cosine of the
@@ -95,7 +95,7 @@ def guide_model(
       smallest ``ess``, ``n_values`` and how many of them, ``n_poor``, mixed badly); ``n_divergent``; ``losses``
       (negative evidence lower bound per step of the variational fit); ``parameters``.
 
-    Numbers are posterior means; ``_low`` and ``_high`` end their 90 % interval.
+    Values are posterior means; ``_low`` and ``_high`` are the bounds of their 90 % credible intervals.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def guide_model(
     Warns
     -----
     UserWarning
-        Chains have not mixed, draws diverged, the fit has not ended, guides are left out, or replicates have no
+        Chains have not mixed, draws diverged, the fit has not converged, guides are left out, or replicates have no
         controls.
 
     Notes
@@ -126,9 +126,9 @@ def guide_model(
 
     :math:`e_{gj}` has a beta prior, :math:`\lambda` half-Cauchy ones, and :math:`\tau`, :math:`\omega` and
     :math:`\sigma` half-normal ones, in units of the root mean square of the profiles. Effects are integrated out, and
-    drawn back in closed form. All dimensions weigh alike, so whiten first. With one modality :math:`\delta` is left
-    out. R-hat and effective sample sizes are those of ranks :cite:p:`Vehtari2021`. Screens with a single readout were
-    modelled with guides of different efficacy before :cite:p:`Daley2018,Ryu2023`.
+    drawn back in closed form. All dimensions have the same weight, so whiten the embedding first. With one modality
+    :math:`\delta` is left out. R-hat and effective sample sizes are those of ranks :cite:p:`Vehtari2021`. Guides of
+    different efficacy have been modelled before for screens with a single readout :cite:p:`Daley2018,Ryu2023`.
     """
     check_choice("method", method, ("nuts", "svi"))
     check_sizes(n_draws=n_draws)
@@ -230,6 +230,6 @@ def _warn_if_doubtful(posterior: Posterior, method: str, n_draws: int) -> None:
     last, before = posterior.losses[-tenth:].mean(), posterior.losses[-2 * tenth : -tenth].mean()
     if method == "svi" and before - last > MAX_GAIN * posterior.draws["shared"].shape[1]:
         warn(
-            f"the variational fit has not ended: its loss fell from {before:.1f} to {last:.1f} in the last tenth of "
-            "its steps. Pass method='nuts', which does not rest on it."
+            f"the variational fit has not converged: its loss fell from {before:.1f} to {last:.1f} in the last tenth "
+            "of its steps. Pass method='nuts', which does not depend on it."
         )

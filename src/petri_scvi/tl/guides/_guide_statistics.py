@@ -28,8 +28,8 @@ class GuideStatistics:
     """Sufficient statistics of the guide model.
 
     All replicates of a guide in a modality estimate the same effect with noise that falls with their cells, so their
-    mean weighted by cells and the squares around it say all. Variances are shared by dimensions, so of the means only
-    inner products are needed. G genes, J guides of the gene with most of them, M modalities, D dimensions.
+    mean weighted by cells and the squares around it are sufficient. All dimensions share the variances, so only inner
+    products of the means are needed. G genes, J guides of the gene with most of them, M modalities, D dimensions.
     """
 
     genes: NDArray[Any]  # (G,) names
@@ -42,7 +42,7 @@ class GuideStatistics:
     control_cells: NDArray[np.float64]  # (K, M)
     residual_squares: NDArray[np.float64]  # (M,), of replicates around the mean of their guide, times cells
     residual_count: NDArray[np.float64]  # (M,), numbers in residual_squares that are free to vary
-    constant: float  # what the log-likelihood has beside, whatever the parameters
+    constant: float  # part of the log-likelihood that does not depend on the parameters
     scale: float  # the means were divided by this
     origin: NDArray[np.float64]  # (M, D), mean control of each modality in the coordinates of the embedding
 
@@ -79,7 +79,7 @@ def summarise(rows: pd.DataFrame, values: NDArray[np.float64], scale: float | No
     values
         Their profiles, shape ``(n_rows, D)``; 0 is no effect.
     scale
-        What to divide by; by default the root mean square of the guides that are no controls.
+        Divisor; by default the root mean square of the guides that are not controls.
     """
     modalities = list(pd.unique(rows["modality"]))
     keys = ["is_control", "target_gene", "guide", "modality"]
@@ -187,7 +187,9 @@ def _check_is_profiles(profiles: AnnData) -> None:
     call = "petri_scvi.tl.replicate_profiles(data) or petri_scvi.tl.aggregate_profiles(data)"
     apart = "their spaces are separate, so no variance can be shared; embed both in one space, or model one at a time"
     if isinstance(profiles, (list, tuple)):
-        raise TypeError(f"found {len(profiles)} tables of profiles, expected one of {call}. If {apart}.")
+        raise TypeError(
+            f"found {len(profiles)} tables of profiles, expected one of {call}. If they are of several modalities, {apart}."
+        )
     if not isinstance(profiles, AnnData):
         raise TypeError(f"expected an AnnData of profiles, found {type(profiles).__name__}. Make it with {call}.")
     results: Mapping[str, Any] = profiles.uns.get(UNS_KEY, {})

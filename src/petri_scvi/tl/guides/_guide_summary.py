@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ._guide_statistics import GuideStatistics
 
 LOW, HIGH = 0.05, 0.95
-"""Ends of the intervals."""
+"""Quantiles at the bounds of the intervals."""
 MAX_KEPT = 150_000_000
-"""Numbers of drawn effects kept at once; of more, every n-th draw is kept."""
+"""Largest number of drawn values held at once; if there are more, only every n-th draw is kept."""
 BLOCK = 20_000_000
 """Cosines held at once."""
 

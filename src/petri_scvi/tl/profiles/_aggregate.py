@@ -1,4 +1,4 @@
-"""From cells to guides to genes."""
+"""Average cells into profiles of guides, and guides into profiles of genes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot, Transform
 
 SEPARATOR = "+"
-"""Joins the names of modalities in ``obs["modalities"]``."""
+"""Separator of the names of modalities in ``obs["modalities"]``."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
     profiles
         One profile per guide, from :func:`petri_scvi.tl.aggregate_profiles`.
     statistic
-        Mean or median of each dimension over guides; the median forgives a guide that does not work.
+        Mean or median of each dimension over guides; the median is robust to a guide that does not work.
 
     Returns
     -------

@@ -68,7 +68,7 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
     if len(names) == 0:
         raise ValueError(
             f"no row is in all {len(tables)} tables: the first has {tables[0].obs_names[:3].tolist()}, the second "
-            f"{tables[1].obs_names[:3].tolist()}. Name profiles alike, as petri_scvi.tl.aggregate_profiles does."
+            f"{tables[1].obs_names[:3].tolist()}. Use the same names in all tables, as aggregate_profiles does."
         )
     if len(names) < n_all:
         warn(f"{n_all - len(names)} of {n_all} profiles are not in every table; they are left out")
@@ -96,7 +96,7 @@ def split_modalities(profiles: AnnData) -> list[AnnData]:
 
 
 def _check_targets(tables: list[pd.DataFrame]) -> None:
-    """Require that rows of one name are of one gene; libraries that number their guides give names to several."""
+    """Require that rows of one name target one gene; numbered guides of different genes may share a name."""
     targets = pd.DataFrame({i: as_text(obs["target_gene"]) for i, obs in enumerate(tables) if "target_gene" in obs})
     differ = targets[targets.nunique(axis=1) > 1]
     if len(differ):

@@ -1,4 +1,4 @@
-"""How alike profiles are."""
+"""Cosine similarity of profiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def profile_similarity(profiles: AnnData, *, layer: str | None = None, key_added: str = SIMILARITY_KEY) -> None:
-    """Cosine of every pair of profiles.
+    """Compute the cosine similarity of every pair of profiles.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 GROUP, REPLICATE = "\0group", "\0replicate"
-"""Columns beside those of the user, whose names no column of a user has."""
+"""Internal columns next to those of the user; names that no user column has."""
 
 
 def replicate_profiles(
@@ -45,7 +45,8 @@ def replicate_profiles(
     target_key
         ``obs`` column of the gene the guide targets.
     replicate_key
-        ``obs`` column of the replicate, or several that define it together. Modalities may name theirs alike or not.
+        ``obs`` column of the replicate, or several that define it together. Modalities may use the same or different
+        names for theirs.
     modality
         Use this modality of a MuData only.
 
@@ -59,8 +60,8 @@ def replicate_profiles(
     KeyError
         A slot or column is missing.
     ValueError
-        A guide has two target genes, no cell has a guide and a replicate, or the modalities have separate slots,
-        whose spaces share nothing.
+        A guide has two target genes, no cell has a guide and a replicate, or the modalities have separate slots, whose
+        spaces are unrelated.
 
     Warns
     -----

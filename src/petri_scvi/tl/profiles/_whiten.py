@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FLAT = 1e-12
 """A component with less than this share of the largest variance is set to zero instead of amplified."""
 ROUNDING = {np.dtype(np.float32): float(np.finfo(np.float32).eps), np.dtype(np.float64): FLAT}
-"""As is one with less than this share of the variance that it would have if dimensions were uncorrelated."""
+"""So is one with less than this share of the variance that it would have if dimensions were uncorrelated."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def whiten(
     Agrees with ``sklearn.decomposition.PCA(n_components=D, whiten=True)``, signs included, but reads the cells in
     chunks of 8,192. Memory holds a chunk, the covariance, and the result, unless that goes to a ``folder``.
 
-    A component has no variance if that is at most 1e-12 of the largest, or, of a float32 embedding, at most 1.2e-7 (of
-    a float64 one, 1e-12) of what it would be if dimensions were uncorrelated: dimensions that depend on each other
-    leave only the rounding errors of the embedding there.
+    A component counts as having no variance if its variance is at most 1e-12 of the largest, or, of a float32
+    embedding, at most 1.2e-7 (of a float64 one, 1e-12) of what it would be if dimensions were uncorrelated: dimensions
+    that depend on each other leave only the rounding errors of the embedding there.
     """
     check_choice("fit_on", fit_on, ("all", "controls"))
     key_added = f"{key}_whitened" if key_added is None else key_added
@@ -155,7 +155,7 @@ def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform)
     variance, components = np.linalg.eigh(moments.squares / (n - 1))
     variance, components = variance[::-1].clip(min=0), components[:, ::-1].T
     _, components = svd_flip(u=None, v=components, u_based_decision=False)
-    # Where dimensions depend on each other, what is left of them is rounding errors.
+    # Where dimensions depend on each other, only rounding errors of them are left.
     of_dimensions = np.square(components) @ np.diag(moments.squares) / (n - 1)
     is_flat = variance <= np.maximum(FLAT * variance[0], ROUNDING[slot.result_dtype] * of_dimensions)
     if n <= n_dims:

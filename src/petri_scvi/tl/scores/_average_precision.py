@@ -36,7 +36,7 @@ def mean_average_precision(
     seed: int = 0,
     control: Labels | None = CONTROL,
 ) -> None:
-    """Mean average precision of retrieving the other guides of a gene, as in copairs :cite:p:`Kalinin2025`.
+    """Compute the mean average precision of retrieving the other guides of a gene, as in copairs :cite:p:`Kalinin2025`.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def mean_average_precision(
     n_null
         Random rankings per number of siblings and competitors.
     alpha
-        The Benjamini-Hochberg q-value of a retrieved gene is smaller.
+        Genes with a Benjamini-Hochberg q-value below this are consistent.
     seed
         Seed of the random rankings.
     control
@@ -84,7 +84,7 @@ def mean_average_precision(
     tied guides. copairs ranks siblings first instead, so that its score of identical profiles is 1.
 
     As in copairs, guides with as many siblings and competitors share their random rankings, so the null of a gene's
-    mean is about as wide as that of one guide. Without an effect, p-values therefore crowd in the middle: few are
+    mean is about as wide as that of one guide. Without an effect, p-values therefore concentrate in the middle: few are
     small, and few are large. With few competitors even a perfect ranking is likely by chance and cannot be significant.
     """
     check_choice("negatives", negatives, ("other_genes", "controls"))

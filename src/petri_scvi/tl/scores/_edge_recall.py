@@ -48,8 +48,8 @@ def edge_recall(
         :func:`petri_scvi.tl.aggregate_profiles` with ``level="gene"``.
     edges
         Known pairs: :func:`petri_scvi.datasets.stringdb`, or a data frame or text file with the two genes in the first
-        two columns and optionally a column ``score`` or ``combined_score``. Symbols match whatever their case;
-        direction and repetition do not matter.
+        two columns and optionally a column ``score`` or ``combined_score``. Case of symbols, direction and repetition
+        do not matter.
     layer
         Use this layer, for example a modality, instead of ``X``.
     similarity_key
@@ -190,7 +190,7 @@ def _compare(
 
 def _tail_sizes(n: int, tail: float) -> tuple[int, int]:
     """Ranks of at most ``tail`` and of at least ``1 - tail`` among ``n``, counted as EFAAR compares them."""
-    some = np.arange(max(0, int(tail * n) - 2), min(n, int(tail * n) + 2) + 1)  # rounding moves a border by one
+    some = np.arange(max(0, int(tail * n) - 2), min(n, int(tail * n) + 2) + 1)  # rounding can shift a border by one
     return int(some[some / n <= tail].max()), int(some[(n - some) / n >= 1 - tail].max())
 
 

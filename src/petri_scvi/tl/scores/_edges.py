@@ -53,7 +53,7 @@ class Edges:
 
 
 def read_edges(edges: EdgeTable) -> pd.DataFrame:
-    """A table from a data frame or a file.
+    """Read a table of edges from a data frame or a file.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def read_edges(edges: EdgeTable) -> pd.DataFrame:
 
 
 def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edges:
-    """Edges between genes of the screen; symbols match whatever their case, so human and mouse spelling do.
+    """Find the edges between genes of the screen; case is ignored, so human and mouse symbols match.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def _code(pairs: NDArray[np.intp], n: int) -> NDArray[np.intp]:
 
 
 def _unique_pairs(pairs: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Different unordered pairs, the smaller number first, sorted."""
+    """Unique unordered pairs, the smaller number first, sorted."""
     n = int(pairs.max(initial=0)) + 1
     low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
     codes = np.sort(low * n + high)  # many times faster than numpy.unique, which hashes

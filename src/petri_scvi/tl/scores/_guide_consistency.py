@@ -38,7 +38,7 @@ def guide_consistency(
     seed: int = 0,
     key_added: str = "guide_consistency",
 ) -> None:
-    """Share of target genes whose guides resemble each other more than guides of different genes do.
+    """Compute the share of target genes whose guides are more similar than guides of different genes.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def guide_consistency(
         Draws of guides of different genes, per number of guides. More than ``n_genes / alpha - 1`` let a single
         consistent gene pass.
     alpha
-        The Benjamini-Hochberg q-value of a consistent gene is smaller.
+        Genes with a Benjamini-Hochberg q-value below this are consistent.
     seed
         Seed of the draws.
     key_added
@@ -167,7 +167,7 @@ def draw_distinct(pools: Sequence[NDArray[np.intp]], n_draws: int, rng: np.rando
     drawn = np.empty((n_draws, len(pools)), dtype=np.intp)
     for position, pool in enumerate(pools):
         open_draws = np.arange(n_draws)
-        while len(open_draws):  # ends because each pool has more members than are taken
+        while len(open_draws):  # terminates because each pool has more members than are drawn
             drawn[open_draws, position] = pool[rng.integers(len(pool), size=len(open_draws))]
             clashes = (drawn[open_draws, :position] == drawn[open_draws, position, None]).any(axis=1)
             open_draws = open_draws[clashes]
@@ -175,7 +175,7 @@ def draw_distinct(pools: Sequence[NDArray[np.intp]], n_draws: int, rng: np.rando
 
 
 def warn_single_guides(single: NDArray[Any], n_genes: int) -> None:
-    """Count the genes that one guide cannot be compared within."""
+    """Warn about genes with a single guide, which cannot be scored."""
     if len(single):
         warn(
             f"{len(single)} of {n_genes} target genes have one guide with a profile, for example {str(single[0])!r}; "

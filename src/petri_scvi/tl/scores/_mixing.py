@@ -46,7 +46,7 @@ def mixing(
     n_neighbors
         Neighbours per cell.
     max_cells
-        At most so many cells are compared: of each modality, or, for ``"modality"``, together, with as many of each.
+        Compare at most this many cells: of each modality or, for ``"modality"``, in total, the same number of each.
     seed
         Seed of the choice of cells.
 
@@ -54,8 +54,8 @@ def mixing(
     -------
     ``None``. Writes ``uns["petri_scvi"]["mixing_" + key + "_" + obs_key]``: ``table`` with a row per modality
     (``"all"`` if modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the groups
-    among a cell's neighbours over that of all cells, mean over cells (1 if mixed perfectly, 0 if apart);
-    ``silhouette``, that of scikit-learn (0 or below if mixed, 1 if apart); ``parameters``.
+    among a cell's neighbours over that of all cells, mean over cells (1 if perfectly mixed, 0 if separate);
+    ``silhouette``, that of scikit-learn (0 or below if mixed, 1 if separate); ``parameters``.
 
     Raises
     ------

@@ -46,15 +46,15 @@ def perturbation_strength(
     seed: int = 0,
     progress: bool = True,
 ) -> None:
-    """Energy distance :cite:p:`Szekely2013` of each perturbation to the controls, with a permutation p-value.
+    """Compute each perturbation's energy distance :cite:p:`Szekely2013` to the controls, with a permutation p-value.
 
     Parameters
     ----------
     data
         Cells. In a MuData each modality is tested on its own.
     key
-        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`. Scaled before or
-        not, the result is the same.
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``; see :func:`petri_scvi.tl.center_scale`. Scaling it
+        beforehand does not change the result.
     perturbation_key
         ``obs`` column of what to test: the perturbation, or the guide.
     replicate_key
@@ -66,9 +66,9 @@ def perturbation_strength(
     n_permutations
         Exchanges of labels; the smallest p-value is ``1 / (n_permutations + 1)``.
     max_cells
-        At most so many cells of the perturbation, and as many controls, are compared.
+        Compare at most this many cells of the perturbation, and as many controls.
     alpha
-        The Benjamini-Hochberg q-value of an active perturbation is smaller; corrected within each modality.
+        Perturbations with a Benjamini-Hochberg q-value below this are active; corrected within each modality.
     seed
         Seed of the choice of cells and of the permutations.
     progress
@@ -180,7 +180,7 @@ class _Tests:
             vectors = self.slot.take(both).astype(np.float64)
             is_finite = finite_rows(vectors)
             vectors = (vectors - self.center[self.stratum[both]]) / self.scale[self.stratum[both]]
-            is_bad[both[~is_finite]] = True  # a control is compared many times, and counted once
+            is_bad[both[~is_finite]] = True  # controls are compared with many perturbations but counted once
             is_treated = (np.arange(len(both)) < len(rows))[is_finite]
             n, m = int(is_treated.sum()), int((~is_treated).sum())
             distance = p_value = np.nan

@@ -60,7 +60,7 @@ def probe(
     n_neighbors
         Neighbours of ``method="knn"``.
     max_cells
-        At most so many cells per modality are used.
+        Use at most this many cells per modality.
     seed
         Seed of the choice of cells and of the folds.
 
@@ -178,7 +178,7 @@ def frequent_classes(
 def _folds(
     splitter: KFold | StratifiedKFold, vectors: NDArray[Any], labels: NDArray[Any], seed: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Rows to fit on, in random order, and held-out rows: of neighbours that tie, the search takes the first ones."""
+    """Rows to fit on, shuffled because the search takes the first of tied neighbours, and held-out rows."""
     rng = np.random.default_rng(seed)
     for fit, held_out in splitter.split(vectors, labels):
         yield rng.permutation(fit), held_out

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 PROFILE = "\0profile"
-"""Column beside those of the user, whose name no column of a user has."""
+"""Internal column next to those of the user; a name that no user column has."""
 
 
 def replicate_consistency(
@@ -46,7 +46,7 @@ def replicate_consistency(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> None:
-    """Share of perturbations whose profiles in different replicates resemble each other beyond chance.
+    """Compute the share of perturbations whose replicate profiles are more similar than expected by chance.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def replicate_consistency(
     n_null
         Draws per set of replicates that some perturbation was seen in.
     alpha
-        The Benjamini-Hochberg q-value of a consistent perturbation is smaller.
+        Perturbations with a Benjamini-Hochberg q-value below this are consistent.
     seed
         Seed of the draws.
 
@@ -92,8 +92,8 @@ def replicate_consistency(
 
     Notes
     -----
-    A null draw takes, from the same replicates, profiles of different perturbations. So what all profiles of one
-    replicate have in common, such as a batch effect, does not count as agreement.
+    A null draw takes, from the same replicates, profiles of different perturbations. What all profiles of one replicate
+    have in common, such as a batch effect, therefore does not count as agreement.
     """
     check_sizes(n_null=n_null)
     check_alpha(alpha)

@@ -95,8 +95,8 @@ def score_screen(
     KeyError
         A slot or column is missing.
     ValueError
-        There is nothing to score, no cell has a label of ``control``, or a step of the protocol cannot be taken; its
-        function names the fix.
+        There is nothing to score, no cell has a label of ``control``, or a step of the protocol fails; the error
+        message explains the fix.
 
     Warns
     -----
@@ -107,14 +107,14 @@ def score_screen(
     -----
     A space that modalities share is whitened once, for all its cells together, and that changes the scores of single
     modalities as well. To compare these, or modalities that are joined afterwards, with an embedding of one modality,
-    store them alike under another key, ``mdata["image"].obsm["X_apart"]`` and ``mdata["rna"].obsm["X_apart"]``: a slot
-    of the MuData comes before those of its modalities.
+    store both under another key, ``mdata["image"].obsm["X_apart"]`` and ``mdata["rna"].obsm["X_apart"]``: a slot of the
+    MuData comes before those of its modalities.
 
     In a shared space, guides that were seen in one modality only have a joint profile; profiles that are joined
     afterwards need both. Where ``n`` differs, scores are of different genes.
 
-    The embeddings are read in chunks; nothing is written to ``obsm``. The resamples keep the calls of consistency, and
-    draw genes, not pairs, so that pairs that share a gene stay together.
+    The embeddings are read in chunks; nothing is written to ``obsm``. Resampling draws genes, not pairs, so that pairs
+    that share a gene stay together; which genes are consistent is not tested again.
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
     if not keys:
@@ -127,7 +127,7 @@ def score_screen(
     replicate_keys = column_list(replicate_key, "replicate_key")
     columns = list(dict.fromkeys([*replicate_keys, guide_key, target_key]))
     slots_of = {key: find_slots(data, key, columns) for key in keys}
-    # What cannot be scored shows before the work starts.
+    # Embeddings that cannot be scored are refused before the work starts.
     controls = control_names(slots_of[keys[0]], target_key, control)
     _check_scorable(slots_of[keys[0]], guide_key, target_key, controls, edges)
     rows: list[dict[str, Any]] = []

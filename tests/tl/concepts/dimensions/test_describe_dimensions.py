@@ -110,7 +110,7 @@ def test_results_survive_a_file(described: MuData, tmp_path: Path, assert_same: 
     ("arguments", "error", "message"),
     [
         ({"keyword": " "}, ValueError, "has no word to search for"),
-        ({"keyword": "lipid"}, KeyError, "nothing is known about the dimensions of 'X_sae'"),
+        ({"keyword": "lipid"}, KeyError, "there are no results about the dimensions of 'X_sae'"),
         ({"n_top": 0}, ValueError, "n_top=0"),
         ({"alpha": 2}, ValueError, "alpha=2"),
         ({"key": "X_other"}, KeyError, "no activations 'X_other'"),

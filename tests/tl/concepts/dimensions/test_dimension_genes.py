@@ -201,7 +201,7 @@ def test_q_values_of_listed_tests_are_exact_if_all_small_ones_are_listed() -> No
         ({"layer": "raw"}, KeyError, r"layer='raw' is not in mdata\['rna'\].layers"),
         ({"batch_key": "plate"}, KeyError, "batch_key='plate' is not a column of obs"),
         ({"n_genes": 0}, ValueError, "n_genes=0"),
-        ({"min_cells": 10**6}, ValueError, "of 9 dimensions 0, and of 120 genes 0 are not zero in min_cells=1000000"),
+        ({"min_cells": 10**6}, ValueError, "0 of 9 dimensions and 0 of 120 genes are nonzero in min_cells=1000000"),
         ({"modality": "image"}, ValueError, "X is empty; name the layer"),
     ],
 )

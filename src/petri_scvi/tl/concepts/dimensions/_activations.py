@@ -33,8 +33,8 @@ CHUNK_VALUES = 2**25
 class Activations:
     """Activations of one modality.
 
-    ``matrix``, CSC or dense, has a row per cell with finite activations, in the order of ``adata``, where ``rows`` says
-    which they are.
+    ``matrix``, CSC or dense, has a row per cell with finite activations, in the order of ``adata``; ``rows`` gives
+    their positions there.
     """
 
     modality: str
@@ -98,7 +98,7 @@ def find_activations(data: AnnData | MuData, key: str, modality: str | None = No
     Raises
     ------
     KeyError
-        No such slot or modality.
+        There is no such slot or modality.
     ValueError
         The slot is not a matrix, or a cell has been measured in two modalities.
     """
@@ -109,7 +109,7 @@ def find_activations(data: AnnData | MuData, key: str, modality: str | None = No
 
 
 def check_fitted(data: AnnData | MuData, key: str) -> None:
-    """Require activations somewhere in the cells."""
+    """Require that some cells have activations."""
     holders = [data, *data.mod.values()] if isinstance(data, MuData) else [data]
     if not any(key in holder.obsm for holder in holders if hasattr(holder, "obsm")):
         raise KeyError(
@@ -161,7 +161,7 @@ def _in_memory(array: Any) -> Any:
 
 
 def activations_of(data: AnnData | MuData, key: str, modality: str) -> Activations:
-    """Activations of a modality, which has cells with finite ones."""
+    """Activations of a modality; it must have cells with finite ones."""
     parts = find_activations(data, key, modality)
     if not parts:
         raise ValueError(f"modality={modality!r} has no cells; name another one, or add its cells.")
@@ -207,14 +207,14 @@ def find_codes(
 
     Returns
     -------
-    Slots; the modality of a cell whose activations are NaN or infinite is missing, so that nothing counts it.
+    Slots; the modality of a cell whose activations are NaN or infinite is missing, so that it is not counted.
 
     Raises
     ------
     KeyError
         There is no such slot or column.
     ValueError
-        The matrix is not one of activations, or ``modality_key`` is missing or not wanted.
+        The matrix does not hold activations, ``modality_key`` is missing, or it was passed with a MuData.
     """
     check_fitted(data, key)
     if isinstance(data, MuData):
@@ -284,7 +284,7 @@ def is_within(shares: pd.DataFrame, min_activity: float, max_activity: float) ->
 
 
 def _leave_out_bad_cells(slot: Slot) -> None:
-    """Require activations, and take the modality from cells that have none."""
+    """Require activations, and remove the modality of cells whose activations are not finite."""
     is_bad = np.zeros(slot.shape[0], dtype=bool)
     for rows, part in sparse_chunks(slot):
         if (part.data < 0).any():

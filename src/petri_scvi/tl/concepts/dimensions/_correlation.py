@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_CELLS = 10
-"""Cells with a value that a correlation is computed from, at least."""
+"""Smallest number of cells that a correlation is computed from."""
 
 
 class Strata:
@@ -103,7 +103,7 @@ def skewed_p_values(
 def adjust_listed(p_values: NDArray[np.float64], n_tests: int) -> NDArray[np.float64]:
     """Benjamini-Hochberg q-values of some of ``n_tests`` tests, the others of which count as if their p-value were 1.
 
-    Those listed are never called too often: a q-value is at least what it would be if all tests were listed.
+    The q-values are conservative: each is at least as large as if all tests were listed.
     """
     order = np.argsort(p_values)
     raised = p_values[order] * n_tests / np.arange(1, len(p_values) + 1)

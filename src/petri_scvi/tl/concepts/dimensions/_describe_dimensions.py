@@ -57,13 +57,13 @@ def describe_dimensions(
     key
         As in these calls.
     keyword
-        Keep the dimensions of which a significant image feature, gene set or gene has all these words in its name,
-        for example ``"lipid"`` or ``"cell cycle"``. Upper and lower case are alike, and spaces, underscores and
-        hyphens.
+        Keep dimensions with a significant image feature, gene set or gene whose name contains all these words, for
+        example ``"lipid"`` or ``"cell cycle"``. Case is ignored, and spaces, underscores and hyphens are
+        interchangeable.
     n_top
-        Findings to write per cell of the table; the search is through all that the tools listed.
+        Findings to show per entry of the table; the keyword is searched in all findings that the tools listed.
     alpha
-        The q-value of a significant finding is at most this.
+        Findings with a q-value of at most this are significant.
     min_activity, max_activity
         As in :func:`petri_scvi.tl.multimodal_dimensions`.
 
@@ -93,7 +93,7 @@ def describe_dimensions(
     called = [kind for kind in KINDS if f"{kind.result}_{key}" in results]
     if words is not None and not called:
         tools = ", ".join(f"petri_scvi.tl.{kind.result}" for kind in KINDS)
-        raise KeyError(f"nothing is known about the dimensions of {key!r} that could be searched. Call one of {tools}.")
+        raise KeyError(f"there are no results about the dimensions of {key!r} to search. Call one of {tools}.")
     matches: list[pd.DataFrame] = []
     for kind in called:
         found = results[f"{kind.result}_{key}"]["table"]

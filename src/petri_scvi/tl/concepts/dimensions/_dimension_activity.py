@@ -45,7 +45,7 @@ def dimension_activity(
     modality
         Modality of a MuData from which examples are taken; by default ``"image"``, or the first if there are no images.
     n_examples
-        Cells to name at either end.
+        Number of example cells at either end.
     seed
         Seed of the choice among cells of equal activation, of which there are many at the lower end.
 
@@ -111,7 +111,7 @@ def _examples(
     """Names of the cells at both ends of each dimension."""
     n_cells = len(source.rows)
     n = min(n_examples, n_cells)
-    # In random order, so that cells of equal activation are not those of one plate.
+    # In random order, so that cells of equal activation do not all come from one plate.
     order = rng.permutation(n_cells)
     cells = source.adata.obs_names.to_numpy(dtype=np.str_)[source.rows[order]]
     ends = np.full((2, source.n_dimensions, n_examples), "", dtype=cells.dtype)

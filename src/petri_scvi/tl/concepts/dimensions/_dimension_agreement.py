@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RESULT = "dimension_agreement"
 MIN_CONTEXTS = 5
-"""Fewer contexts have too few orders for any agreement to be significant."""
+"""Fewer contexts have too few permutations for any agreement to be significant."""
 
 
 def dimension_agreement(
@@ -68,7 +68,7 @@ def dimension_agreement(
     min_cells
         Perturbations with fewer cells in either modality are left out.
     alpha
-        Level of the q-value at which a dimension counts as agreeing.
+        Dimensions with a q-value below this count as agreeing.
     n_permutations
         Shuffles for each of the two tests; the smallest p-value is ``1 / (n_permutations + 1)``.
     seed
@@ -149,7 +149,7 @@ def _mean_activations(
     if len(names) < MIN_CONTEXTS:
         raise ValueError(
             f"{len(names)} values of {obs_key!r} have min_cells={min_cells} cells in both {pair[0]!r} and {pair[1]!r}; "
-            f"at least {MIN_CONTEXTS} are needed. Pass the column of the perturbation as obs_key, or fewer min_cells"
+            f"at least {MIN_CONTEXTS} are needed. Pass the column of the perturbation as obs_key, or smaller min_cells"
         )
     return names, [sums[name][is_enough] / n_cells[name][is_enough, None] for name in pair]
 

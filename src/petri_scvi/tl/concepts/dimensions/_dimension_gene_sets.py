@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_P = 0.05
-"""Pairs with larger p-values are not kept: they change no q-value below it."""
+"""Pairs with larger p-values are not kept; leaving them out changes no smaller q-value."""
 CHUNK_DIMENSIONS = 1024
 
 
@@ -44,16 +44,16 @@ def dimension_gene_sets(
     Parameters
     ----------
     data
-        What :func:`petri_scvi.tl.dimension_genes` ranked.
+        Cells after :func:`petri_scvi.tl.dimension_genes`.
     gene_sets
-        Name of each set to its genes, or the path of a GMT file (per line: name, description, genes, between tabs).
-        Names of genes as in ``var_names``.
+        Mapping from the name of each set to its genes, or the path of a GMT file (per line: name, description, genes,
+        between tabs). Genes are named as in ``var_names``.
     key
         As in that call.
     alpha
         The genes of a dimension are those that it lists with a q-value of at most this.
     min_size, max_size
-        Tested are sets with so many genes in the background.
+        Smallest and largest number of background genes of a tested set.
     n_sets
         Sets to list per dimension, at most.
 
@@ -73,12 +73,12 @@ def dimension_gene_sets(
         :func:`petri_scvi.tl.dimension_genes` has not been called.
     ValueError
         No gene of the sets is in the background, no set has an accepted size, a set is one string, no dimension has a
-        gene, or the file is no GMT file.
+        gene, or the file is not a GMT file.
 
     Notes
     -----
     The background is the genes that :func:`petri_scvi.tl.dimension_genes` tested, that is those detected in enough
-    cells: against the whole genome, genes that are expressed at all would look like a finding.
+    cells: against the whole genome, any set of expressed genes would appear enriched.
     """
     check_alpha(alpha)
     check_sizes(min_size=min_size, max_size=max_size, n_sets=n_sets)
@@ -128,7 +128,7 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
 
 def _listed(gene_sets: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     for name, genes in gene_sets.items():
-        if isinstance(genes, str):  # its letters would count as genes
+        if isinstance(genes, str):  # its letters would be taken for genes
             raise ValueError(f"gene_sets[{name!r}]={genes!r} is one string; pass a list, such as [{genes!r}].")
     return {name: list(genes) for name, genes in gene_sets.items()}
 
@@ -191,7 +191,7 @@ def _named(
     members: sparse.csr_matrix,
     background: pd.Index,
 ) -> pd.DataFrame:
-    """Put names in the place of numbers."""
+    """Replace numbers by names."""
     row, column = table["row"].to_numpy(), table["column"].to_numpy()
     shared = queries[row].multiply(members[column]).tocsr()
     pieces = np.split(background.to_numpy()[shared.indices], shared.indptr[1:-1])

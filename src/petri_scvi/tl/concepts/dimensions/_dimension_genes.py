@@ -55,15 +55,15 @@ def dimension_genes(
     layer
         Layer with the counts; ``X`` if ``None``.
     is_normalized
-        Whether the expression is log-normalised already. Counts are brought to their median total and logged, in a
-        sparse copy.
+        Whether the expression is log-normalised already. Counts are scaled to the median total per cell and ``log1p``
+        is taken, in a sparse copy.
     batch_key
         ``obs`` column of a group, such as the batch, whose means are removed first. By default nothing is removed.
     n_genes
         Genes to list per dimension.
     rankby_abs
-        Whether to rank by the absolute correlation, as in :func:`scanpy.tl.rank_genes_groups`. By default genes that
-        rise with the dimension come first, and only they are listed.
+        Whether to rank by the absolute correlation, as in :func:`scanpy.tl.rank_genes_groups`. By default only genes
+        with a positive correlation are listed, the strongest first.
     min_cells
         A dimension is tested if its activation is not zero in this many cells, and a gene if it was detected in as
         many.
@@ -88,8 +88,8 @@ def dimension_genes(
 
     Notes
     -----
-    Memory is a block of activations (128 MB) and one of correlations beside the sparse matrices and the listed genes,
-    whatever the number of dimensions.
+    Memory holds one block of activations (128 MB) and one of correlations, in addition to the sparse matrices and the
+    listed genes, whatever the number of dimensions.
     """
     check_sizes(n_genes=n_genes, min_cells=min_cells)
     activations = activations_of(data, key, modality)
@@ -101,8 +101,8 @@ def dimension_genes(
     tested = np.flatnonzero(activations.n_nonzero() >= min_cells)
     if not (len(tested) and len(tested_genes)):
         raise ValueError(
-            f"of {activations.n_dimensions} dimensions {len(tested)}, and of {adata.n_vars} genes {len(tested_genes)} "
-            f"are not zero in min_cells={min_cells} of {len(activations.rows)} cells; pass a smaller min_cells."
+            f"{len(tested)} of {activations.n_dimensions} dimensions and {len(tested_genes)} of {adata.n_vars} genes "
+            f"are nonzero in min_cells={min_cells} of {len(activations.rows)} cells; pass a smaller min_cells."
         )
     ranking = _Ranking(expression[:, tested_genes], Strata(adata, batch_key, activations.rows), n_genes, rankby_abs)
     parts = ranking.run(activations, tested, progress)
@@ -137,7 +137,7 @@ class _Ranking:
         block = block if sparse.issparse(block) else np.array(block, dtype=np.float64)
         length, skewness = _length_and_skewness(block, self.strata)
         if sparse.issparse(block):
-            # Both stay sparse, and the means are taken out of the products.
+            # Both matrices stay sparse; the means are subtracted from the products.
             product = (block.T @ self._expression).toarray() - self.strata.means(block).T @ self._sums
         else:
             self.strata.center(block)

@@ -51,7 +51,7 @@ def dimension_image_features(
         Modality of a MuData that has the features.
     batch_key
         ``obs`` column of a group, such as the batch, whose mean rank is removed first: staining differs between
-        batches, and a dimension that tells batches apart would go along with it. By default nothing is removed.
+        batches, so a dimension that distinguishes batches would correlate with it. By default nothing is removed.
     min_cells
         A dimension is tested if its activation is not zero in this many cells, and a feature if it is defined in as
         many.
@@ -105,7 +105,7 @@ def dimension_image_features(
 
 
 def _features(adata: AnnData, key: str) -> pd.DataFrame:
-    """Measurements of all cells, with a name of its own for each."""
+    """Measurements of all cells, each with a unique name."""
     found, where = adata.obsm[key], f"obsm[{key!r}]"
     check_numbers(found, where)
     features = pd.DataFrame(found.toarray() if sparse.issparse(found) else found)

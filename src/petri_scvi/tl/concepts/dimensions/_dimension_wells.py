@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot
 
 N_LEVELS = 10
-"""Active cells are told apart by quantiles of their activation; inactive ones are a level of their own."""
+"""Number of quantiles of the activation of active cells; inactive cells are a separate level."""
 MIN_ACTIVE = 10
-"""A dimension that fewer cells activate predicts nothing that could be measured."""
+"""The AUC of a dimension that fewer cells activate is NaN."""
 
 
 def dimension_wells(
@@ -56,13 +56,13 @@ def dimension_wells(
     key
         ``obsm`` slot of activations that :func:`petri_scvi.tl.fit_sae` wrote.
     obs_key
-        ``obs`` column to predict, for example ``"well"`` or ``"batch"``; each modality is predicted by itself.
+        ``obs`` column to predict, for example ``"well"`` or ``"batch"``; each modality is predicted separately.
     min_activity, max_activity, modality_key
         As in :func:`petri_scvi.tl.multimodal_dimensions`.
     n_folds
         Folds of the cross-validation, by cell.
     max_cells
-        At most so many cells of each modality are used.
+        Use at most this many cells of each modality.
     seed
         Seed of the choice of cells and of the folds.
     progress

@@ -70,9 +70,9 @@ def multimodal_dimensions(
 
     Notes
     -----
-    That a dimension is multimodal says that both modalities lie along its direction, not that they mean the same by it:
-    two clouds in one place share all dimensions. Compare with a model whose contexts were permuted, look at
-    ``n_expected``, and ask :func:`petri_scvi.tl.dimension_agreement`.
+    A multimodal dimension is active in both modalities, which does not imply that it means the same in both: if the
+    modalities overlap completely in the embedding, all dimensions are multimodal. Compare with a model whose contexts
+    were permuted and with ``n_expected``, and test the meaning with :func:`petri_scvi.tl.dimension_agreement`.
     """
     slot_of = named_slots(keys)
     tables, rows = [], []
