@@ -46,7 +46,7 @@ N_SCORED = 500
 """Validation cells of each modality whose reconstruction is scored."""
 
 N_HIGHLIGHTED = 6
-"""Perturbations with a colour of their own in the UMAP."""
+"""Number of perturbations with their own colour in the UMAP."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cells", type=int, default=8000, help="image cells of the synthetic screen")
     options = parser.parse_args(arguments)
     options.out = options.out.expanduser()
-    # Figures go to files: no window may open, and none is needed.
+    # Figures are written to files, so no window is needed.
     matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -114,7 +114,7 @@ def train(mdata: MuData, n_steps: int) -> PETRI:
         max_epochs=n_epochs,
         n_contexts_per_minibatch=N_CONTEXTS,
         n_cells_per_context=N_CELLS,
-        # So few steps reward a large learning rate, and expression learns from smaller differences than pixels do.
+        # So few steps need a large learning rate, and the loss of expression varies less than that of pixels.
         plan_kwargs={"lr": 2e-3, "loss_weights": {"rna": 3.0}},
     )
     return model
@@ -158,12 +158,12 @@ def draw_umap(mdata: MuData, path: Path) -> None:
     pp.join_obs(mdata, columns[1:])
     cells = sc.AnnData(mdata.obsm[EMBEDDING_KEY], obs=mdata.obs[columns].astype(str))
     with warnings.catch_warnings():
-        # umap-learn warns that a fixed seed makes it run on one core: wanted, so that the figure is the same each time.
+        # umap-learn warns that a fixed seed makes it run on one core, which is intended: the figure is reproducible.
         warnings.simplefilter("ignore", UserWarning)
         sc.pp.neighbors(cells, use_rep="X")
         sc.tl.umap(cells, random_state=0)
     mdata.obsm["X_umap"] = cells.obsm["X_umap"]
-    # More colours than these could not be told apart: the perturbations whose cells moved furthest, and the controls.
+    # More colours could not be distinguished, so only the controls and the perturbations furthest from them have one.
     shown = _furthest_perturbations(cells)
     cells.obs["perturbation"] = cells.obs["perturbation"].where(cells.obs["perturbation"].isin(shown), "other")
     colours = dict(zip(shown, _palette(len(shown)), strict=True)) | {"other": "#e3e3e3"}

@@ -35,7 +35,7 @@ def test_labels_are_written_alike_whatever_their_type(values: Any, expected: lis
 
 
 def test_values_that_are_no_labels_are_named() -> None:
-    with pytest.raises(TypeError, match=r"obs\['guide'\] has values that are no labels.*Convert them to text"):
+    with pytest.raises(TypeError, match=r"obs\['guide'\] has values that are not labels.*Convert them to text"):
         as_text(pd.Series([["a"], ["b"]], name="guide"))
 
 

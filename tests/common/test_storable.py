@@ -109,7 +109,7 @@ def test_other_names_are_accepted() -> None:
     check_names(["X_pca", "a:b", "a b", "...", "ä", "a.b", "_x", "%"], "a key of obsm")
     with pytest.raises(ValueError, match="the name of the index of obs is 'a/b'"):
         check_table(pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name="a/b")), "obs")
-    with pytest.raises(ValueError, match="'_index', which files keep for the names. Rename it"):
+    with pytest.raises(ValueError, match="'_index', which files reserve for the row names. Rename it"):
         check_table(pd.DataFrame({"_index": [1]}), "obs")
     with pytest.raises(ValueError, match=r"obs has several columns \['a'\]"):
         check_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), "obs")

@@ -224,7 +224,7 @@ def test_empty_rows_and_no_counts_at_all_are_stored(rna: AnnData, tmp_path: Path
 def test_what_cannot_be_kept_is_named(rna: AnnData, tmp_path: Path) -> None:
     rna.raw = rna.copy()
     rna.obsp["distances"] = sparse.eye_array(30, format="csr")
-    with pytest.warns(UserWarning, match="source: distances, raw not kept") as caught:
+    with pytest.warns(UserWarning, match="source: distances, raw are not kept") as caught:
         io.write_training_store(rna, tmp_path / "s.h5ad", progress=False)
     assert caught[0].filename == __file__
 

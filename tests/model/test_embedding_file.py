@@ -130,7 +130,7 @@ def test_results_of_single_modalities_are_files_of_their_own(
         screen[name].obsm["X"] = trained_model.get_latent_representation(modality=name)
     tl.center_scale(screen, "X", replicate_key="batch", folder=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image_X_scaled.npy", "rna_X_scaled.npy"]
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         tl.center_scale(screen, "X", replicate_key="batch", folder=tmp_path / "nowhere")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=screen.n_obs * 16 * 4 - 1))
     with pytest.raises(OSError, match="X_again needs .* which has .* free.*pass a folder on another disk"):

@@ -151,7 +151,7 @@ def test_a_key_that_is_a_column_views_and_unknown_cells_are_refused_with_the_fix
     mdata.mod["rna"] = mdata["rna"][1:].copy()
     with pytest.raises(
         ValueError,
-        match=r"mdata\['rna'\] has other cells, or its cells in another order, than mdata knows.*mdata\.update",
+        match=r"mdata\['rna'\] has other cells, or its cells in another order, than when mdata was last.*mdata\.update",
     ):
         join_obs(mdata)
     mdata.update()

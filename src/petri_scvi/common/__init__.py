@@ -1,12 +1,8 @@
 """Rules that several rooms share; this room imports no other.
 
-Which row is which cell (``_rows``), how labels are read and compared (``_labels``) and joined into one name
-(``_joined_labels``), which arrays hold numbers (``_numbers``), files written whole or not at all, and room for them
-(``_files``), by one process at a time (``_lock``) or by one of a distributed run (``_one_writer``), and with a checksum
-(``_sealed``), what files can hold (``_storable``), names in file names, markup and plots (``_names``), channels by name
-(``_channels``), moments of values that are read in chunks (``_moments``), warnings that point to the user's line
-(``_warn``).
-Open ``_rows`` first: every embedding of a MuData is read through it.
+Rows and labels: ``_rows``, ``_labels``, ``_joined_labels``, ``_channels``. Numbers: ``_numbers``, ``_moments``. Files:
+``_files``, ``_lock``, ``_one_writer``, ``_sealed``, ``_storable``. Names of users in output: ``_names``. Warnings:
+``_warn``. Open first: ``_rows.py``, through which every embedding of a MuData is read.
 """
 
 from petri_scvi.common._files import hidden_folder, put_in_place, written_whole

@@ -33,16 +33,16 @@ def channel_names(adata: AnnData, n_channels: int, where: str) -> list[str]:
     n_channels
         Channels of its crops.
     where
-        How a user would write the modality, for example ``"mdata['image']"``.
+        The modality as a user would write it, for example ``"mdata['image']"``.
 
     Raises
     ------
     ValueError
-        The stored names are not one for each channel, or two are the same.
+        There is not one stored name per channel, or two are the same.
     """
     names = stored_channel_names(adata)
     if names is None or (CHANNEL_NAMES_KEY not in adata.uns and len(names) != n_channels):
-        return [str(i) for i in range(n_channels)]  # a column of var may be about genes
+        return [str(i) for i in range(n_channels)]  # a column of var may describe genes
     if len(names) != n_channels or len(set(names)) != n_channels:
         raise ValueError(
             f"{where}.uns[{CHANNEL_NAMES_KEY!r}] is {names}, but its crops have {n_channels} channels. Give one unique "
@@ -52,7 +52,7 @@ def channel_names(adata: AnnData, n_channels: int, where: str) -> list[str]:
 
 
 def find_channel(channel: str | int, names: Sequence[str], argument: str, where: str) -> int:
-    """Position of a channel, from its name or its position; a name that is there comes first."""
+    """Position of a channel, given by name or position; a matching name takes precedence."""
     if isinstance(channel, str) and channel in names:
         return list(names).index(channel)
     if isinstance(channel, int | np.integer) and not isinstance(channel, bool) and 0 <= channel < len(names):
@@ -71,16 +71,16 @@ def find_channels(channels: Sequence[str | int] | None, names: Sequence[str], ar
     channels
         Names or positions.
     names
-        Name of each channel there is.
+        Names of all channels.
     argument
         Argument that ``channels`` was passed as.
     where
-        How a user would write what has the channels.
+        What has the channels, as a user would write it.
 
     Raises
     ------
     ValueError
-        A channel is not there or comes twice, or none is named.
+        A channel does not exist or is repeated, or none is named.
     """
     if channels is None:
         return list(range(len(names)))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and room for them on their disk."""
+"""Files that are written completely or not at all, and free space for them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 SUFFIX = ".unfinished"
 CLOCK_SECONDS = 60
-"""By how much the clocks of a machine and of a disk in the network may differ."""
+"""Largest expected difference between the clocks of a machine and of a network disk."""
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a place to write a file to, and move it to ``path`` when the block ends without an error.
+    """Provide a path to write to, and move the file to ``path`` when the block ends without an error.
 
-    Under its name the file is always complete: readers see the old one until the new one is there, and an error or a
-    full disk leaves the old one. What processes of this machine left beside ``path`` when they were killed is removed
-    first.
+    The file at ``path`` is always complete: readers see the old one until the new one replaces it, and an error or a
+    full disk leaves the old one. Leftovers of killed processes of this machine are removed first.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Yields
     ------
-    A path with the same name in a hidden folder beside ``path``; nothing is there yet.
+    A path with the same name in a hidden folder beside ``path``, where nothing exists yet.
     """
     with hidden_folder(path) as folder:
         unfinished = folder / path.name
@@ -46,9 +45,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def hidden_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside a path, and remove it at the end.
+    """Create a hidden folder beside a path, and remove it at the end.
 
-    What processes of this machine left there when they were killed is removed first.
+    Leftovers of killed processes of this machine are removed first.
 
     Parameters
     ----------
@@ -71,7 +70,7 @@ def hidden_folder(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(unfinished: Path, path: Path) -> None:
-    """Give a complete file, once the disk has it, or a complete folder its name."""
+    """Rename a complete file, once it is on the disk, or a complete folder to its final name."""
     if unfinished.is_file():
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
@@ -79,7 +78,7 @@ def put_in_place(unfinished: Path, path: Path) -> None:
 
 
 def _machine() -> str:
-    """Name of this machine, as a part of a file name: process numbers of other machines mean nothing here."""
+    """Name of this machine, as part of a file name, because process IDs are unique within a machine only."""
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
 
 
@@ -89,7 +88,7 @@ def _is_written(left: Path, prefix: str) -> bool:
     if not number.isdecimal():
         return True
     try:
-        # A later process may have got the number of the one that was killed.
+        # A later process may have been given the ID of the killed one.
         return psutil.Process(int(number)).create_time() <= left.stat().st_mtime + CLOCK_SECONDS
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False
@@ -100,7 +99,7 @@ def _is_written(left: Path, prefix: str) -> bool:
 def check_space(
     folder: Path, n_bytes: int, what: str, *, remedy: str = "pass a path on another disk", note: str = ""
 ) -> None:
-    """Require room on a disk: a process that writes to a memory map of a full one is killed without a message.
+    """Require free space on a disk: a process that writes to a memory map on a full disk is killed without a message.
 
     Parameters
     ----------
@@ -109,21 +108,21 @@ def check_space(
     n_bytes
         Bytes to be written.
     what
-        What needs them, to begin the message.
+        What needs them; the message begins with it.
     remedy
-        What to do other than to make room.
+        What to do instead of freeing space.
     note
         What to say about the number of bytes.
 
     Raises
     ------
     OSError
-        There is not enough.
+        There is not enough free space.
     """
     free = free_space(folder)
     if n_bytes > free:
         raise OSError(
-            f"{what} needs {as_size(n_bytes)}{note} in {folder}, which has {as_size(free)} free. Make room, "
+            f"{what} needs {as_size(n_bytes)}{note} in {folder}, which has {as_size(free)} free. Free some space, "
             f"or {remedy}."
         )
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def joined_labels(columns: Iterable[Iterable[object]], separator: str) -> NDArray[np.object_]:
     r"""Join the labels of each row into one name.
 
-    A label that contains the separator's character, or a backslash, gets a backslash before it. So ``("a+b", "c")`` and
-    ``("a", "b+c")`` stay two names, ``"a\+b+c"`` and ``"a+b\+c"``, and labels without it read plainly: ``"a+c"``.
+    The separator's character and backslashes within labels are escaped with a backslash. So ``("a+b", "c")`` and
+    ``("a", "b+c")`` stay two names, ``"a\+b+c"`` and ``"a+b\+c"``, and other labels are unchanged: ``"a+c"``.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def split_labels(name: str, separator: str) -> list[str]:
     """Labels that :func:`joined_labels` joined into a name."""
     labels, place = [""], 0
     while place < len(name):
-        if name[place] == "\\":  # the next character is meant as it is
+        if name[place] == "\\":  # the next character is escaped
             labels[-1] += name[place + 1]
             place += 2
         elif name.startswith(separator, place):

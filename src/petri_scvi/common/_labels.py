@@ -19,7 +19,7 @@ Labels: TypeAlias = str | int | float | bool | Iterable[str | int | float | bool
 """One label or several; numbers are compared as text."""
 
 MISSING_WORDS = frozenset({"", "nan", "NaN", "None", "<NA>", "NaT"})
-"""What missing values become where a table is written or read as text."""
+"""What missing values become when a table is written or read as text."""
 CONTROL_LIKE = re.compile(
     r"non.?target|no.?target|control|ctrl|scrambled?|"
     r"(^|[^a-z0-9]|sg)(nt|ntc|neg|negative|safe|dmso|mock|vehicle|untreated|aavs1|rosa26|lacz|luciferase|luc|e?gfp|wt)"
@@ -50,7 +50,7 @@ def read_column(obs: pd.DataFrame, column: str, where: str, *, argument: str = "
     column
         Its name.
     where
-        What to call the table, for example ``"adata.obs"``.
+        Name of the table in messages, for example ``"adata.obs"``.
     argument
         The argument that named the column.
 
@@ -86,14 +86,14 @@ def check_one_column(column: Any, where: str, *, argument: str = "") -> str:
 def as_text(values: pd.Series) -> pd.Series:
     """Labels as text, ``None`` where one is missing.
 
-    Whole numbers are written alike whatever their type: a column of integers becomes one of floats as soon as one of
-    its values is missing.
+    Whole numbers become the same text whatever their dtype, because a column of integers becomes one of floats as soon
+    as one of its values is missing.
     """
     try:
         codes, distinct = pd.factorize(values)
     except TypeError as error:
         raise TypeError(
-            f"obs[{values.name!r}] has values that are no labels: {error}. Convert them to text."
+            f"obs[{values.name!r}] has values that are not labels: {error}. Convert them to text."
         ) from error
     distinct = np.asarray(distinct)
     if distinct.dtype.kind == "M":
@@ -107,8 +107,8 @@ def warn_missing_words(labels: pd.Series, where: str) -> None:
     counts = labels.value_counts()
     for word in sorted(MISSING_WORDS & set(counts.index)):
         warn(
-            f"{counts[word]} rows of {where} have the label {word!r}, as missing values have once they are text; it "
-            f"counts as a label like any other. If it means that the label is missing, replace it: "
+            f"{counts[word]} rows of {where} have the label {word!r}, which missing values become as text; it "
+            f"counts as a label. If it means that the label is missing, replace it: "
             f"{where} = {where}.astype(object).replace({word!r}, None)"
         )
 
@@ -141,7 +141,7 @@ def check_controls(
     Parameters
     ----------
     labels
-        Labels as text, by what to call the column, for example ``"adata.obs['target_gene']"``.
+        Labels as text, by the name of the column in messages, for example ``"adata.obs['target_gene']"``.
     control
         Label or labels of controls.
     argument

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def sole_writer(path: Path, on_wait: Callable[[], Any] | None = None) -> Iterator[None]:
-    """Keep other processes from writing a file until the block ends.
+    """Prevent other processes from writing a file until the block ends.
 
-    The lock is a hidden file beside ``path`` that the system unlocks when the process ends, however it ends. Where the
-    file system has no locks, nothing is kept.
+    The lock is a hidden file beside ``path`` that the system unlocks when the process ends, however it ends. On file
+    systems without locks, this has no effect.
 
     Parameters
     ----------
     path
         The file, or the folder of a zarr store. Its parent folder must exist.
     on_wait
-        Called before waiting for another process that writes it. If ``None``, that is an error.
+        Called before waiting for another process that writes the file. If ``None``, an error is raised instead.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Names that users choose, where they become file names, markup or mathematical text."""
+"""Names chosen by users in file names, markup and plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """A path that a user wrote, with ``~`` as the home folder."""
+    """Path given by a user, with ``~`` expanded to the home folder."""
     return Path(path).expanduser()
 
 
@@ -24,7 +24,7 @@ def check_file_name(name: str, argument: str, value: str) -> None:
     Parameters
     ----------
     name
-        Name of a file to be.
+        Name of the file.
     argument, value
         What the user passed, for the message.
 
@@ -41,10 +41,10 @@ def check_file_name(name: str, argument: str, value: str) -> None:
 
 
 def in_markup(name: object) -> str:
-    """A name as text that rich prints as it is: without this, ``[`` begins a style."""
+    """Escape a name so that rich prints it literally; otherwise ``[`` begins a style."""
     return escape(str(name))
 
 
 def in_plot(name: object) -> str:
-    """A name as text that matplotlib draws as it is: without this, two ``$`` enclose a formula."""
+    """Escape a name so that matplotlib draws it literally; otherwise two ``$`` enclose a formula."""
     return str(name).replace("$", r"\$")

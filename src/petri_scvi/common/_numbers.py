@@ -17,21 +17,21 @@ NUMERIC = "biuf"
 def check_numbers(array: Any, where: str, *, is_expression: bool = False) -> None:
     """Require an array, or a table, of integers, floats or flags with at least one column.
 
-    Only its shape and dtype are looked at; see :func:`check_float32` for its values.
+    Only its shape and dtype are checked; see :func:`check_float32` for its values.
 
     Parameters
     ----------
     array
-        Whatever a slot can hold, in memory or on disk.
+        Anything that a slot can hold, in memory or on disk.
     where
-        How a user would write its place, for example ``"obsm['X_petri']"``.
+        Where it is stored, as a user would write it, for example ``"obsm['X_petri']"``.
     is_expression
         Whether it holds expression, for which half precision is too coarse: counts above 2,048 are rounded.
 
     Raises
     ------
     ValueError
-        It holds something else, or nothing.
+        It holds anything else, or is empty.
     """
     shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
     if shape is None or (dtype is None and not isinstance(array, pd.DataFrame)):

@@ -35,23 +35,23 @@ def is_first_process() -> bool:
 def one_writer(path: Path, *, is_first: bool = False) -> Iterator[bool]:
     """Let one process of a distributed run write a file, while those that call with the same file wait.
 
-    Outside a distributed run there is nobody to wait for. A process that writes a file of its own waits for nobody.
+    Outside a distributed run there is no waiting, and processes that write different files do not wait for each other.
 
     Parameters
     ----------
     path
         What is written.
     is_first
-        Whether the process of rank 0 writes; otherwise the one that comes first.
+        Whether the process of rank 0 writes; otherwise the first one to call.
 
     Yields
     ------
-    Whether this process writes. The others get ``False`` when the file is written.
+    Whether this process writes. The others get ``False`` once the file has been written.
 
     Raises
     ------
     RuntimeError
-        The process that writes failed, or did not come within half an hour.
+        The process that writes failed, or did not call within half an hour.
     """
     store = store_of_run()
     if store is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def rows_in_modality(mdata: MuData, modality: str) -> NDArray[np.intp]:
-    """Row of the modality that each cell of a MuData is, from ``mdata.obsmap``.
+    """Row of each MuData cell in a modality, from ``mdata.obsmap``.
 
     Parameters
     ----------
@@ -30,20 +30,20 @@ def rows_in_modality(mdata: MuData, modality: str) -> NDArray[np.intp]:
     Raises
     ------
     ValueError
-        The modality was changed since the MuData last took note of its cells: rows were added, removed, reordered or
-        renamed. ``obsmap`` would then assign values to other cells.
+        The modality was changed after the MuData was last updated: rows were added, removed, reordered or renamed.
+        ``obsmap`` would then assign values to other cells.
     """
     rows = np.asarray(mdata.obsmap[modality]).ravel().astype(np.intp) - 1  # obsmap counts from 1; 0 is absent
     names = mdata.mod[modality].obs_names
     is_here = rows >= 0
-    # The numbers are compared first: names can only be looked up at rows that exist.
+    # The numbers of rows are compared first, because names can be looked up only at rows that exist.
     is_current = (
         len(rows) == mdata.n_obs and int(is_here.sum()) == len(names) and int(rows.max(initial=-1)) < len(names)
     )
     if not (is_current and names[rows[is_here]].equals(mdata.obs_names[is_here])):
         raise ValueError(
-            f"mdata[{modality!r}] has other cells, or its cells in another order, than mdata knows of. Call "
-            "mdata.update() first; if mdata.obsm or mdata.obs then no longer fit, build mdata anew: "
+            f"mdata[{modality!r}] has other cells, or its cells in another order, than when mdata was last "
+            "updated. Call mdata.update() first; if mdata.obsm or mdata.obs then no longer match, build mdata again: "
             "mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
         )
     return rows
@@ -62,7 +62,7 @@ def check_is_current(mdata: MuData, modalities: Iterable[str]) -> None:
 
 
 def rows_in_mdata(mdata: MuData, modality: str) -> NDArray[np.intp]:
-    """Row of a MuData that each cell of a modality is, shape ``(n_cells,)``; raises as :func:`rows_in_modality`."""
+    """Row of each cell of a modality in a MuData, shape ``(n_cells,)``; raises as :func:`rows_in_modality`."""
     rows = rows_in_modality(mdata, modality)
     present = np.flatnonzero(rows >= 0)
     return present[np.argsort(rows[present])]

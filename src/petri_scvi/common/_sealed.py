@@ -1,4 +1,4 @@
-"""Files of tensors and plain values that are read without running code, and whose changes are noticed."""
+"""Files of tensors and plain values, with a checksum, that are read without running code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 SEAL = b"petri-scvi sha256 "
-"""Begins the comment at the end of the archive; 64 hexadecimal digits follow, the checksum of all bytes before them."""
+"""Start of the comment at the end of the archive, before the checksum of all earlier bytes, 64 hexadecimal digits."""
 N_DIGITS = 64
 EMPTY_COMMENT = b"\0\0"
 CHUNK_BYTES = 2**22
@@ -41,7 +41,7 @@ def write_sealed(path: Path, content: dict[str, Any], **save_kwargs: Any) -> Non
 
 
 def seal(path: Path) -> None:
-    """Put the checksum of a file that :func:`torch.save` wrote into its comment, where torch does not look.
+    """Put the checksum of a file that :func:`torch.save` wrote into its zip comment, which torch ignores.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     UnreadableFileError
-        The file was not written by :func:`write_sealed`, or not to its end, or has changed since.
+        The file was not written by :func:`write_sealed`, is incomplete, or was changed.
     """
     check_seal(path)
     try:
@@ -82,7 +82,7 @@ def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - torch raises many kinds
-        # Not as the cause: torch advises to run whatever code is in the file.
+        # Not as the cause, because torch's message suggests running the code in the file.
         reason = "names code to run" if code_in(path) else f"cannot be read by torch ({type(error).__name__})"
         raise UnreadableFileError(f"{reason}, which petri-scvi does not write") from None
     if not isinstance(content, dict):
@@ -91,12 +91,12 @@ def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def check_seal(path: str | os.PathLike[str]) -> None:
-    """Require that a file has a checksum, and that it is that of its bytes.
+    """Require that a file has a checksum that matches its content.
 
     Raises
     ------
     UnreadableFileError
-        There is no checksum, or another one.
+        There is no checksum, or it does not match.
     """
     path = Path(path)
     if path.is_dir():
@@ -113,9 +113,9 @@ def check_seal(path: str | os.PathLike[str]) -> None:
 
 
 def code_in(path: str | os.PathLike[str]) -> list[str]:
-    """Names of the code that reading a file with pickle would run, found without reading it so; empty if none.
+    """Names of the code that unpickling a file would run, found without unpickling it; empty if there is none.
 
-    Only archives of :func:`torch.save` are looked into.
+    Only archives of :func:`torch.save` are searched.
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -124,7 +124,7 @@ def code_in(path: str | os.PathLike[str]) -> list[str]:
 
 
 def check_stored(weight: Any) -> torch.Tensor:
-    """Require a tensor whose elements are all in the file and finite; a few bytes can claim to be one of any size.
+    """Require a tensor whose elements are all in the file and finite; a few bytes can claim to be a tensor of any size.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def check_stored(weight: Any) -> torch.Tensor:
         and weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
     )
     if not is_stored:
-        raise UnreadableFileError("has weights that are no complete tensors")
+        raise UnreadableFileError("has weights that are not complete tensors")
     if not bool(torch.isfinite(weight).all()):
         raise UnreadableFileError("has weights that are NaN or infinite")
     return weight

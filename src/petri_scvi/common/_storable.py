@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORBIDDEN = ("/", "\\", "\0")
-"""Characters that HDF5 or zarr takes for the border of a folder, or for the end of a name."""
+"""Characters that HDF5 or zarr would read as a path separator or as the end of a name."""
 RESERVED = ("", ".", "..")
 NUMBERS, AS_TEXT = "pandas.to_numeric({})", "{}.map(str, na_action='ignore').astype('category')"
 CONVERSIONS = dict.fromkeys(["integer", "integer-na", "mixed-integer-float"], NUMBERS) | {
@@ -30,13 +30,13 @@ CONVERSIONS = dict.fromkeys(["integer", "integer-na", "mixed-integer-float"], NU
     "string": "{}.astype(object).astype('category')",
     "sparse": "{}.sparse.to_dense()",
 }
-"""How to make columns that files can hold of kinds of values that pandas tells apart; of others, text."""
+"""How to convert columns, by the kind of their values, so that files can hold them; others become text."""
 TABLE_RESERVED = "_index"
 """Column in which anndata stores the names of the rows."""
 
 
 def check_names(names: Iterable[Any], what: str) -> None:
-    """Require names that a file gives back as they were.
+    """Require names that files store unchanged.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ def check_table(table: pd.DataFrame, where: str) -> None:
     if table.index.name is not None:
         check_names([table.index.name], f"the name of the index of {where}")
     if TABLE_RESERVED in table.columns:
-        raise ValueError(f"a column of {where} is {TABLE_RESERVED!r}, which files keep for the names. Rename it.")
+        raise ValueError(
+            f"a column of {where} is {TABLE_RESERVED!r}, which files reserve for the row names. Rename it."
+        )
     for name in table.columns:
         column = table[name]
         if found := _unstorable_kind(column):
@@ -105,7 +107,7 @@ def check_mapping(values: Mapping[str, Any], where: str) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a file is certain to hold the value; other values are tried."""
+    """Whether files certainly can hold the value; writing is tried for other values."""
     if isinstance(value, str | bool | int | float | np.bool_ | np.integer | np.floating):
         return True
     return (isinstance(value, np.ndarray) or sparse.issparse(value)) and value.dtype.kind in "biuf"
@@ -126,7 +128,7 @@ def _unstorable_kind(column: pd.Series) -> str:
 
 
 def _error_of(value: Any) -> str:
-    """What anndata says when it writes a value to a file in memory; empty if it can."""
+    """Error of anndata when it writes a value to a file in memory; empty if there is none."""
     with (
         h5py.File("trial", "w", driver="core", backing_store=False) as file,
         warnings.catch_warnings(),

@@ -23,13 +23,13 @@ GREY_LEVELS = 16
 GRAIN = 2
 """Radius in pixels of the largest grains."""
 BRIGHT = 0.99
-"""Quantile that stands for the maximum, which is often a single noisy pixel."""
+"""Quantile used instead of the maximum, which is often a single noisy pixel."""
 
 
 def measure_crops(
     images: NDArray[np.float32], channels: Sequence[str], mask_channel: int | None
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Measurements of crops, and their names.
+    """Measure crops; returns the measurements and their names.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _texture(channel: NDArray[np.floating], inside: NDArray[np.bool_]) -> list[f
     low, high = channel[inside].min(), channel[inside].max()
     if low == high:
         return [np.nan] * len(TEXTURE)
-    # The range of this crop, so that texture is not brightness once more; level 0 is outside and left out.
+    # Scaled to the range of this crop, so that texture is independent of brightness; level 0, outside, is left out.
     levels = np.zeros(channel.shape, dtype=np.uint8)
     levels[inside] = 1 + np.minimum((channel[inside] - low) / (high - low) * GREY_LEVELS, GREY_LEVELS - 1).astype(int)
     angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]

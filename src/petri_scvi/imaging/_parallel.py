@@ -29,7 +29,7 @@ def measure_rows(
     n_jobs: int,
     show_progress: bool,
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Measurements of chosen crops, and their names.
+    """Measure chosen crops; returns the measurements and their names.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def measure_rows(
     rows
         Crops to measure.
     scale
-        Intensities of each channel that become 0 and 1.
+        Intensities of each channel that are scaled to 0 and 1.
     measure
         Maps crops, shape ``(n, C, H, W)``, to measurements, shape ``(n, n_features)``, and their names; can be pickled.
     n_jobs
         Processes; -1 is one per core.
     show_progress
-        Whether to show how many cells have been measured.
+        Show a progress bar.
     """
     parts = [rows[start : start + CELLS_PER_TASK] for start in range(0, len(rows), CELLS_PER_TASK)]
-    # Read as processes ask for more: the crops of all cells need not fit into memory.
+    # Crops are read as processes need them, so those of all cells need not fit into memory.
     tasks = (delayed(measure)(to_unit_range(reader.read(part), *scale)) for part in parts)
     results = Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
     measured = list(track(results, "Measuring cells", total=len(parts), disable=not show_progress))

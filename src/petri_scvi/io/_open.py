@@ -38,21 +38,21 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
 
     Returns
     -------
-    MuData of an ``.h5mu`` file, otherwise AnnData. Dense arrays are ``h5py.Dataset`` or ``zarr.Array``, sparse
-    matrices anndata's sparse datasets; ``array[:]`` and ``matrix.to_memory()`` read them. Of what a MuData holds beside
-    its modalities, ``uns`` and a joint ``obsm`` are opened.
+    MuData of an ``.h5mu`` file, otherwise AnnData. Dense arrays are ``h5py.Dataset`` or ``zarr.Array``, sparse matrices
+    anndata's sparse datasets; ``array[:]`` and ``matrix.to_memory()`` read them. Besides its modalities, ``uns`` and
+    the joint ``obsm`` of a MuData are opened.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ImportError
-        It is a zarr store, and zarr is missing.
+        It is a zarr store, and zarr is not installed.
     OSError
         The file was cut off.
     ValueError
-        It is neither HDF5 nor zarr, holds no AnnData or MuData, links to other files, or is a training store whose
-        writing did not end.
+        It is neither HDF5 nor zarr, holds no AnnData or MuData, links to other files, or is an incomplete training
+        store.
 
     Warns
     -----
@@ -79,12 +79,12 @@ def open_screen(path: str | os.PathLike[str]) -> AnnData | MuData:
         mdata = MuData({str(name): _open_table(file["mod"][name], path) for name in names})
     if "uns" in file:
         mdata.uns = read_elem(file["uns"])
-    # mudata keeps there, under the names of the modalities, which rows these have.
+    # mudata also stores there, under the names of the modalities, which rows belong to them.
     joint = {key: file["obsm"][key] for key in file["obsm"] if key not in mdata.mod} if "obsm" in file else {}
     if joint and not mdata.obs_names.equals(read_elem(file["obs"]).index):
         warn(
             f"{path}: the joint obsm, {sorted(joint)}, is not opened: its rows are in another order than those of the "
-            "modalities, one after another. mudata.read_h5mu or mudata.read_zarr read it."
+            "modalities, one after another. mudata.read_h5mu and mudata.read_zarr can read it."
         )
         return mdata
     for key, element in joint.items():
@@ -109,8 +109,8 @@ def _open_file(path: Path) -> Any:
     if path.is_dir():
         if not any((path / name).exists() for name in ("zarr.json", ".zgroup")):
             raise ValueError(
-                f"{path} is a folder, but no zarr store; expected .zarr, .h5mu, .h5ad or .h5sc. Of a folder of TIFF "
-                "fields, petri_scvi.pp.crops_from_fields cuts crops."
+                f"{path} is a folder, but not a zarr store; expected .zarr, .h5mu, .h5ad or .h5sc. "
+                "petri_scvi.pp.crops_from_fields cuts crops from a folder of TIFF fields."
             )
         return require("zarr", "zarr").open_group(path, mode="r")
     if not h5py.is_hdf5(path):
@@ -126,8 +126,8 @@ def _open_file(path: Path) -> Any:
         read = "mudata.read_h5mu" if path.suffix == ".h5mu" else "anndata.read_h5ad"
         file.close()
         raise ValueError(
-            f"{path} links to other files: {', '.join(places[:5])}. They are not followed: a file from elsewhere could "
-            f"show any file of this machine. If you know what it links to, write a copy without links: "
+            f"{path} links to other files: {', '.join(places[:5])}. They are not followed, because a file from another "
+            f"person could expose any file of this machine. If you trust the links, write a copy without them: "
             f"{read}({path.name!r}).write('copy{path.suffix}')."
         )
     return file
@@ -135,7 +135,7 @@ def _open_file(path: Path) -> Any:
 
 def _leaving(group: h5py.Group, seen: set[Any]) -> Iterator[str]:
     """Links to other files and arrays that are stored in them, as ``"place -> file"``; none is followed."""
-    links = group.id.links  # those of h5py's groups look whether there is such a file
+    links = group.id.links  # h5py's groups would check whether the file exists
     for name in group:
         kind, place = links.get_info(name.encode()).type, f"{group.name.rstrip('/')}/{name}"
         if kind == h5py.h5l.TYPE_EXTERNAL:
@@ -158,7 +158,7 @@ def _leaving(group: h5py.Group, seen: set[Any]) -> Iterator[str]:
 def _open_table(group: Any, path: Path) -> AnnData:
     if "spatialdata_attrs" in group.attrs:
         raise ValueError(f"{path} is SpatialData. Cut crops first: petri_scvi.pp.crops_from_spatialdata(path, ...).")
-    # Any file may have groups of these names. What is in them is not a table unless it says so.
+    # Any file may have groups with these names; they are tables only if their metadata say so.
     lacking = [name for name in ("obs", "var") if name not in group or not _is_table(group[name])]
     if lacking:
         raise ValueError(
@@ -184,6 +184,6 @@ def _open_array(element: Any) -> Any:
     kind = element.attrs.get("encoding-type", "")
     if kind in {"csr_matrix", "csc_matrix"}:
         return sparse_dataset(element)
-    # Tables and other compound things are small; scPortrait and older writers mark arrays with nothing.
+    # Tables and other compound elements are small; scPortrait and older writers add no metadata to arrays.
     is_array = hasattr(element, "dtype") and element.dtype.names is None
     return element if is_array else read_elem(element)

@@ -47,22 +47,22 @@ def write_training_store(
     that the cells of a document lie together; images are contiguous, uncompressed integers, which can be mapped into
     memory; expression is CSR. :func:`open_screen` opens it without reading either.
 
-    A path that ends in ``.zarr`` makes an ordinary zarr v3 store (extra ``zarr``) of the same cells in the same order:
-    images in shards of 1,000 cells, one cell per chunk, compressed with LZ4. It is made of files of moderate size, as
-    object stores like them, and smaller; the file is faster to train from. A shard cannot be written in parts, so that
-    the file is written beside it first, copied shard by shard, and removed.
+    A path that ends in ``.zarr`` creates an ordinary zarr v3 store (extra ``zarr``) of the same cells in the same
+    order: images in shards of 1,000 cells, one cell per chunk, compressed with LZ4. It is smaller and consists of files
+    of moderate size, which suit object stores; the single file is faster to train from. Because a shard cannot be
+    written in parts, the single file is written beside it first, copied shard by shard, and removed.
 
     An interrupted call can be repeated and resumes where it stopped: blocks are copied to ``path + ".partial"``, each
-    is noted as written when it has reached the disk, all are read back and compared with their checksums, and only
-    then does the file get its name. The result is the same to the byte.
+    is marked as written once it is on the disk, all are read back and compared with their checksums, and only then is
+    the file renamed to ``path``. The result is byte-identical to that of an uninterrupted call.
 
     Parameters
     ----------
     source
         MuData or AnnData, in memory or on disk; a path of an ``.h5mu``, ``.h5ad`` or scPortrait ``.h5sc`` file; a list
         of these, whose cells follow each other as one screen; or a mapping of modality to any of these, which is
-        written as one ``.h5mu``. Open a file without a context column with :func:`open_screen`, add the column, and
-        pass what was opened.
+        written as one ``.h5mu``. If a file lacks the context column, open it with :func:`open_screen`, add the column,
+        and pass the opened screen.
     path
         File to write. ``.h5mu`` for several modalities, ``.h5ad`` for an AnnData, ``.zarr`` for either.
     context_key
@@ -71,23 +71,24 @@ def write_training_store(
         ``obsm`` slot of the crops, shape ``(n, C, H, W)``. Integers stay as they are; floats must lie in [0, 1], as in
         scPortrait's files, and become uint16 with 65,535 for 1.
     image_channels
-        Names or positions of the channels to keep, in this order, masks among them. If ``None``, all but those that
-        ``var["channel_mapping"]`` calls masks, as scPortrait does.
+        Names or positions of the channels to keep, in this order; masks may be among them. If ``None``, all but those
+        that ``var["channel_mapping"]`` calls masks, as scPortrait does.
     max_memory
-        Memory for the cells on their way, in bytes. Tables, eight bytes per cell and array, and some 60 MB of libraries
-        come on top. Shards of a zarr store are smaller where a thousand cells take more than a quarter of it.
+        Memory for the cells that are being copied, in bytes. Tables, eight bytes per cell and array, and about 60 MB of
+        libraries are not included. Shards of a zarr store are smaller where a thousand cells take more than a quarter
+        of it.
     seed
         Seed of the order within contexts.
     progress
-        Whether to show what has reached the disk.
+        Show progress bars.
 
     Returns
     -------
     ``None``. The file has ``obs``, ``var``, ``varm``, ``uns``, ``X``, ``layers`` and ``obsm`` of each modality; a joint
-    ``obsm`` of a MuData is left out, with a warning. Names of cells are kept, with the label of their file in front
-    where files share names, and that of their modality where modalities do. ``obs["source_row"]`` is the row in the
-    source, ``obs["source"]`` the file if there were several. ``uns["petri_scvi"]["training_store"]`` has the arguments
-    and a CRC-32 of each row, which :func:`verify_training_store` compares.
+    ``obsm`` of a MuData is left out, with a warning. Names of cells are kept, prefixed with the label of their file
+    where files share names, and with that of their modality where modalities do. ``obs["source_row"]`` is the row in
+    the source, ``obs["source"]`` the file if there were several. ``uns["petri_scvi"]["training_store"]`` has the
+    arguments and a CRC-32 of each row, which :func:`verify_training_store` compares.
 
     Raises
     ------
@@ -96,13 +97,13 @@ def write_training_store(
     FileExistsError
         ``path`` exists, or an interrupted call left a file made from another source or with other arguments.
     ImportError
-        ``path`` ends in ``.zarr``, and zarr or tensorstore is missing.
+        ``path`` ends in ``.zarr``, and zarr or tensorstore is not installed.
     KeyError
         A modality lacks the context column, or none has the images that were named.
     OSError
-        The disk is too small, also for the file beside a zarr store, or does not give back what was written.
+        The disk is too small, including the file beside a zarr store, or returns other bytes than were written.
     ValueError
-        The source cannot be stored; the message says why.
+        The source cannot be stored; the error message explains why.
 
     Examples
     --------
@@ -146,14 +147,14 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
     path
         File, or zarr store, of :func:`write_training_store`.
     progress
-        Whether to show how far it is.
+        Show a progress bar.
 
     Raises
     ------
     OSError
-        Rows are not as they were written.
+        Rows differ from what was written.
     ValueError
-        The file is no training store, or one whose writing did not end.
+        The file is not a training store, or is incomplete.
     """
     check_flags(progress=progress)
     path = Path(path).expanduser().resolve()
@@ -173,7 +174,7 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
 
 
 def _check_bytes(max_memory: object) -> None:
-    """Require a number; that it suffices is checked once the rows are known."""
+    """Require a number; whether it is large enough is checked once the rows are known."""
     if isinstance(max_memory, bool) or not isinstance(max_memory, Real) or not math.isfinite(max_memory):
         raise ValueError(f"max_memory={max_memory!r}; it is a number of bytes, such as max_memory=2 * 2**30.")
 
@@ -205,7 +206,7 @@ def _check_arrays(tables: Tables, modalities: Sequence[Modality], max_bytes: int
 
 def _check_place(path: Path, tables: Tables) -> None:
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
+        raise FileNotFoundError(f"{path.parent} is not a folder. Create it first, or pass another path.")
     is_single = set(tables.modalities) == {None}
     expected = ".h5ad" if is_single else ".h5mu"
     if path.suffix not in {expected, ZARR}:

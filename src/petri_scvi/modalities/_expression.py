@@ -131,7 +131,7 @@ class ExpressionModality(Modality):
         if self.decoder is None:
             return
         with torch.no_grad():
-            if self.expression_likelihood == "nb":  # half a count keeps genes that were never seen finite
+            if self.expression_likelihood == "nb":  # half a count keeps genes without counts finite
                 self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
             else:
                 self.decoder.offset.copy_(total / moments.n)
@@ -162,7 +162,7 @@ class ExpressionModality(Modality):
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean negative log-likelihood, or squared error, of the masked genes; shape ``(B,)``."""
         if self.expression_likelihood == "nb":
-            # Beyond this a gene is Poisson for all that counts show, and float32 loses digits in the lgamma terms.
+            # Beyond this, counts cannot be distinguished from Poisson, and float32 loses digits in the lgamma terms.
             log_dispersion = self.log_dispersion.clamp(max=MAX_LOG_DISPERSION)
             return masked_mean(negative_binomial_nll(inputs, prediction, log_dispersion), mask)
         return masked_mean((prediction - inputs).square(), mask)
@@ -180,7 +180,7 @@ class ExpressionModality(Modality):
         if self.expression_likelihood == "normal":
             mean = reference.mean(dim=0)  # (M,)
             return {"mean expression": lambda inputs, mask: self.loss(mean.expand_as(inputs), inputs, mask)}
-        total = reference.sum(dim=0) + 0.5  # half a count, so that a gene without any stays possible
+        total = reference.sum(dim=0) + 0.5  # half a count, so that no gene has a probability of 0
         log_share = (total / total.sum()).log()  # (M,)
 
         def nll(counts: Tensor, log_dispersion: Tensor) -> Tensor:

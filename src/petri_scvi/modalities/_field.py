@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ModalityField(BaseAnnDataField):
-    """A field of one modality, which data that the model meets later may lack.
+    """A field of one modality, which may be missing from data that the model is applied to later.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class ModalityField(BaseAnnDataField):
 
     @property
     def where(self) -> str:
-        """How a user would write the place of the data."""
+        """The place of the data, as a user would write it."""
         place = self.attr_name if self.attr_key is None else f"{self.attr_name}[{self.attr_key!r}]"
         return f"mdata[{self.modality!r}].{place}"
 
@@ -86,7 +86,7 @@ class MatrixField(ModalityField):
     """A matrix of cells by named variables, in ``X`` or a layer."""
 
     variables: ClassVar[str] = "variables"
-    """What the columns are called in messages."""
+    """Name of the columns in messages."""
 
     def validate_field(self, adata: MuData) -> None:
         """Check that there is something to read."""

@@ -88,7 +88,7 @@ class ImagesField(ModalityField):
         }
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
-        """Require the same size and dtype, and find the same channels, which may lie elsewhere."""
+        """Require the same size and dtype, and find the same channels, which may be at other positions."""
         self.validate_field(mdata)
         images = self.get_field_data(mdata)
         expected = (state_registry["height"], state_registry["width"])

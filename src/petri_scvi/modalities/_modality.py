@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from petri_scvi.modalities._field import ModalityField
 
     Score = Callable[[Tensor, Tensor], Tensor]
-    """Prepared cells ``(n, ...)`` and what is hidden of them ``(n, T)``, to the loss of each cell ``(n,)``."""
+    """Maps prepared cells ``(n, ...)`` and their mask ``(n, T)`` to the loss of each cell ``(n,)``."""
 
 
 class Modality(nn.Module, ABC):
-    """One kind of measurement, and all that a model knows about it.
+    """One kind of measurement: its registration, encoder, decoder and loss.
 
     A new modality is a subclass whose constructor takes what its field recorded and a
     :class:`petri_scvi.modalities.Settings`, and which is listed in ``petri_scvi.modalities.MODALITIES``.
@@ -79,7 +79,7 @@ class Modality(nn.Module, ABC):
         return np.asarray(state["column_names"]).astype(str)
 
     def check_cells(self, cells: Any, modality: str) -> None:
-        """Require raw cells that the loss is made for. Default: any."""
+        """Require raw cells that suit the loss. Default: any."""
 
     # From raw cells to their loss
 
@@ -92,7 +92,7 @@ class Modality(nn.Module, ABC):
         """Turn raw cells into the float tensor that is encoded and is the target of the loss."""
 
     def augment(self, cells: Tensor, generator: Generator | Sequence[Generator] | None = None) -> Tensor:
-        """Randomly change raw cells in ways that do not matter; used in training only. Default: not at all."""
+        """Randomly change raw cells in ways that preserve their meaning; used in training only. Default: no change."""
         return cells
 
     @abstractmethod
@@ -108,7 +108,7 @@ class Modality(nn.Module, ABC):
         latents
             Latents of the cells, shape ``(B, L, D)``.
         inputs
-            The prepared cells. Only what is no secret may be used, such as the library size.
+            The prepared cells. Only what does not reveal masked tokens may be used, such as the library size.
         visible
             Positions that the encoder saw and that will not be scored, shape ``(B, T_visible)``. Their prediction may
             be left out; ``None`` asks for all.
@@ -127,11 +127,11 @@ class Modality(nn.Module, ABC):
         """Turn a prediction into the shape and units of raw cells."""
 
     def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
-        """Losses of predictors that know averages only, to compare a model with. Default: none.
+        """Losses of model-free baselines, which predict averages. Default: none.
 
         Parameters
         ----------
         reference
-            Prepared training cells that the averages are taken of, shape ``(n_training, ...)``.
+            Prepared training cells to average over, shape ``(n_training, ...)``.
         """
         return {}

@@ -60,9 +60,7 @@ class EncoderSettings:
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio={self.mask_ratio}; it must lie in [0, 1).")
         if self.image_intensity_jitter < 0:
-            raise ValueError(
-                f"image_intensity_jitter={self.image_intensity_jitter}; a standard deviation is not negative."
-            )
+            raise ValueError(f"image_intensity_jitter={self.image_intensity_jitter}; it must be at least 0.")
         if self.expression_likelihood not in ("nb", "normal"):
             raise ValueError(f"expression_likelihood={self.expression_likelihood!r}; expected 'nb' or 'normal'.")
         if self.gene_reads not in ("deviations", "tokens"):

@@ -47,7 +47,7 @@ def check_target(path: Path, tables: AnnData | MuData) -> None:
     if path.exists():
         raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder. Make it first, or pass another path.")
+        raise FileNotFoundError(f"{path.parent} is not a folder. Create it first, or pass another path.")
     if path.suffix == ".zarr":
         require("zarr", "zarr")
 

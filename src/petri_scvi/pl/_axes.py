@@ -21,14 +21,14 @@ POINTS_PER_INCH = 72
 
 @contextmanager
 def open_axes(ax: Axes | None, name: str, width: float, height: float) -> Iterator[Axes]:
-    """Give the caller's axes back, or new ones that are saved when they are drawn.
+    """Return the caller's axes, or new ones that are saved when they are drawn.
 
     Parameters
     ----------
     ax
         The caller's axes, if any.
     name
-        Name of the plot, for the file that ``sc.settings.autosave`` asks for.
+        Name of the plot, for the file that ``sc.settings.autosave`` writes.
     width, height
         Size in inches under the defaults of matplotlib.
     """
@@ -55,12 +55,12 @@ def new_figure(name: str, width: float, height: float) -> Iterator[Figure]:
 
 
 def is_rasterized() -> bool:
-    """Whether many points are to be stored as a picture inside vector files."""
+    """Whether to rasterize many points inside vector files."""
     return bool(getattr(_scanpy_settings(), "_vector_friendly", False))
 
 
 def has_frame() -> bool:
-    """Whether scatter plots of embeddings are to have a frame and labels."""
+    """Whether scatter plots of embeddings have a frame and labels."""
     return bool(getattr(_scanpy_settings(), "_frameon", True))
 
 

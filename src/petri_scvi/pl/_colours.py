@@ -18,9 +18,9 @@ PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#f
 REFERENCE = "0.45"
 """Grey of chance levels and other lines to compare with."""
 BACKGROUND = "0.85"
-"""Grey of what is not in any group that is drawn."""
+"""Grey of cells that are in none of the drawn groups."""
 DIVERGING = "RdBu_r"
-"""Map of signed values: blue below 0, white at 0, red above."""
+"""Colour map of signed values: blue below 0, white at 0, red above."""
 
 
 def palette(n: int) -> list[str]:

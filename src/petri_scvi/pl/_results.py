@@ -21,9 +21,9 @@ def read_result(data: AnnData | MuData, name: str, *, field: str, written_by: st
     name
         Name of the result in ``uns["petri_scvi"]``.
     field
-        What the result must have.
+        Field that the result must have.
     written_by
-        Call that writes it, without the package.
+        Call that writes it, without ``petri_scvi.tl``.
 
     Raises
     ------
@@ -74,10 +74,10 @@ def read_score(
 
 
 def key_argument(key: str, default: str) -> str:
-    """How the name of a result is passed to the call that writes it."""
+    """Argument that passes the name of a result to the call that writes it."""
     return "" if key == default else f", key_added={key!r}"
 
 
 def slot_argument(key: str | None) -> str:
-    """How the slot of an embedding is passed to the call that scores it."""
+    """Argument that passes the slot of an embedding to the call that scores it."""
     return "" if key is None else f", {key!r}"

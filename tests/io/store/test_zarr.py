@@ -168,7 +168,7 @@ def test_without_tensorstore_nothing_is_written_and_the_error_names_the_extra(
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.zarr").mkdir()
-    with pytest.raises(ValueError, match="is a folder, but no zarr store.* petri_scvi.pp.crops_from_fields"):
+    with pytest.raises(ValueError, match="is a folder, but not a zarr store.* petri_scvi.pp.crops_from_fields"):
         io.open_screen(tmp_path / "s.zarr")
 
 

@@ -297,7 +297,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(make_mudata
     ):
         fit_sae(mdata, "X_bad", progress=False)
     mdata["rna"].obsm["X_emb"] = mdata["rna"].obsm["X_emb"][:, :3]
-    with pytest.raises(ValueError, match=r"different widths, \{'image': 5, 'rna': 3\}, so they are no common space"):
+    with pytest.raises(ValueError, match=r"different widths, \{'image': 5, 'rna': 3\}, so they do not share a space"):
         fit_sae(mdata, "X_emb", progress=False)
 
 

@@ -19,7 +19,7 @@ BLOCK_BYTES = 2**20
 
 
 def why_incomplete(path: Path, name: str) -> str:
-    """What a file lacks, as part of a sentence; empty if it is complete, or if its format does not allow to tell.
+    """What a file lacks, as part of a sentence; empty if it is complete, or if its format does not show that.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def why_incomplete(path: Path, name: str) -> str:
 
 
 def _hdf5(path: Path) -> str:
-    """HDF5 knows where a file ends."""
+    """The HDF5 superblock states where the file ends."""
     try:
         h5py.File(path, "r").close()
     except OSError as error:
@@ -44,7 +44,7 @@ def _hdf5(path: Path) -> str:
 
 
 def _tar(path: Path) -> str:
-    """The header of a member has its length."""
+    """The header of each member states its length."""
     try:
         with tarfile.open(path, "r:") as archive:
             for _ in archive:
@@ -55,7 +55,7 @@ def _tar(path: Path) -> str:
 
 
 def _gzip(path: Path) -> str:
-    """The last bytes have the checksum and length of the content."""
+    """The last bytes are the checksum and the length of the content."""
     try:
         with gzip.open(path) as file:
             while file.read(BLOCK_BYTES):
@@ -66,7 +66,7 @@ def _gzip(path: Path) -> str:
 
 
 def _tiff(path: Path) -> str:
-    """The header of a page has the places of its pixels."""
+    """The header of each page states where its pixels are."""
     tifffile = require("tifffile", "real")
     try:
         with tifffile.TiffFile(path) as file:

@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 PART_SUFFIX, NOTE_SUFFIX = ".part", ".part.json"
 SHOWN_FROM = 2**24
-"""Smaller files arrive before a bar could be read."""
+"""Smaller files are downloaded without a progress bar."""
 TIMEOUT = 60.0
 BLOCK_BYTES = 2**18
-"""When a connection ends, an incomplete block is lost."""
+"""Bytes per block; an incomplete block is lost when a connection ends."""
 STATED_SHA256 = "X-Linked-ETag"
 """Header in which the Hugging Face hub states the SHA-256 of a large file."""
 
 
 class ResumingDownload:
-    """A downloader for :func:`pooch.retrieve` that keeps what has arrived.
+    """A downloader for :func:`pooch.retrieve` that resumes interrupted downloads.
 
-    What arrives is appended to ``name.part``. Its address, length and version lie beside it in ``name.part.json``. A
-    call that finds both asks for the rest only, and only of the same version; a server that has another one, or that
-    cannot send parts, is asked for the whole.
+    Received bytes are appended to ``name.part``; the address, length and version of the file are in ``name.part.json``.
+    If both exist, only the rest of the same version is requested; if the server has another version, or cannot send
+    parts, the whole file is downloaded.
 
     Parameters
     ----------
     path
-        Where the file will lie.
+        Final path of the file.
     entry
-        What is known of it. Never more than its largest length is written.
+        Its entry in the registry. Never more bytes than its largest possible length are written.
     progress
-        Whether to show how far a large file is.
+        Show a progress bar for a large file.
     """
 
     def __init__(self, path: Path, entry: Entry, *, progress: bool = True) -> None:
@@ -53,16 +53,16 @@ class ResumingDownload:
         self.progress = progress
 
     def __call__(self, url: str, output_file: str, pooch: Any = None) -> None:
-        """Download to the part, then move it to ``output_file``; called by pooch."""
+        """Download to the partial file, then move it to ``output_file``; called by pooch."""
         self.download(url).replace(output_file)
 
     def download(self, url: str) -> Path:
-        """Path of the complete part.
+        """Download what is missing; returns the path of the partial file, which is then complete.
 
         Raises
         ------
         ConnectionError
-            There is no connection, or it ended early; call again to go on.
+            There is no connection, or it ended early; call again to resume.
         ValueError
             The server has another file: longer or shorter than it can be, or with another SHA-256 than it states.
         """
@@ -74,19 +74,19 @@ class ResumingDownload:
             except requests.RequestException as error:
                 raise ConnectionError(
                     f"{self.path.name} could not be downloaded: {error}. Call again when there is a connection; what "
-                    f"has arrived is kept. Or download {url} by other means and move it to {self.path}."
+                    f"was received is kept. Or download {url} by other means and move it to {self.path}."
                 ) from error
         self._check_stated(note)
         self.note.unlink(missing_ok=True)
         return self.part
 
     def forget(self) -> None:
-        """Delete what has arrived."""
+        """Delete the partial file."""
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
     def _read_note(self, url: str) -> dict[str, Any] | None:
-        """What is known of the part; ``None`` if there is none of this address."""
+        """Description of the partial file; ``None`` if there is none from this address."""
         if self.part.is_file() and self.note.is_file():
             note = json.loads(self.note.read_text())
             if note["url"] == url:
@@ -95,7 +95,7 @@ class ResumingDownload:
 
     def _receive(self, url: str, note: dict[str, Any] | None) -> dict[str, Any]:
         n_before = 0 if note is None else self.part.stat().st_size
-        headers = {"Accept-Encoding": "identity"}  # compressed on the way, the length would be another
+        headers = {"Accept-Encoding": "identity"}  # with compression in transfer, the length would differ
         if note is not None and n_before:
             headers["Range"] = f"bytes={n_before}-"
             if note["version"]:
@@ -103,12 +103,12 @@ class ResumingDownload:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if note is not None and n_before and not _continues(response, n_before, note["n_bytes"]):
                 if response.status_code in (codes.partial_content, codes.requested_range_not_satisfiable):
-                    self.forget()  # of another file than what has arrived
+                    self.forget()  # of another file than the partial one
                     return self._receive(url, None)
                 n_before = 0
             self._check_status(response)
             if n_before == 0:
-                self.forget()  # before the note: a new note must never stand beside an old part
+                self.forget()  # before the note, so that a new note is never beside an old partial file
                 note = _describe(response, url)
                 self._check_length(note, response)
                 write_whole(self.note, note)
@@ -127,19 +127,19 @@ class ResumingDownload:
         return {**note, "n_bytes": n_after}
 
     def _n_expected(self, note: dict[str, Any]) -> int | None:
-        """Length that the server states, or else the registered one; ``None`` if nobody knows it exactly."""
+        """Length that the server states, or else the registered one; ``None`` if neither is exact."""
         return self.entry.n_bytes if note["n_bytes"] is None and self.entry.is_size_exact else note["n_bytes"]
 
     def _check_length(self, note: dict[str, Any], response: requests.Response) -> None:
-        """Refuse before the first byte what cannot be the file, or what could not be told from a part of it."""
+        """Refuse, before the first byte, a wrong file, or one whose completeness could not be checked."""
         n_bytes = note["n_bytes"]
         if n_bytes is None:
-            # The end of a chunked answer is marked. Without that, one that was cut off looks complete.
+            # The end of a chunked response is marked; any other response without a length looks complete when cut off.
             is_marked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
             if not (is_marked or self.entry.is_size_exact or self.entry.sha256 or self.entry.md5):
                 raise ConnectionError(
-                    f"the server does not state how long {self.path.name} is, so a download that was cut off could not "
-                    f"be noticed. Download {response.url} by other means and move it to {self.path}."
+                    f"the server does not state how long {self.path.name} is, so an interrupted download could not be "
+                    f"detected. Download {response.url} by other means and move it to {self.path}."
                 )
         elif n_bytes > self.entry.limit:
             raise self._too_long(f"{n_bytes:,}")
@@ -153,7 +153,7 @@ class ResumingDownload:
 
     def _check_status(self, response: requests.Response) -> None:
         response.raise_for_status()
-        if response.status_code not in (codes.ok, codes.partial_content):  # such as 202, "are you a browser?"
+        if response.status_code not in (codes.ok, codes.partial_content):  # such as 202, which asks for a browser
             raise ConnectionError(
                 f"the server answered {response.status_code} {response.reason} instead of sending {self.path.name}. "
                 f"Download {response.url} with a browser and move it to {self.path}."
@@ -185,7 +185,7 @@ class ResumingDownload:
 
 
 def _continues(response: requests.Response, n_before: int, n_bytes: int | None) -> bool:
-    """Whether a response is the rest of what has arrived."""
+    """Whether a response continues the partial file."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if response.status_code != codes.partial_content or found is None:
         return False
@@ -200,7 +200,7 @@ def _describe(response: requests.Response, url: str) -> dict[str, Any]:
     return {
         "url": url,
         "n_bytes": None if length is None else int(length),
-        # A weak tag does not promise equal bytes.
+        # A weak tag does not guarantee equal bytes.
         "version": etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified"),
         "sha256": next((s.lower() for s in stated if re.fullmatch(r"[0-9a-fA-F]{64}", s)), None),
     }

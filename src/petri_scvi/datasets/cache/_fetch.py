@@ -39,7 +39,7 @@ def find(entry: Entry, cache_dir: str | Path | None = None) -> Path | None:
     Raises
     ------
     ValueError
-        A file of this name exists, but is not the registered one, or not the one that was there before.
+        A file of this name exists, but is not the registered one, or was changed.
     """
     path = find_file(entry.file_name, cache_dir)
     if path is not None:
@@ -60,16 +60,16 @@ def fetch(entry: Entry, cache_dir: str | Path | None = None, *, progress: bool =
     entry
         The file.
     cache_dir
-        As in :func:`find`. A download goes to the first of these folders that can be written to.
+        As in :func:`find`. Files are downloaded to the first of these folders that can be written to.
     progress
-        Whether to show how far a large download is.
+        Show a progress bar for large downloads.
 
     Raises
     ------
     FileNotFoundError
         The file is not in the cache and cannot be downloaded.
     OSError
-        The disk is too small, or the connection ended; what has arrived is kept, and the next call goes on from there.
+        The disk is too small, or the connection ended; what was downloaded is kept, and the next call resumes.
     ValueError
         The file in the cache, or the download, is not the registered one.
 
@@ -78,13 +78,13 @@ def fetch(entry: Entry, cache_dir: str | Path | None = None, *, progress: bool =
     The download is written to ``name.part`` and moved to its name only after it was checked, so an interrupted download
     never leaves a file that looks complete. A file without a registered SHA-256 is trusted when it is first used: its
     length and, if published, its MD5 are compared, and its SHA-256 is recorded beside it. Later calls compare the file
-    with the record whenever its length or time of change is another.
+    with the record whenever its length or modification time has changed.
     """
     return fetch_all([entry], cache_dir, progress=progress)[0]
 
 
 def fetch_all(entries: Sequence[Entry], cache_dir: str | Path | None = None, *, progress: bool = True) -> list[Path]:
-    """Paths of several files; that there is room for all is checked before the first byte.
+    """Paths of several files; free space for all of them is checked before the first download.
 
     Parameters, errors and notes are those of :func:`fetch`.
     """
@@ -108,7 +108,7 @@ class Plan:
 
     missing: list[Entry]
     n_bytes: int
-    """What is still to come, about."""
+    """Bytes still to be downloaded, approximately."""
     folder: Path
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class Plan:
 
 
 def plan_download(entries: Sequence[Entry], cache_dir: str | Path | None = None) -> Plan:
-    """List what is missing, without looking into what is there."""
+    """List missing files, without verifying existing ones."""
     missing = [entry for entry in entries if find_file(entry.file_name, cache_dir) is None]
     folder = writable_folder(cache_dir)
     n_bytes = 0
@@ -134,14 +134,14 @@ def plan_download(entries: Sequence[Entry], cache_dir: str | Path | None = None)
 
 
 def folders(cache_dir: str | Path | None) -> list[Path]:
-    """Where to look, in this order."""
+    """Folders to search, in this order."""
     first = cache_dir or os.environ.get(CACHE_VARIABLE)
     user = Path(pooch.os_cache("petri_scvi"))
     return [Path(first).expanduser(), user] if first else [user]
 
 
 def writable_folder(cache_dir: str | Path | None) -> Path:
-    """Where to write: the first of the folders in which files can be made, which may not exist yet."""
+    """The first of the folders in which files can be created; it may not exist yet."""
     places = folders(cache_dir)
     return next((f for f in places if os.access(existing_parent(f), os.W_OK)), places[-1])
 

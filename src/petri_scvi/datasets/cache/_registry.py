@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """One file. A silent change upstream must fail, not retrain; without ``sha256``, say why there is none."""
+    """One file. Silent changes upstream must raise an error, so an entry without ``sha256`` states why it has none."""
 
     file_name: str  # path inside the cache folder
     url: str | None  # None: not downloadable, used only where it is already in the cache folder
     sha256: str | None
     n_bytes: int
     license: str
-    why_no_sha256: str = ""  # then the first file that arrives is trusted, and later ones are compared with it
-    is_size_exact: bool = True  # whether n_bytes is the length, or about the length
-    max_bytes: int | None = None  # the most that a length known only roughly may be; None: twice n_bytes
+    why_no_sha256: str = ""  # then the first download is trusted, and later ones are compared with it
+    is_size_exact: bool = True  # whether n_bytes is the exact length or an estimate
+    max_bytes: int | None = None  # largest possible length if n_bytes is an estimate; None: twice n_bytes
     md5: str | None = None  # as the publisher states it
-    reported_sha256: str | None = None  # of somebody else's copy: a difference warns
+    reported_sha256: str | None = None  # of another user's copy; a difference only warns
 
     def __post_init__(self) -> None:
         if self.sha256 is None and not self.why_no_sha256:
@@ -26,7 +26,7 @@ class Entry:
 
     @property
     def limit(self) -> int:
-        """Most bytes that the file can have."""
+        """Largest possible length of the file in bytes."""
         return self.n_bytes if self.is_size_exact else self.max_bytes or 2 * self.n_bytes
 
 

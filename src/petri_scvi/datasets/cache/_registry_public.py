@@ -27,7 +27,7 @@ PERTURB_MULTI_PROTEIN = Entry(
     why_no_sha256=_HUB_REASON,
 )
 PERTURB_MULTI_CHUNKS = tuple(a + b for a in "ab" for b in ascii_lowercase)[:42]
-"""Names of the parts that the images come in: those of ``split``, for the 42 that there are."""
+"""Names of the 42 parts of the images, as the program ``split`` numbers them."""
 PERTURB_MULTI_IMAGES = {
     chunk: Entry(
         file_name=f"perturb_multi/crispr_screen_20240615_chunk_{chunk}.tar",
@@ -118,12 +118,12 @@ PERISCOPE_CONTROL_GUIDES = (
     *("TTCGCACGATTGCACCTTGG", "ATAAGCCACACTACCCGCCT", "ACTATCATGGCACCCAATTG", "GACTGAAATCCAAGGACTGT"),
     *("ATGTCTAGACCTAATCGTTT", "GTAAACTTTGTCTGGAGTAT"),
 )
-"""Those that the authors show as examples, in this order."""
+"""Those that the authors use in their examples, in this order."""
 
 
 @dataclass(frozen=True)
 class Announced:
-    """A dataset that was announced and has no address."""
+    """A dataset that was announced but has no address yet."""
 
     name: str
     announcement: str

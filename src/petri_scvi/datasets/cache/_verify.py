@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from ._registry import Entry
 
 RECORD_SUFFIX = ".sha256.json"
-"""What is appended to the name of a file that was trusted on first use."""
+"""Suffix of the record of a file that was trusted on first use."""
 READ_BYTES = 2**20
 CACHE_REMEDY = "name a folder on another disk with cache_dir=... or the environment variable PETRI_SCVI_CACHE"
-"""What to do where the disk of the cache is full."""
+"""What to do if the disk of the cache is full."""
 
 
 def verify(path: Path, entry: Entry) -> None:
-    """Compare a file with its registered SHA-256, or else with what was recorded when it was first used.
+    """Compare a file with its registered SHA-256, or else with the record of its first use.
 
     Raises
     ------
     ValueError
-        The file is not the registered one, or not the one that was here before.
+        The file is not the registered one, or was changed after its first use.
     """
     if entry.sha256 is not None:
         found = pooch.file_hash(str(path), alg="sha256")
@@ -45,7 +45,7 @@ def verify(path: Path, entry: Entry) -> None:
         return
     check_length(path, entry)
     record = _read_record(path)
-    # Reading hundreds of gigabytes at every call costs more than it finds: a file that was not touched is the same.
+    # Hashing hundreds of gigabytes at every call is too slow; a file with the same length and time counts as unchanged.
     if record is not None and _state(path) == {key: record[key] for key in ("n_bytes", "mtime_ns")}:
         return
     if record is None:
@@ -55,7 +55,7 @@ def verify(path: Path, entry: Entry) -> None:
     if found != record["sha256"]:
         raise ValueError(
             f"SHA-256 hash mismatch: {path} has {found}; it had {record['sha256']} when it was first used. Delete it "
-            f"and {path.name}{RECORD_SUFFIX} to take whatever is published now."
+            f"and {path.name}{RECORD_SUFFIX} to accept what is published now."
         )
     write_record(path, found)
 
@@ -72,7 +72,7 @@ def check_length(path: Path, entry: Entry) -> None:
 
 
 def check_first_use(path: Path, entry: Entry) -> str:
-    """Compare a file with everything that is recorded about it.
+    """Compare a file with everything that is known about it.
 
     Returns
     -------
@@ -90,13 +90,13 @@ def check_first_use(path: Path, entry: Entry) -> str:
     if entry.reported_sha256 not in (None, found["sha256"]):
         warn(
             f"{path} has SHA-256 {found['sha256']}; another user reported {entry.reported_sha256}. Its length is "
-            "right. It is used; compare with the publisher if results look odd."
+            "right, so it is used; if results look wrong, compare it with the published file."
         )
     return found["sha256"]
 
 
 def write_record(path: Path, sha256: str) -> None:
-    """Note what a file is, beside it; in a folder that cannot be written to, nothing is noted."""
+    """Write the record of a file beside it; nothing is written in a read-only folder."""
     if not os.access(path.parent, os.W_OK):
         return
     write_whole(path.with_name(path.name + RECORD_SUFFIX), {"sha256": sha256, **_state(path)})

@@ -63,8 +63,8 @@ def crop_cells(fields: np.ndarray, y: np.ndarray, x: np.ndarray, image_size: int
 
     Returns
     -------
-    Crops, shape ``(n_cells, C, image_size, image_size)``, and whether a crop reaches over the edge of the field. It
-    is zero there: a mirrored field would show half nuclei as whole ones.
+    Crops, shape ``(n_cells, C, image_size, image_size)``, and whether a crop reaches over the edge of the field. It is
+    zero there, because mirroring the field would turn half nuclei into whole ones.
     """
     before, after = image_size // 2, image_size - image_size // 2
     padded = np.pad(fields, ((0, 0), (before, after), (before, after)), mode="constant")
@@ -75,7 +75,7 @@ def crop_cells(fields: np.ndarray, y: np.ndarray, x: np.ndarray, image_size: int
 
 
 class _Files:
-    """The files of the folder by name, from the archive if it is in the cache, else one by one.
+    """The files of the folder by name, from the archive if it is in the cache, otherwise one by one.
 
     The archive is read in memory: its folder may be read-only.
     """

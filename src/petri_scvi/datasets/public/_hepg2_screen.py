@@ -30,12 +30,12 @@ def hepg2_screen(
     columns: Mapping[str, str] | None = None,
     control: str = CONTROL,
 ) -> MuData:
-    """Local files of the HepG2 screen that the PETRI paper announced :cite:p:`PETRI2026`.
+    """Open local files of the HepG2 screen that the PETRI paper announced :cite:p:`PETRI2026`.
 
     **The screen is not public.** Its authors announce the release of "a blinded, matched optical pooled screen (OPS)
-    and Perturb-seq dataset in HepG2 cells"; there is no address, no description of the files and no licence, so
-    nothing is downloaded. This reads the two files in any form in which such screens come, once you have them. Blinded
-    means that target genes may have codes for names; known gene pairs cannot be looked up then.
+    and Perturb-seq dataset in HepG2 cells"; there is no address, no description of the files and no licence, so nothing
+    is downloaded. This function opens the two files, in the usual formats of such screens, once you have them. In a
+    blinded screen, target genes may have codes instead of names, and known gene pairs can then not be looked up.
 
     Parameters
     ----------
@@ -44,16 +44,16 @@ def hepg2_screen(
     rna
         ``.h5ad`` file with the counts in ``X`` or ``layers["counts"]``.
     columns
-        What the files call the columns ``"target_gene"``, ``"guide"``, ``"batch"`` and ``"well"``, where they call them
-        otherwise; for example ``{"target_gene": "gene", "guide": "sgRNA", "batch": "plate"}``. The well is optional.
+        Names of the columns ``"target_gene"``, ``"guide"``, ``"batch"`` and ``"well"`` in the files, where they differ;
+        for example ``{"target_gene": "gene", "guide": "sgRNA", "batch": "plate"}``. The well is optional.
     control
-        What the files call the target of a non-targeting guide; becomes ``"non-targeting"``.
+        Target of a non-targeting guide in the files; becomes ``"non-targeting"``.
 
     Returns
     -------
     A screen with modalities ``"image"`` and ``"rna"`` whose images and counts stay on disk, and the columns
     ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well`` and ``batch`` in ``obs`` of
-    each. Cells get their modality in front of their names.
+    each. Names of cells are prefixed with their modality.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def hepg2_screen(
     """
     if image is None or rna is None:
         raise FileNotFoundError(
-            f"{HEPG2_SCREEN.name} is announced ({HEPG2_SCREEN.url}: {HEPG2_SCREEN.announcement}), not public: there is "
-            "no address to download it from. Pass the two files once you have them: hepg2_screen('image.h5ad', "
+            f"{HEPG2_SCREEN.name} was announced ({HEPG2_SCREEN.url}: {HEPG2_SCREEN.announcement}) but is not public: "
+            "it has no address to download it from. Pass the two files when you have them: hepg2_screen('image.h5ad', "
             "'rna.h5ad'). Until then, datasets.hepg2_perturbseq has public transcriptomes of HepG2 cells."
         )
     opened = {}
@@ -86,7 +86,7 @@ def hepg2_screen(
 
 
 def _rename(table: AnnData, modality: str, columns: Mapping[str, str], control: str) -> None:
-    """Give an opened table the columns that every screen has, beside its own."""
+    """Add the columns that every screen has to an opened table."""
     unknown = set(columns) - {*NEEDED, "well"}
     if unknown:
         raise ValueError(f"columns has {sorted(unknown)}; expected {[*NEEDED, 'well']}")

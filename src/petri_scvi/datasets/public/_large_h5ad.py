@@ -27,10 +27,10 @@ def read_table(file: h5py.Group, name: str, needed: Sequence[str]) -> pd.DataFra
     Raises
     ------
     KeyError
-        A needed column is missing: the file has another layout than its publisher's.
+        A required column is missing: the layout of the file is not the published one.
     """
     with warnings.catch_warnings():
-        # Files of 2022 say less of themselves than today's, and are read all the same.
+        # Files from 2022 lack encoding metadata, but can be read.
         warnings.filterwarnings("ignore", message=".*was written without encoding metadata")
         table = read_elem(file[name])
     if len(table) and isinstance(table.index[0], bytes):
@@ -54,14 +54,14 @@ def read_rows(matrix: Any, rows: NDArray[np.integer], *, is_counts: bool, progre
     rows
         Rows to read, in any order, each once.
     is_counts
-        Whether values have to be whole numbers.
+        Whether values must be whole numbers.
     progress
-        Whether to show how far it is.
+        Show a progress bar.
 
     Raises
     ------
     ValueError
-        Values are negative or not finite, or are no counts although they should be.
+        Values are negative or not finite, or are not whole numbers although counts are expected.
     """
     where = f"{matrix.file.filename}, {matrix.name}"
     source = matrix if isinstance(matrix, h5py.Dataset) else sparse_dataset(matrix)
@@ -92,4 +92,4 @@ def _check_values(values: NDArray[Any], where: str, is_counts: bool) -> None:
         is_bad |= values != np.round(values)
     if is_bad.any():
         expected = "counts" if is_counts else "log-normalised values, which are finite and never negative"
-        raise ValueError(f"{where} has {values[is_bad][0]:.4g}; expected {expected}. It is not the file it should be.")
+        raise ValueError(f"{where} has {values[is_bad][0]:.4g}; expected {expected}. It is not the expected file.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MIN_GUIDE_COUNTS = 5
 MIN_GUIDE_SHARE = 0.8
-"""A cell's guide is called if the cell has this many guide UMIs and more than this share is of one guide."""
+"""The guide of a cell is called if it has at least this many guide UMIs, more than this share of them of one guide."""
 
 
 def read_transcriptomes(cache_dir: str | Path | None) -> AnnData:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONTROL_TARGET = "nontargeting"
-"""What the deposit calls the target of a non-targeting guide."""
+"""Target of a non-targeting guide in the deposit."""
 SCREENS: dict[str, tuple[str, str, str]] = {
     # cell line, batch, last letters of the plates
     "hela_dmem": ("HeLa", "20210422_6W_CP257", "ABDFH"),
@@ -51,11 +51,11 @@ def periscope(
     image_size: int = 96,
     cache_dir: str | Path | None = None,
 ) -> AnnData:
-    """Crops of cells of the PERISCOPE screens :cite:p:`Ramezani2025`, from fields and the positions of cells.
+    """Cut crops of cells of the PERISCOPE screens :cite:p:`Ramezani2025` from their fields of view.
 
-    A genome-wide CRISPR knockout screen with Cell Painting. No crops are published, but per guide a table of its cells,
-    and the fields of view, of which each has cells of many guides. The fields are large; so those that hold most cells
-    of the genes asked for are downloaded, and all these cells in them are cut out.
+    A genome-wide CRISPR knockout screen with Cell Painting. No crops are published, only a table of cells per guide,
+    and the fields of view, each of which has cells of many guides. Because fields are large, those with the most cells
+    of the requested genes are downloaded, and all of these cells in them are cut out.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def periscope(
     max_sites
         Fields of view to use, about 303 MB each (five channels of 5500 x 5500 pixels).
     n_control_guides
-        Non-targeting guides whose cells are cut out, too; 0 to 10.
+        Non-targeting guides whose cells are cut out as well; 0 to 10.
     image_size
         Height and width of a crop, in pixels.
     cache_dir
-        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; files lie in its subfolder
+        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; files are in its subfolder
         ``periscope``.
 
     Returns
@@ -78,17 +78,17 @@ def periscope(
     Images in memory: ``obsm["single_cell_images"]`` of shape ``(n_cells, 5, image_size, image_size)``, channels DNA,
     ER, Mito, Phalloidin and WGA, in the type of the fields. ``obs`` has ``perturbation``, ``guide`` (the sequence of
     the sgRNA), ``target_gene``, ``is_control``, ``replicate``, ``well``, ``batch``, and ``site``, ``x`` and ``y``
-    (pixels), ``is_border`` (the crop reaches over the edge of the field and is zero there). The plate stands for the
-    replicate and the batch. ``X`` is ``None``.
+    (pixels), ``is_border`` (the crop reaches over the edge of the field and is zero there). The replicate and the batch
+    are the plate. ``X`` is ``None``.
 
     Raises
     ------
     ImportError
         The packages of ``petri-scvi[real]`` are not installed.
     OSError
-        The disk is too small, or the download was interrupted; call again to go on.
+        The disk is too small, or the download was interrupted; call again to resume.
     ValueError
-        An argument cannot be, or a file is not what it was when it was first used.
+        An argument is not accepted, or a file was changed after its first use.
 
     Notes
     -----
@@ -96,8 +96,8 @@ def periscope(
     addresses of tables and fields, the names of the columns and the ten non-targeting guides are those of the authors'
     notebook that shows single cells (``Extended_Data_10`` of ``broadinstitute/2022_PERISCOPE``); the README of that
     repository names another folder for the tables. Guides of a gene are looked up in the authors' ``Barcodes.csv``.
-    None of these files could be opened when this was written. Their sizes are estimates, no checksums are published,
-    and the SHA-256 of the first download is recorded beside each file and compared later.
+    This reader was written without access to these files. Their sizes are estimates and no checksums are published; the
+    SHA-256 of the first download is recorded beside each file and compared later.
     """
     cell_line, batch, plates = _check(genes, screen, max_sites, n_control_guides, image_size)
     require("tifffile", "real")
@@ -112,7 +112,7 @@ def periscope(
     n_cells = cells.groupby([PLATE, WELL, SITE]).size().sort_values(ascending=False, kind="stable")
     sites: list[tuple[str, str, str]] = list(n_cells.index[:max_sites])
     entries = [_field_entry(batch, *site, channel) for site in sites for channel in PERISCOPE_CHANNELS]
-    fetch_all(entries, cache_dir)  # the room for all is checked first
+    fetch_all(entries, cache_dir)  # free space for all of them is checked first
     parts = [_cut(cells, site, batch, image_size, cache_dir) for site in sites]
     table = pd.concat([part for part, _ in parts])
     names = table[PLATE] + "_" + table[WELL] + "_" + table[SITE] + "_" + table[CELL].astype(str)
@@ -147,7 +147,7 @@ def _check(
 
 
 def _find_guides(genes: Sequence[str], n_control_guides: int, cache_dir: str | Path | None) -> dict[str, str]:
-    """Guide to target, those of the controls last."""
+    """Map guides to their targets, controls last."""
     library = pd.read_csv(fetch(PERISCOPE_LIBRARY, cache_dir), dtype=str)
     missing = [column for column in ("gene_symbol", "sgRNA") if column not in library]
     if missing:
@@ -208,7 +208,7 @@ def _cut(
     channels = [require("tifffile", "real").imread(path) for path in fetch_all(entries, cache_dir)]
     shapes = {(channel.shape, channel.dtype) for channel in channels}
     if len(shapes) > 1 or channels[0].ndim != 2:
-        raise ValueError(f"the channels of field {site} differ, or are no single images: {sorted(map(str, shapes))}")
+        raise ValueError(f"the channels of field {site} differ, or are not single images: {sorted(map(str, shapes))}")
     fields = np.stack(channels)  # (C, H, W)
     plate, well, number = site
     table = cells[(cells[PLATE] == plate) & (cells[WELL] == well) & (cells[SITE] == number)]

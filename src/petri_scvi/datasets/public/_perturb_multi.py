@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from petri_scvi.datasets.cache._registry import Entry
 
 CONTROL_TARGET = "control"
-"""What the deposit calls the target of a non-targeting guide."""
+"""Target of a non-targeting guide in the deposit."""
 KEPT = ("fov", "x", "y", "global_x", "global_y", "area", "cell_type", "cluster_type")
 PROTEIN_KEY, PROTEIN_NAMES_KEY, UNS_KEY = "protein_intensities", "protein_names", "perturb_multi"
 
@@ -50,11 +50,11 @@ def perturb_multi(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> MuData:
-    """Images and transcriptomes of the same mouse liver cells, with one guide each :cite:p:`Saunders2025`.
+    """Load images and transcriptomes of the same mouse liver cells, with one guide each :cite:p:`Saunders2025`.
 
-    The images come in 42 tar files. The cells of those asked for that carry a guide are written, once, to one file per
-    modality in the cache; later calls with the same ``chunks`` and ``channels`` open these and need none of the
-    published files, which may then be deleted.
+    The images come in 42 tar files. The cells with a guide in the requested files are written to one file per modality
+    in the cache; later calls with the same ``chunks`` and ``channels`` open these files and no longer need the
+    published ones, which may then be deleted.
 
     Parameters
     ----------
@@ -63,44 +63,44 @@ def perturb_multi(
     channels
         Names of the image channels to keep, in this order; all 18 if ``None``. They are listed in the notes.
     cache_dir
-        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; files lie in its subfolder
+        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; files are in its subfolder
         ``perturb_multi``, under their published names. The first chunk downloads about 23 GB (transcriptomes
         14,201,294,683 bytes, proteins 31,430,488, a tar about 8.9 GB), each further one about 8.9 GB.
     progress
-        Whether to show how far it is.
+        Show progress bars.
 
     Returns
     -------
     A screen with modalities ``"image"`` and ``"rna"`` whose cells are the same, under the same names.
 
     - ``mod["image"].obsm["single_cell_images"]``: ``numpy.memmap`` of shape ``(n_cells, C, 128, 128)``, ``uint16`` with
-      65,535 for the 1 of the deposit. It is read when used; nothing of it is in memory.
-    - ``mod["image"].obsm["protein_intensities"]``: intensity of the 18 stains, ``float32``, NaN for cells of which the
-      deposit has none; ``uns["protein_names"]`` names them.
+      65,535 for the 1 of the deposit. It stays on disk and is read when used.
+    - ``mod["image"].obsm["protein_intensities"]``: intensity of the 18 stains, ``float32``, NaN for cells that have
+      none in the deposit; ``uns["protein_names"]`` names them.
     - ``mod["rna"].X``: CSR, ``log1p`` of expression normalised to a total of 93, 209 genes. Counts are not published,
       so train with ``expression_likelihood="normal"``.
     - ``obs`` of each: ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well``, ``batch``
       and ``fov``, ``x``, ``y``, ``global_x``, ``global_y``, ``area``, ``cell_type``, ``cluster_type`` as published. The
-      batch is a liver section, and stands for the replicate and the well.
+      batch, the replicate and the well are the liver section.
 
     Raises
     ------
     KeyError
         A published file has another layout than expected.
     OSError
-        The disk is too small, or the download was interrupted; call again to go on.
+        The disk is too small, or the download was interrupted; call again to resume.
     ValueError
         ``chunks`` or ``channels`` has an unknown name, or a file is not the published one.
 
     Notes
     -----
     Cells without a guide (most: a guide was called in some 79,000 of 2.2 million), without an image in the chunks or
-    without any expression are left out; ``uns["perturb_multi"]`` says how many of the last.
+    without any expression are left out; ``uns["perturb_multi"]`` has the number of the last.
 
     Hugging Face dataset ``xingjiepan/PerturbMulti``, revision 8aac954e, CC BY 4.0. SHA-256 are not registered here:
     that of each first download is compared with what the hub states, if it does, recorded beside the file and compared
     later. The lengths of the tar files are not known, and neither are their names beyond ``ao``, which follow from
-    their number; that an image is the array ``x`` of its file, with values from 0 to 1, is how public code reads it.
+    their number; public code reads an image as the array ``x`` of its file, with values from 0 to 1.
 
     The channels are Alb, polyT, rRNA, M6PR, CathB, Perilipin, Sqstm1, LC3b, TOMM20, Calreticulin, pS6RP, Na/K-ATPase,
     SNAP23, TOM70, Rab7, mtRNA, Vimentin and Gapdh.
@@ -127,7 +127,7 @@ def perturb_multi(
 def plan_perturb_multi(
     chunks: Sequence[str] | Literal["all"], channels: Sequence[str] | None, cache_dir: str | Path | None = None
 ) -> Plan:
-    """What a call would download: nothing, once the cells were written."""
+    """What a call would download; nothing, once the cells have been written."""
     chunks, positions = _check_chunks(chunks), _check_channels(channels)
     is_written = None not in [find_file(name, cache_dir) for name in _written_names(chunks, positions)]
     return plan_download([] if is_written else _published(chunks), cache_dir)

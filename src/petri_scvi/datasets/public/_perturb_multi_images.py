@@ -42,8 +42,8 @@ def write_images(
 ) -> None:
     """Write an ``.h5ad`` with the images of its cells in one piece, one tar file after the other.
 
-    A tar file that was copied is noted beside the file, which gets its name when all are; an interrupted call goes on
-    with the first that was not.
+    Copied tar files are recorded beside the file, which gets its final name when all are copied; an interrupted call
+    resumes with the first one that was not.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def write_images(
     positions
         Channels to keep.
     progress
-        Whether to show how far it is.
+        Show a progress bar.
     """
     partial, note = path.with_name(path.name + ".partial"), path.with_name(path.name + ".partial.json")
     identity = {
@@ -89,7 +89,7 @@ def write_images(
 
 
 def open_images(path: Path) -> AnnData:
-    """Open such a file; the images are mapped, not read."""
+    """Open a file that :func:`write_images` wrote; the images are mapped into memory, not read."""
     with h5py.File(path, "r") as file:
         obsm = {key: read_elem(element) for key, element in file["obsm"].items() if key != IMAGES_KEY}
         image = AnnData(obs=read_elem(file["obs"]), uns=read_elem(file["uns"]), obsm=obsm)
@@ -113,7 +113,7 @@ def _lay_out(path: Path, image: AnnData, tar: Path, positions: Sequence[int]) ->
         write_elem(file, "/", image)
         images = file["obsm"].create_dataset(IMAGES_KEY, shape, dtype)  # contiguous, so that it can be mapped
         images.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-        images[-1] = 0  # HDF5 chooses the place when something is written
+        images[-1] = 0  # HDF5 allocates the array when something is written
         return {"dtype": dtype.str, "shape": list(map(int, shape)), "offset": images.id.get_offset()}
 
 

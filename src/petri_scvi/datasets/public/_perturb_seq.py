@@ -38,7 +38,7 @@ def replogle(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> AnnData:
-    """Transcriptomes of the CRISPRi Perturb-seq screens of Replogle et al. :cite:p:`Replogle2022`.
+    """Load transcriptomes of the CRISPRi Perturb-seq screens of Replogle et al. :cite:p:`Replogle2022`.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def replogle(
     seed
         Seed of this draw.
     cache_dir
-        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; the file lies in its
-        subfolder ``replogle``, under its published name.
+        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; the file is in its subfolder
+        ``replogle``, under its published name.
     progress
-        Whether to show how far it is.
+        Show a progress bar.
 
     Returns
     -------
@@ -67,19 +67,19 @@ def replogle(
     Raises
     ------
     OSError
-        The disk is too small, or the download was interrupted; call again to go on.
+        The disk is too small, or the download was interrupted; call again to resume.
     ValueError
-        ``which``, ``genes`` or ``max_cells_per_target`` cannot be; or the file is not the published one.
+        ``which``, ``genes`` or ``max_cells_per_target`` is not accepted, or the file is not the published one.
 
     Notes
     -----
-    The file is dense and is read in blocks of 64 MB; what is returned is in memory, some 24 kB per cell. Only the rows
-    asked for are kept, and a few hundred cells per gene are enough to try things.
+    The file is dense and is read in blocks of 64 MB; the result is in memory, about 24 kB per cell. Only the requested
+    rows are kept; a few hundred cells per gene are enough for a first analysis.
 
     Files 35773219, 35775606 and 35775507 of figshare 20029387, CC BY 4.0. Lengths and MD5, which figshare publishes,
     are compared; SHA-256 are not published: that of the first download is recorded beside it and compared later.
     figshare may refuse programs; then download the file with a browser and move it to ``replogle`` in the cache folder.
-    The names of the columns were read in public code that uses the files, not in the files.
+    The names of the columns were taken from public code that uses the files, not from the files themselves.
     """
     _check_choice("which", which, REPLOGLE)
     return _read(REPLOGLE[which], genes, max_cells_per_target, seed, cache_dir, progress)
@@ -94,7 +94,7 @@ def hepg2_perturbseq(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> AnnData:
-    """Transcriptomes of the CRISPRi Perturb-seq screens in HepG2 and Jurkat cells :cite:p:`Nadig2025`.
+    """Load transcriptomes of the CRISPRi Perturb-seq screens in HepG2 and Jurkat cells :cite:p:`Nadig2025`.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def hepg2_perturbseq(
     genes, max_cells_per_target, seed, progress
         As in :func:`petri_scvi.datasets.replogle`.
     cache_dir
-        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; the file lies in its
-        subfolder ``nadig``, under its published name.
+        Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; the file is in its subfolder
+        ``nadig``, under its published name.
 
     Returns
     -------
@@ -113,14 +113,14 @@ def hepg2_perturbseq(
     Raises
     ------
     OSError
-        The disk is too small, or the download was interrupted; call again to go on.
+        The disk is too small, or the download was interrupted; call again to resume.
     ValueError
-        ``cell_line``, ``genes`` or ``max_cells_per_target`` cannot be; or the file is not the published one.
+        ``cell_line``, ``genes`` or ``max_cells_per_target`` is not accepted, or the file is not the published one.
 
     Notes
     -----
     GEO GSE264667; GEO states no licence. No checksum is published. For HepG2 the length is compared, 5,614,460,941
-    bytes; of Jurkat it is known to two digits only. The SHA-256 of the first download is recorded beside the file and
+    bytes; that of Jurkat is known to two digits only. The SHA-256 of the first download is recorded beside the file and
     compared later; it is also compared with the one that another user reported, and a difference is a warning, since
     that report may be wrong.
     """
@@ -183,7 +183,7 @@ def _choose_rows(
 
 
 def _by_symbol(var: pd.DataFrame) -> pd.DataFrame:
-    """Named by symbol; the identifier is appended where a symbol is not unique, and kept in a column."""
+    """Name genes by symbol; the identifier is appended where a symbol is not unique, and kept in a column."""
     symbols, identifiers = var[SYMBOL].astype(str), var.index.astype(str)
     names = np.where(symbols.duplicated(keep=False), symbols.to_numpy() + "_" + identifiers, symbols)
     return var.drop(columns=SYMBOL).assign(gene_id=identifiers.to_numpy()).set_axis(names.astype(str), axis=0)

@@ -33,9 +33,9 @@ def standard_obs(
     target, guide, batch
         One value per cell. The replicate is the batch.
     control
-        How the screen calls the target of a non-targeting guide; becomes ``"non-targeting"``.
+        Target of a non-targeting guide in the screen; becomes ``"non-targeting"``.
     well
-        One value per cell; the batch where it is not recorded.
+        One value per cell; the batch if it is not recorded.
     """
     targets = np.asarray(target).astype(str)
     targets = np.where(targets == control, CONTROL, targets)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def stringdb(organism: Literal["human", "mouse"] = "human", *, cache_dir: str | Path | None = None) -> pd.DataFrame:
-    """Known physical interactions between human proteins, from STRING :cite:p:`Szklarczyk2023`.
+    """Load known physical interactions between human proteins from STRING :cite:p:`Szklarczyk2023`.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ CONDITION_OF_TARGET: dict[str, tuple[str, int]] = {
     "CAV1": ("drug_2", 1),
     "MARCH8": ("drug_2", 1),
 }
-"""Drug and dose whose wells stand for a target gene. Dose 0 of both drugs stands for the non-targeting control."""
+"""Drug and dose whose wells represent a target gene. Dose 0 of both drugs represents the non-targeting control."""
 
 
 def semisynthetic_screen(
@@ -60,13 +60,13 @@ def semisynthetic_screen(
     min_nucleus_area: int = 60,
     seed: int = 0,
 ) -> MuData:
-    """Real image cells and real transcriptomes, matched by a table.
+    """Load real image cells and real transcriptomes, matched by a table.
 
     **The correspondence is assigned, not measured.** The transcriptomes are of THP-1 cells in which a gene was knocked
-    out. The images are of cells that express FOXO1A-GFP, treated with a dose of one of two drugs. Which drug and dose
-    stands for which target gene is a fixed table in the code, ordered by the strength of the phenotypes, and which
-    image cell carries which guide is drawn. Agreement between the modalities is therefore a property of this table; no
-    biological conclusion can be drawn from it.
+    out. The images are of cells that express FOXO1A-GFP, treated with a dose of one of two drugs. A fixed table in the
+    code, ordered by the strength of the phenotypes, says which drug and dose represents which target gene, and the
+    guide of each image cell is drawn at random. Agreement between the modalities is therefore a property of this table;
+    no biological conclusion can be drawn from it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def semisynthetic_screen(
     A screen with modalities ``"image"`` and ``"rna"``.
 
     - ``mod["image"].obsm["single_cell_images"]``: ``(n_cells, 2, image_size, image_size)``, ``uint8``, channels
-      FOXO1A-GFP and DNA. Cells of wells that stand for no gene are left out. ``X`` is ``None``.
+      FOXO1A-GFP and DNA. Cells of wells that represent no gene are left out. ``X`` is ``None``.
     - ``mod["rna"].X``: CSR UMI counts of 299 genes, 16,093 cells with a called guide (at least 5 guide UMIs, more than
       80 % of one guide), integer-valued ``float32``.
     - ``obs`` of each modality: ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well``,
@@ -105,8 +105,8 @@ def semisynthetic_screen(
 
     Notes
     -----
-    Nuclei are the connected regions above Otsu's threshold of the DNA channel. A guide stands in two of the rows of its
-    condition, so two guides share a well and no guide is alone with one row.
+    Nuclei are the connected regions above Otsu's threshold of the DNA channel. Each guide is assigned to two rows of
+    its condition, so two guides share a well and no guide is confounded with a single row.
 
     Transcriptomes: Papalexi et al. 2021, *Nature Genetics* 53, 322-331 :cite:p:`Papalexi2021`, as packaged in
     ``Katsevich-Lab/sceptredata``, MIT license. Images: the FOXO1A translocation example ``ExampleSBSImages`` of
@@ -127,7 +127,7 @@ def semisynthetic_screen(
 def _image_modality(
     rna: AnnData, cache_dir: str | Path | None, image_size: int, min_nucleus_area: int, rng: np.random.Generator
 ) -> AnnData:
-    """Image cells of the wells that stand for a perturbation, with the same guides as the transcriptomes."""
+    """Image cells of the wells that represent a perturbation, with the same guides as the transcriptomes."""
     nuclei = read_nuclei(cache_dir, image_size, min_nucleus_area)
     guides = rna.obs[["target_gene", "guide"]].astype(str).drop_duplicates().sort_values(["target_gene", "guide"])
     guide = assign_guides(nuclei.table, guides, rng)
@@ -152,7 +152,7 @@ def _image_modality(
 
 
 def assign_guides(table: pd.DataFrame, guides: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Draw the guide each image cell stands for, ``""`` in wells that stand for no perturbation.
+    """Draw the guide that each image cell represents, ``""`` in wells that represent no perturbation.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def assign_guides(table: pd.DataFrame, guides: pd.DataFrame, rng: np.random.Gene
 
 
 def _guides_in_row(guides: np.ndarray, row: str, n_rows: int) -> list[str]:
-    """Guide k stands in rows k and k + 1, counted round; all guides where that leaves none."""
+    """Guide k is in rows k and k + 1, wrapping around; all guides where that leaves none."""
     position = "ABCDEFGH".index(row) % n_rows
     inside = [guide for k, guide in enumerate(guides) if position in (k % n_rows, (k + 1) % n_rows)]
     return inside or list(guides)

@@ -22,7 +22,7 @@ MORPHOLOGY = (
     "mitochondria_fragmentation",
     "actin_rim",
 )
-"""Properties of a simulated cell that a program can move; all on a log scale, fragmentation on a logit scale."""
+"""Properties of a simulated cell that a program can change; all on a log scale, fragmentation on a logit scale."""
 
 PHENOTYPES: dict[str, dict[str, float]] = {
     "lipid_droplets_up": {"droplet_number": 1.0, "droplet_brightness": 0.5},
@@ -41,13 +41,13 @@ PHENOTYPES: dict[str, dict[str, float]] = {
 """Image phenotype of each program, in the order in which pathways receive them."""
 
 STRESS_PHENOTYPE = {"cell_size": -0.10, "nucleus_intensity": 0.12, "mitochondria_intensity": -0.20, "actin_rim": 0.15}
-"""What any perturbation may do a little, whatever its pathway."""
+"""Stress response: a weak effect that any perturbation may have, whatever its pathway."""
 
 OWN_MORPHOLOGY = (0.06, 0.08, 0.15, 0.05, 0.08, 0.25, 0.12, 0.15, 0.7, 0.15)
 """Standard deviation of the part of a target's effect that its pathway does not share, per property."""
 
 SHARED, IMAGE_ONLY, RNA_ONLY = "shared", "image-only", "rna-only"
-"""In which modality a program can be seen."""
+"""Modalities in which a program can be seen."""
 
 N_WELLS_PER_REPLICATE = 3
 N_REPLICATES = 4
@@ -152,7 +152,7 @@ def _draw_programs(n_pathways: int, shared_fraction: float) -> pd.DataFrame:
 
 
 def _draw_targets(programs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Three or four target genes per pathway; their numbers are shuffled so that a name does not tell the pathway."""
+    """Three or four target genes per pathway; their numbers are shuffled so that a name does not reveal the pathway."""
     n_members = 3 + np.arange(len(programs)) % 2
     of_target = np.repeat(np.arange(len(programs)), n_members)
     rng.shuffle(of_target)
@@ -174,7 +174,7 @@ def _draw_guides(targets: np.ndarray, n_control_guides: int, rng: np.random.Gene
     for target in targets:
         n_guides = int(rng.integers(3, 5))
         efficacy = rng.beta(6, 2, size=n_guides)
-        if rng.random() < 0.35:  # at most one dead guide per target, so that every target can be found
+        if rng.random() < 0.35:  # at most one dead guide per target, so that every target can be detected
             efficacy[rng.integers(n_guides)] = 0.0
         rows += [(f"{target}_g{i}", target, float(e)) for i, e in enumerate(efficacy, start=1)]
     rows += [(f"{CONTROL}_g{i}", CONTROL, 0.0) for i in range(1, n_control_guides + 1)]
@@ -223,7 +223,7 @@ def draw_cells(
     guides = design.guides
     n_guides = len(guides)
     abundance = rng.lognormal(0.0, 0.3, size=n_guides) * np.where(guides["target_gene"] == CONTROL, 2.0, 1.0)
-    # Every guide gets two cells before chance decides, so that no context is missing from a modality.
+    # Every guide gets two cells before the others are drawn, so that no context is missing from a modality.
     counts = 2 + rng.multinomial(n_cells - 2 * n_guides, abundance / abundance.sum())
     guide = rng.permutation(np.repeat(np.arange(n_guides), counts))
     target = guides["target_gene"].to_numpy()[guide]

@@ -26,7 +26,8 @@ def draw_counts(design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generato
     Notes
     -----
     ``log_mean = base + program effect + cell cycle + batch + replicate``; the softmax over genes times the library size
-    is the mean of a negative binomial. Batches move genes by a normal with standard deviation 0.3, replicates by 0.1.
+    is the mean of a negative binomial. Batches shift genes by normal deviates with standard deviation 0.3, replicates
+    by 0.1.
     """
     n_cells, n_genes = len(obs), len(design.gene_names)
     log_mean = design.base_log_mean + cell_effects(design.target_loadings, design, obs)  # (n_cells, n_genes)
@@ -41,7 +42,7 @@ def draw_counts(design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generato
     library_size = MEAN_LIBRARY_SIZE * n_genes / 300 * rng.lognormal(-0.08, 0.4, size=n_cells)
     mean = library_size[:, None] * share
     counts = rng.poisson(mean * rng.gamma(DISPERSION, 1 / DISPERSION, size=mean.shape))
-    # With few genes a cell may come out empty, and no pipeline would have called it a cell: one molecule was seen.
+    # With few genes, a cell may have no counts, and no pipeline would call it a cell, so it gets one molecule.
     empty = np.flatnonzero(counts.sum(axis=1) == 0)
     counts[empty, share[empty].argmax(axis=1)] = 1
     return sparse.csr_matrix(counts.astype(np.float32))

@@ -26,7 +26,7 @@ DIFFICULTIES: dict[str, dict[str, Any]] = {
     "easy": {"n_pathways": 12, "image_strength": 1.0, "rna_strength": 1.0, "penetrance": 0.8},
     "weak": {"n_pathways": 24, "image_strength": 0.35, "rna_strength": 0.35, "penetrance": 0.5},
 }
-"""Arguments that are set by ``difficulty`` where they are not given."""
+"""Arguments that ``difficulty`` sets if they are ``None``."""
 
 
 def synthetic_screen(
@@ -84,7 +84,7 @@ def synthetic_screen(
     - ``obs`` of each modality: ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well``,
       ``batch``, and the simulated truth in columns that start with ``true_``.
     - ``obsm["true_morphology"]`` of the image modality: the properties each cell was drawn with.
-    - ``uns["synthetic_screen"]``: every truth. ``programs`` (pathway, visibility, phenotype), ``perturbations``
+    - ``uns["synthetic_screen"]``: the ground truth. ``programs`` (pathway, visibility, phenotype), ``perturbations``
       (pathway, visibility, strength, stress), ``guides`` (efficacy, dead guides), ``edges`` (pairs of target genes of
       one pathway), ``shared_programs``, ``image_only_programs``, ``rna_only_programs``, ``gene_loadings`` (genes x
       pathways, log fold change), ``morphology_loadings`` (properties x pathways), ``perturbation_gene_effects`` and
@@ -101,9 +101,9 @@ def synthetic_screen(
     A target gene inherits the effect of its pathway's program times its own ``strength``, plus a stress response common
     to all perturbations times its own ``stress``, plus an effect of its own. A cell shows this effect times the
     efficacy of its guide and a factor of its own if it responds, and nothing if it does not. Every knockdown also
-    lowers the transcript of the target gene itself, whatever the program's visibility. Cell cycle moves nuclear size
-    and intensity and a twelfth of the genes. Position, rotation and shape of the cell, staining per well and batch,
-    library size, and a batch effect per gene vary independently of the perturbation.
+    lowers the transcript of the target gene itself, whatever the program's visibility. The cell cycle affects nuclear
+    size and intensity and a twelfth of the genes. Position, rotation and shape of the cell, staining per well and
+    batch, library size, and a batch effect per gene vary independently of the perturbation.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def synthetic_screen(
         "shared_fraction": shared_fraction,
     }
     _check_parameters(parameters)
-    # One stream per part: changing the images leaves every count as it was, and the reverse.
+    # One random stream per part, so that changing the images leaves the counts unchanged, and vice versa.
     of_design, of_image, of_rna = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
     design = make_design(
         n_pathways=n_pathways,

@@ -28,7 +28,7 @@ class StoredArray(ABC):
     Parameters
     ----------
     path
-        Where it will lie in the file.
+        Its place in the file.
     sources
         Arrays with cells along the first axis.
     """
@@ -72,7 +72,7 @@ class StoredArray(ABC):
         """Pieces of each row of a block, as they are stored."""
 
     def blocks(self, max_bytes: int) -> list[Block]:
-        """Consecutive rows that take at most ``max_bytes`` in memory; chunks of the source are not torn if possible."""
+        """Consecutive rows that take at most ``max_bytes`` in memory; chunks of the source are split only if needed."""
         blocks = []
         for i, (source, row_bytes) in enumerate(zip(self.sources, self.row_bytes(), strict=True)):
             ends = np.append(0, np.cumsum(row_bytes))
@@ -255,7 +255,7 @@ def _n_values(source: Any) -> NDArray[np.int64]:
         return np.diff(source.indptr).astype(np.int64)
     if isinstance(source, CSCDataset):
         raise ValueError(
-            "a matrix on disk is in CSC, whose rows cannot be read in turn. Read it and convert it first: "
+            "a matrix on disk is in CSC, whose rows cannot be read one by one. Read it and convert it first: "
             "adata.X = adata.X.to_memory().tocsr()."
         )
     step = max(1, COUNT_BYTES // max(1, source.shape[1] * source.dtype.itemsize))

@@ -1,4 +1,4 @@
-"""The bytes of a training store: where each row lies, and the checksum it has to have."""
+"""The bytes of a training store: the position and the expected checksum of each row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BOOK = f"uns/{UNS_KEY}/{STORE_KEY}"
-"""HDF5 group in which the store keeps its books."""
+"""HDF5 group with the records of the store: checksums, and which blocks were written."""
 PAGE = 4096
 VERIFY_BYTES = 2**24
 
@@ -106,7 +106,7 @@ def _read_layout(file: h5py.File, path: str) -> Layout:
     checksums, flags = (file[f"{BOOK}/{key}/{name}"] for key in ("checksums", "is_written"))
     return Layout(
         path,
-        # An array without elements has no place.
+        # An array without elements has no offset.
         [(piece.id.get_offset() or 0, piece.dtype.itemsize) for piece in pieces],
         starts,
         checksums.id.get_offset() or 0,
@@ -116,7 +116,7 @@ def _read_layout(file: h5py.File, path: str) -> Layout:
 
 
 class RawFile:
-    """Reads and writes bytes at places in a file, without HDF5, which could leave it broken when interrupted."""
+    """Read and write bytes at positions in a file without HDF5, which could corrupt it when interrupted."""
 
     def __init__(self, path: Path, *, is_writable: bool) -> None:
         self.file = path.open("r+b" if is_writable else "rb", buffering=0)
@@ -144,7 +144,7 @@ class RawFile:
         os.fsync(self.file.fileno())
 
     def forget(self) -> None:
-        """Let the next reads come from the disk and not from memory, where the system can do that."""
+        """Make the next reads come from the disk instead of the page cache, if the system supports it."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -197,7 +197,7 @@ def find_damaged_rows(
     rows
         Ascending rows to look at; all if ``None``.
     on_progress
-        Told how many bytes were read.
+        Called with the number of bytes that were read.
     """
     n_rows = len(layout.starts) - 1
     expected = raw.read(layout.checksums, np.uint32, n_rows)

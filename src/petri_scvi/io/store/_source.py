@@ -36,7 +36,7 @@ class Tables:
 
 
 def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequence[Source]]) -> Tables:
-    """Open whatever was passed.
+    """Open the source of a training store.
 
     Raises
     ------

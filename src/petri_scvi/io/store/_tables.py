@@ -153,7 +153,7 @@ def _describe_columns(table: AnnData, images_key: str, channels: dict[str, list[
 
 
 def _order_by_context(columns: pd.DataFrame, seed: list[int]) -> NDArray[np.integer]:
-    """Rows by context, in the order of its name, and at random inside."""
+    """Rows sorted by the name of their context, in random order within each."""
     codes = columns.astype(str).groupby(list(columns), sort=True, observed=True).ngroup().to_numpy()
     shuffled = np.random.default_rng(seed).permutation(len(codes))
     return shuffled[np.argsort(codes[shuffled], kind="stable")]
@@ -188,7 +188,7 @@ def _list_arrays(
             arrays.append(DenseArray(path, values))
     if left_out:
         warn(
-            f"{where}: {', '.join(sorted(set(left_out)))} not kept: a training store has obs, var, uns, varm, X, "
+            f"{where}: {', '.join(sorted(set(left_out)))} are not kept: a training store has obs, var, uns, varm, X, "
             "layers and obsm that all sources have."
         )
     return arrays, frames
@@ -238,7 +238,7 @@ def _check_alike(values: list[Any], slot: str, where: str) -> None:
     if len(found) > 1:
         raise ValueError(
             f"{slot} of the tables of {where} differs in shape, dtype or kind: {sorted(map(str, found))}. Files of one "
-            "screen must hold alike arrays; convert them, or drop what differs."
+            "screen must have arrays of the same shape, dtype and kind; convert them, or drop what differs."
         )
 
 

@@ -67,11 +67,11 @@ def write_file(
     modalities
         The same, joined and put in order.
     arguments
-        What the user asked for; a file that was begun with others is refused.
+        Arguments of the user's call; a file that was begun with others is refused.
     max_memory
-        Bytes for cells on their way.
+        Bytes for the cells that are being copied.
     progress
-        Whether to show it.
+        Show progress bars.
     """
     blocks = {
         array.path: (modality, array, _blocks(array, max_memory))
@@ -92,15 +92,15 @@ def write_file(
             for layout in layouts.values():
                 _copy(raw, layout, *blocks[layout.path], bar)
         except ValueError:
-            unfinished.unlink()  # the source is at fault: going on with this file would not help
+            unfinished.unlink()  # the source is invalid, so that resuming with this file would not help
             raise
         damaged = verify(raw, layouts, bar)
         for name, rows in damaged.items():
             _unmark(raw, layouts[name], *blocks[name], rows)
     if damaged:
         raise OSError(
-            f"the disk does not give back what was written to {unfinished}: {describe_damage(damaged)}. Repeat the "
-            "call: it writes these again."
+            f"the disk returns other bytes than were written to {unfinished}: {describe_damage(damaged)}. Repeat "
+            "the call to write these rows again."
         )
     os.replace(unfinished, path)
     sync_folder(path.parent)
@@ -182,8 +182,8 @@ def check_same(unfinished: Path, begun_plan: str, plan: str) -> None:
             for key in different
         )
         raise FileExistsError(
-            f"{unfinished} was begun by another call: this one has {found}. Repeat the call as it was, or delete the "
-            "file to begin anew."
+            f"{unfinished} was begun by another call: this one has {found}. Repeat the original call, or delete the "
+            "file to start again."
         )
 
 
@@ -208,7 +208,7 @@ def _begin(
     with written_whole(unfinished) as new:
         with columns_stay_in_modalities():
             screen.write_h5ad(new) if isinstance(screen, AnnData) else screen.write_h5mu(new)
-        # Pages of the file are pages of memory when it is mapped.
+        # When the file is mapped, its pages become pages of memory.
         with h5py.File(new, "r+", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
             for path, (modality, array, parts) in blocks.items():
                 if path in file:
@@ -269,7 +269,7 @@ def _unmark(
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until a new name is on the disk, where the system can do that."""
+    """Wait until a new name is on the disk, if the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

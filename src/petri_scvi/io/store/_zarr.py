@@ -62,8 +62,8 @@ def write_zarr(
 ) -> None:
     """Write a training store in zarr, or resume writing one.
 
-    A shard is one file, compressed, and cannot be written in parts; but cells arrive in the order of the source, and a
-    shard holds cells from all over it. So an HDF5 store is written first, and copied shard by shard.
+    A shard is one compressed file and cannot be written in parts, but cells are read in the order of the source, and a
+    shard holds cells from all parts of it. An HDF5 store is therefore written first, and copied shard by shard.
 
     Parameters
     ----------
@@ -92,10 +92,10 @@ def write_zarr(
     if damaged:
         _unmark(unfinished, damaged)
         raise OSError(
-            f"the disk does not give back what was written to {unfinished}: {describe_damage(damaged)}. Repeat the "
-            "call: it writes these again."
+            f"the disk returns other bytes than were written to {unfinished}: {describe_damage(damaged)}. Repeat "
+            "the call to write these rows again."
         )
-    # Before the store gets its name: with that, the call has ended, and is not repeated to clean up.
+    # Before the store gets its final name, because a completed call is not repeated to clean up.
     between.unlink(missing_ok=True)
     os.replace(unfinished, path)
     sync_folder(path.parent)

@@ -124,7 +124,7 @@ class ZarrRows:
         start, stop = int(self.starts[first]), int(self.starts[last])
         try:
             pieces = [part[start:stop].read().result() for part in self.parts]
-        except ValueError:  # tensorstore's, for bytes that are no chunk or no shard
+        except ValueError:  # raised by tensorstore for bytes that are not a valid chunk or shard
             if last - first == 1:
                 return np.array([-1])
             middle = (first + last) // 2
@@ -150,7 +150,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def forget_tree(folder: Path) -> None:
-    """Let the next reads come from the disk and not from memory, where the system can do that."""
+    """Make the next reads come from the disk instead of the page cache, if the system supports it."""
     if not hasattr(os, "posix_fadvise"):
         return
     for place, _, names in os.walk(folder):

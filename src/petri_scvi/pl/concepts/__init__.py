@@ -1,6 +1,6 @@
 """Pictures of the dimensions of an embedding.
 
-``_dimension_results.py`` collects what is known about a dimension; :mod:`petri_scvi.pages` shows the same in a browser.
+``_dimension_results.py`` collects the results about a dimension; :mod:`petri_scvi.pages` shows the same in a browser.
 Open first: ``_dimension.py``.
 """
 

@@ -66,9 +66,9 @@ def dimension(
     Returns
     -------
     The axes of a new figure, which is then the current one of pyplot, by name: ``"crops"``, if there are images;
-    ``"perturbations"``, the mean activation of the ten perturbations with the highest, each modality counting alike,
-    with a dotted line at the mean of all cells; ``"genes"``, ``"gene_sets"`` and ``"image_features"``, as far as the
-    tools have been called.
+    ``"perturbations"``, the mean activation of the ten perturbations with the highest one, modalities having equal
+    weight, with a dotted line at the mean of all cells; ``"genes"``, ``"gene_sets"`` and ``"image_features"``, as far
+    as the tools have been called.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _lay_out(figure: Figure, has_crops: bool, widths: dict[str, float], height: 
         halves: Any = figure.subfigures(2, 1, height_ratios=(2.2, height))
         upper, lower = halves
         axes["crops"] = upper.subplots()
-    # A figure each, so that long names take room from their own panel only.
+    # One figure per panel, so that long names take space from their own panel only.
     parts = np.atleast_1d(lower.subfigures(1, len(widths), width_ratios=list(widths.values())))
     for panel, part in zip(widths, parts, strict=True):
         axes[panel] = part.subplots()

@@ -25,7 +25,7 @@ FINDINGS = {
     "gene_sets": ("dimension_gene_sets", "gene_set", "fold"),
     "image_features": ("dimension_image_features", "feature", "correlation"),
 }
-"""Kind of finding to the tool that wrote it, and the columns with its name and its value."""
+"""For each kind of finding, the tool that wrote it and the columns with its name and its value."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class DimensionResults:
 
 
 def _in_order(means: pd.DataFrame) -> pd.DataFrame:
-    """Perturbations with the highest activity first; each modality counts alike, whatever its level."""
+    """Perturbations with the highest activity first; modalities have equal weight, whatever their level."""
     spread = means.std().where(lambda s: s > 0, 1.0)
     order = ((means - means.mean()) / spread).mean(axis=1).sort_values(ascending=False, kind="stable").index
     return means.loc[order]

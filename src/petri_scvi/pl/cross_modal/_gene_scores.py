@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAPER_MEAN, PAPER_BELOW, PAPER_SHARE = 0.117, 0.20, 0.80
 """Mean over genes, and the share of genes below a value, in the paper's matched cells."""
 LOWEST = -1.0
-"""Worse than this is drawn at this."""
+"""Lower scores are drawn at this value."""
 
 
 def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
@@ -28,7 +28,7 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
     Parameters
     ----------
     data
-        What :func:`petri_scvi.tl.image_to_expression_r2` was called on.
+        Data that :func:`petri_scvi.tl.image_to_expression_r2` was called on.
     key
         As in that call: the slot of the embedding, or ``None`` for the ViT.
     ax
@@ -36,8 +36,8 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
 
     Returns
     -------
-    The axes: a curve of the genes, a dot at their mean and, if contexts were predicted, a dashed curve of what the
-    error of measurement allows. In grey, the paper's mean and its share of genes below 0.2, of matched single cells.
+    The axes: a curve of the genes, a dot at their mean and, if contexts were predicted, a dashed curve of the limit set
+    by measurement error. In grey, the paper's mean and its share of genes below 0.2, of matched single cells.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
         if profiles.var["r2_assay"].notna().any():
             _draw_shares(ax, profiles.var["r2_assay"], PALETTE[1], "measured again", linestyle="--")
         ax.axvline(0, color=REFERENCE, linewidth=1, linestyle=":", label="mean over contexts")
-        xlabel = "Error of the mean over contexts that is saved"
+        xlabel = "Share of the error of the mean over contexts that is removed"
         ax.set(xlabel=xlabel, ylabel="Share of genes below", ylim=(-0.02, 1.02))
         inner_legend(ax)
     return ax

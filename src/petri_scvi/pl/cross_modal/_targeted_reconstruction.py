@@ -21,7 +21,7 @@ DEFAULT_KEY = "targeted_reconstruction"
 CONDITIONS = ("none", "mixed", "own", "changed")
 SCORES = {"intensity": "Predicted intensity", "mse": "Error"}
 SPREAD = 0.13
-"""Standard deviation of the points around their place on the axis."""
+"""Standard deviation of the horizontal jitter of the points."""
 
 
 def targeted_reconstruction(
@@ -36,11 +36,11 @@ def targeted_reconstruction(
     Parameters
     ----------
     data
-        What :func:`petri_scvi.tl.targeted_reconstruction` was called on.
+        Data that :func:`petri_scvi.tl.targeted_reconstruction` was called on.
     key
         As ``key_added`` of that call.
     n_cells
-        Cells to draw, of those that were kept, eight at most.
+        Cells to draw, at most the eight that were stored.
     axes
         Three axes to draw on; a new figure if ``None``.
 
@@ -84,7 +84,7 @@ def _draw_crops(ax: Axes, result: dict[str, Any], n_cells: int, names: list[str]
     predictions = np.asarray(result["predictions"])[:, :n_cells]
     hidden = hide_patches(images, mask)
     reconstructed = [np.where(np.isnan(hidden), prediction, images) for prediction in predictions]
-    # Of the measured crops, so that the same grey is the same intensity in every row.
+    # Range of the measured crops, so that the same grey is the same intensity in every row.
     scale = tuple(np.percentile(images, q).reshape(1, 1, 1) for q in (1, 99.7))
     rows = [colour_channels(crops[:, None], scale, ["white"]) for crops in (images, hidden, *reconstructed)]
     draw_montage(ax, _on_black(rows, hidden), ["original", "masked", *names])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SLOTS = ("cosine", "cosine_low", "cosine_high", "p_similar")
 WIDEST = 40
-"""More genes than this leave no room for squares of different size."""
+"""With more genes than this, there is no space for squares of different size."""
 
 
 def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
@@ -53,7 +53,7 @@ def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
     mean, low, high, p_similar = (_dense(genes, name) for name in SLOTS)
     n = len(mean)
     if n < 2:
-        raise ValueError(f"{n} gene in the model; two needed")
+        raise ValueError(f"{n} gene in the model; at least two are needed")
     order = order_by_group(mean, np.zeros(n, dtype=int))
     mean, width, p_similar = (m[np.ix_(order, order)] for m in (mean, high - low, p_similar))
     sureness = np.clip(1 - width, 0.2, 1)

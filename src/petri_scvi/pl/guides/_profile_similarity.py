@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMALL = 400
-"""Up to so many leaves are also turned so that neighbours are alike; this takes cubic time."""
+"""Up to this many leaves are reordered so that neighbours are similar, which takes cubic time."""
 NO_GROUP = "none"
 
 
@@ -62,7 +62,7 @@ def profile_similarity(
     is_kept[is_kept] = np.isfinite(similarity[np.ix_(is_kept, is_kept)]).all(axis=1)
     if is_kept.sum() < 2:
         raise ValueError(
-            f"{int(is_kept.sum())} of {len(names)} profiles in obsp[{key!r}] have a similarity; two needed"
+            f"{int(is_kept.sum())} of {len(names)} profiles in obsp[{key!r}] have a similarity; two are needed"
         )
     groups = _groups(profiles, group_key)[is_kept]
     similarity = similarity[np.ix_(is_kept, is_kept)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHANNEL_COLOURS = ("#3b7dd8", "#8a8a8a", "#f0a500", "#d4365c", "#3aa655")
-"""Blue, grey, orange, magenta and green: told apart without red-green vision by their lightness as well."""
+"""Blue, grey, orange, magenta and green, which also differ in lightness for readers with red-green colour blindness."""
 
 
 def intensity_range(images: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

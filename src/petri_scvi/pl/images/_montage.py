@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_GROUPS = 10
-"""Groups that are drawn if none are chosen."""
+"""Number of groups that are drawn by default."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _draw_both(
     is_grouped = np.isin(names, list(colour_of))
     size = float(np.clip(20000 / len(points), 1, 25))
     _scatter(left, points[~is_grouped], [BACKGROUND], s=size, linewidths=0, rasterized=is_rasterized())
-    # In random order: no group covers the others.
+    # In random order, so that no group covers the others.
     rows = np.random.default_rng(0).permutation(np.flatnonzero(is_grouped))
     colours = [colour_of[name] for name in names[rows]]
     _scatter(left, points[rows], colours, s=1.5 * size, linewidths=0, rasterized=is_rasterized())

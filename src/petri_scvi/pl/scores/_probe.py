@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = {"balanced_accuracy": "Balanced accuracy", "auc": "AUC, one class against the rest", "r2": "$R^2$"}
 GUESS = {"auc": 0.5, "r2": 0.0}
-"""Scores of guesses; that of balanced accuracy depends on the number of classes."""
+"""Chance levels; that of balanced accuracy depends on the number of classes."""
 
 
 def probe(
@@ -46,7 +46,7 @@ def probe(
 
     Returns
     -------
-    The axes: per modality a point per fold, a line at their mean, and a dotted line at the score of guesses.
+    The axes: per modality a point per fold, a line at their mean, and a dotted line at the chance level.
 
     Raises
     ------

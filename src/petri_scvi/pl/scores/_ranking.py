@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ALL = "all"
-"""Name of the only modality of an AnnData; not worth mentioning."""
+"""Name of the only modality of an AnnData, which is not shown."""
 WIDTH, HEIGHT = 4.5, 3.5
 NULL_GREY = "0.6"
 
@@ -61,7 +61,7 @@ def draw_ranking(ax: Axes, table: pd.DataFrame, *, hit: str, alpha: float, n_lab
     hit
         What a hit is called.
     alpha
-        The q-value of a hit is smaller.
+        Hits have a q-value below this.
     n_labels
         Hits to name, per modality.
     """
@@ -94,7 +94,7 @@ def _draw_null(ax: Axes, part: pd.DataFrame, colour: str, *, is_filled: bool) ->
     if is_filled:
         edges = np.append(part["x"] - 0.5, part["x"].iloc[-1] + 0.5)
         ax.stairs(part["null_95"], edges, baseline=part["null_mean"], color=colour, fill=True, alpha=0.25, linewidth=0)
-    # Dashes, not steps: of many genes with different numbers of guides, steps would fill the band.
+    # Dashes, because with many genes of different numbers of guides, steps would fill the band.
     dashes = ax.scatter(part["x"], part["null_95"], marker="_", color=colour, linewidths=1.0, label="null_95")
     dashes.set(sizes=[float(np.clip(2000 / len(part), 3, 50))], rasterized=is_rasterized())
 

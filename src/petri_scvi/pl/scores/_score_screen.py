@@ -27,7 +27,7 @@ NAMES = {
     "edge_average_precision": "Known pairs, average precision",
 }
 CHANCE = {"edge_tpr_at_1_fpr": 0.01, "edge_tpr_at_5_fpr": 0.05, "edge_tpr_at_10_fpr": 0.10, "edge_auc": 0.5}
-"""Scores of random profiles. That of guide consistency is 0; average precision depends on the number of pairs."""
+"""Scores of random profiles. Guide consistency has 0; that of average precision depends on the number of pairs."""
 LINE_STYLES = ("--", "-.", (0, (1, 1)), (0, (5, 1)))
 MARKERS = "osD^vP*X"
 

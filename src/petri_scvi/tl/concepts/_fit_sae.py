@@ -175,7 +175,7 @@ def _check_embedding(data: AnnData | MuData, slots: Sequence[Slot], key: str) ->
     widths = {str(slot.cells[MODALITY].iloc[0]): slot.shape[1] for slot in slots}
     if len(set(widths.values())) > 1:
         raise ValueError(
-            f"obsm[{key!r}] of the modalities have different widths, {widths}, so they are no common space. Fit each "
+            f"obsm[{key!r}] of the modalities have different widths, {widths}, so they do not share a space. Fit each "
             f"by itself, for example petri_scvi.tl.fit_sae(mdata[{next(iter(widths))!r}], {key!r})."
         )
     mean, scale, n_rows, n_bad = mean_and_scale(slots)

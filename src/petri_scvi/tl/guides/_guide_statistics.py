@@ -188,7 +188,7 @@ def _check_is_profiles(profiles: AnnData) -> None:
     apart = "their spaces are separate, so no variance can be shared; embed both in one space, or model one at a time"
     if isinstance(profiles, (list, tuple)):
         raise TypeError(
-            f"found {len(profiles)} tables of profiles, expected one of {call}. If they are of several modalities, {apart}."
+            f"found {len(profiles)} tables of profiles, expected one of {call}. Of several modalities, {apart}."
         )
     if not isinstance(profiles, AnnData):
         raise TypeError(f"expected an AnnData of profiles, found {type(profiles).__name__}. Make it with {call}.")
