@@ -1,4 +1,4 @@
-"""Rows of whatever an ``obsm`` can hold, in memory or on disk."""
+"""Read rows of any type that ``obsm`` can hold, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]:
-    """Some neighbouring rows of whatever an ``obsm`` can hold, as a new array."""
+    """Read consecutive rows of any type that ``obsm`` can hold, as a new array."""
     part = take_rows(array, rows)
     if isinstance(part, pd.DataFrame):
         return part.to_numpy(dtype=dtype, na_value=np.nan, copy=True)
@@ -21,14 +21,14 @@ def read_rows(array: Any, rows: slice, dtype: type = np.float64) -> NDArray[Any]
 
 
 def take_rows(array: Any, rows: slice) -> Any:
-    """Some neighbouring rows, in memory; sparse if the matrix is."""
+    """Read consecutive rows into memory; sparse if the matrix is."""
     part = array.iloc[rows] if isinstance(array, pd.DataFrame) else array[rows]
     part = part.compute() if hasattr(part, "compute") else part
     return canonical(part) if sparse.issparse(part) else part
 
 
 def canonical(matrix: Any) -> Any:
-    """A sparse matrix with one value per place; several, which some programs store, count as their sum."""
+    """Sparse matrix with one value per position; duplicates, which some programs store, are summed."""
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
