@@ -91,4 +91,6 @@ def test_a_trained_baseline_does_not_read_one(make_screen: Callable[..., MuData]
     with columns_stay_in_modalities():
         mdata.update()
     expected = np.stack([by_name[name] for name in mdata["rna"].obs_names])
-    np.testing.assert_allclose(model.get_latent_representation(), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"has changed since it was registered.*pass mdata\.copy\(\)"):
+        model.get_latent_representation()
+    np.testing.assert_allclose(model.get_latent_representation(mdata.copy()), expected, rtol=1e-4, atol=1e-5)

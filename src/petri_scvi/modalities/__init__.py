@@ -5,7 +5,8 @@ Open first: ``_modality.py``, then ``_images.py``.
 """
 
 from petri_scvi.modalities._expression import ExpressionModality, check_counts
-from petri_scvi.modalities._field import MatrixField, ModalityField
+from petri_scvi.modalities._field import FINGERPRINT, MatrixField, ModalityField
+from petri_scvi.modalities._fingerprint import difference, fingerprint
 from petri_scvi.modalities._images import ImageModality
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
@@ -14,6 +15,7 @@ MODALITIES: tuple[type[Modality], ...] = (ImageModality, ExpressionModality)
 """What :meth:`petri_scvi.PETRI.setup_mudata` registers."""
 
 __all__ = [
+    "FINGERPRINT",
     "MODALITIES",
     "EncoderSettings",
     "ExpressionModality",
@@ -23,4 +25,6 @@ __all__ = [
     "ModalityField",
     "Settings",
     "check_counts",
+    "difference",
+    "fingerprint",
 ]

@@ -10,9 +10,13 @@ from scvi.data.fields import BaseAnnDataField
 
 from petri_scvi._checks import check_different
 from petri_scvi.common._numbers import check_numbers
+from petri_scvi.modalities._fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from mudata import MuData
+
+FINGERPRINT = "fingerprint"
+"""Entry of what a field records, by which a change of the registered values is noticed."""
 
 
 class ModalityField(BaseAnnDataField):
@@ -72,12 +76,18 @@ class ModalityField(BaseAnnDataField):
         """Transfer to data that has the modality."""
         raise NotImplementedError
 
+    def fingerprint(self, mdata: MuData) -> dict[str, Any]:
+        """What tells later that the registered values changed."""
+        return {FINGERPRINT: fingerprint(self.get_field_data(mdata))}
+
     def view_state_registry(self, state_registry: dict) -> Table | None:
         """A two-column table of the state."""
         table = Table(title=f"{self.registry_key} State Registry")
         table.add_column("Property")
         table.add_column("Value")
         for name, value in state_registry.items():
+            if name == FINGERPRINT:
+                continue
             table.add_row(name, str(value))
         return table
 
@@ -100,7 +110,8 @@ class MatrixField(ModalityField):
         super().register_field(adata)
         modality, name = adata.mod[self.modality], f"mdata[{self.modality!r}]"
         check_different(modality.var_names, f"{self.variables} of {name}", f"Call {name}.var_names_make_unique() first")
-        return {"n_obs": modality.n_obs, "n_vars": modality.n_vars, "column_names": np.asarray(modality.var_names)}
+        shape = {"n_obs": modality.n_obs, "n_vars": modality.n_vars}
+        return {**shape, "column_names": np.asarray(modality.var_names), **self.fingerprint(adata)}
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
         """Require the same variables in the same order."""

@@ -85,6 +85,7 @@ class ImagesField(ModalityField):
             "dtype": str(np.dtype(images.dtype)),
             "channels": [names[position] for position in positions],
             "positions": positions,
+            **self.fingerprint(adata),
         }
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
@@ -106,7 +107,7 @@ class ImagesField(ModalityField):
         where = f"mdata[{self.modality!r}]"
         names = channel_names(mdata.mod[self.modality], images.shape[1], where)
         positions = find_channels(state_registry["channels"], names, "image_channels", where)
-        return {**state_registry, "n_obs": images.shape[0], "positions": positions}
+        return {**state_registry, "n_obs": images.shape[0], "positions": positions, **self.fingerprint(mdata)}
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of cells and channels."""

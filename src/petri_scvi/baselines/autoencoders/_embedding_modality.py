@@ -50,7 +50,7 @@ class EmbeddingField(ModalityField):
         super().register_field(adata)
         n_obs, n_dimensions = self.get_field_data(adata).shape
         names = np.array([f"{self.attr_key}_{i}" for i in range(n_dimensions)])
-        return {"n_obs": n_obs, "n_dimensions": n_dimensions, "column_names": names}
+        return {"n_obs": n_obs, "n_dimensions": n_dimensions, "column_names": names, **self.fingerprint(adata)}
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
         """Require the same width."""

@@ -37,8 +37,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     each principal component of their pixels is cut at its quantiles into bins, each bin is a region, and a cell is open
     in the bin that it lies in. A cell has zeros for the modality that it was not measured in, and the modality is the
     batch, which is how scvi-tools describes unpaired cells; an adversarial classifier mixes the modalities. The model
-    does not see contexts. Cells are embedded as they are when they are asked for, also if they have changed since
-    training. No publication uses it on images: it stands for what a general model of several modalities
+    does not see contexts. No publication uses it on images: it stands for what a general model of several modalities
     can do here.
 
     Parameters

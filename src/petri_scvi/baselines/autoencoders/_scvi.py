@@ -29,8 +29,7 @@ LIKELIHOODS = get_args(Likelihood)
 class SCVI(ExpressionModel):
     """scVI :cite:p:`Lopez2018` on the registered counts, by :class:`scvi.model.SCVI`.
 
-    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is. Cells
-    are embedded as they are when they are asked for, also if they have changed since training.
+    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is.
 
     Parameters
     ----------

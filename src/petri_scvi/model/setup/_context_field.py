@@ -71,4 +71,9 @@ class ContextField(ModalityField):
         labels = self.labels(mdata, self.modality)
         codes = pd.Categorical(labels, categories=categories).codes.astype(np.int64)
         mdata.mod[self.modality].obs[CODES_COLUMN] = codes
-        return {"categories": categories, "n_contexts": len(np.unique(codes)), "context_key": list(self.context_key)}
+        return {
+            "categories": categories,
+            "n_contexts": len(np.unique(codes)),
+            "context_key": list(self.context_key),
+            **self.fingerprint(mdata),
+        }

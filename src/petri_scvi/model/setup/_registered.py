@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from petri_scvi._checks import check_is_mudata, check_sizes
-from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from petri_scvi._compat import FIELD_REGISTRIES_KEY, SCVI_UUID_KEY, STATE_REGISTRY_KEY, forget_data
 from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import rows_by_context
-from petri_scvi.modalities import MODALITIES
+from petri_scvi.modalities import FINGERPRINT, MODALITIES, difference, fingerprint
 from petri_scvi.model._documents import arrange_documents, documents_of_targets, fuse_cells
 from petri_scvi.model.setup._saved_registry import SavedRegistry
 
@@ -77,7 +78,36 @@ class RegisteredData(SavedRegistry):
         # scvi-tools takes the first data that such a model meets for its training data.
         self._is_lent |= self.adata is None
         mdata = self._validate_anndata(mdata)
-        return self.get_anndata_manager(mdata, required=True)
+        manager = self.get_anndata_manager(mdata, required=True)
+        changed = self._changed_values(manager)
+        if changed and manager is self.adata_manager and not self._is_lent:
+            raise ValueError(changed)
+        if changed:  # other data is registered anew, as scvi-tools registers data that it has not seen
+            forget_data(self, mdata)
+            del mdata.uns[SCVI_UUID_KEY]
+            manager = self.get_anndata_manager(self._validate_anndata(mdata), required=True)
+        return manager
+
+    def _changed_values(self, manager: AnnDataManager) -> str:
+        """What is no longer as it was registered, with what to do; empty if everything is."""
+        for modality, (modality_class, _) in self._modality_states().items():
+            if modality not in manager.adata.mod or manager.adata.mod[modality].n_obs == 0:
+                continue
+            for field in (modality_class.field_name(modality), f"context_{modality}"):
+                known = manager.get_state_registry(field).get(FINGERPRINT)  # models of other data may have none
+                changed = known and difference(known, fingerprint(manager.get_from_registry(field)))
+                if not changed:
+                    continue
+                place = manager.data_registry[field]
+                where = f"mdata[{modality!r}].{place['attr_name']}"
+                where += "" if place["attr_key"] is None else f"[{place['attr_key']!r}]"
+                return (
+                    f"{where} has changed since it was registered: {changed}. Put the registered values back. To keep "
+                    "raw counts beside normalised ones, register a layer that stays as it is: "
+                    f"mdata['rna'].layers['counts'] = mdata['rna'].X.copy(), then {type(self).__name__}.setup_mudata("
+                    "mdata) and a new model. Other cells, or cells in another order, are other data: pass mdata.copy()."
+                )
+        return ""
 
     def _require_data(self) -> None:
         if self.adata is None or self._is_lent:
@@ -85,8 +115,24 @@ class RegisteredData(SavedRegistry):
             raise ValueError(f"the model was loaded without data; pass a MuData, or {name}.load(folder, mdata).")
 
     def _is_own(self, manager: AnnDataManager) -> bool:
-        """Whether this is the data whose split into training and validation cells the model knows."""
-        return manager is self.adata_manager and not self._is_lent
+        """Whether this is the data whose split into training and validation cells the model knows.
+
+        Raises
+        ------
+        ValueError
+            It takes the place of the training data, and its cells have other names or another order.
+        """
+        if manager is not self.adata_manager or self._is_lent:
+            return False
+        known = getattr(self, "split_names_", {})
+        changed = [name for name, found in names_of_cells(manager.adata).items() if known.get(name, found) != found]
+        if changed:
+            raise ValueError(
+                f"the cells of mdata[{changed[0]!r}] are not those that the model was trained on, or are in another "
+                "order, so it is not known which of them were held out. Pass the rows to use as indices=..., or the "
+                f"training data: {type(self).__name__}.load(folder, mdata)."
+            )
+        return True
 
     def _require_modality(self, manager: AnnDataManager, modality: str) -> RowReader:
         readers = self._readers(manager)
@@ -214,6 +260,11 @@ class RegisteredData(SavedRegistry):
             companion_mask_ratio=None if mask is None else self.module.mask_ratio,
             seed=seed + 1,
         )
+
+
+def names_of_cells(mdata: MuData) -> dict[str, int]:
+    """Checksum of the names of the cells of each modality, in order."""
+    return {name: zlib.crc32("\0".join(adata.obs_names).encode()) for name, adata in mdata.mod.items()}
 
 
 def context_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:

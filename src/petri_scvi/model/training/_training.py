@@ -13,7 +13,7 @@ from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
 from petri_scvi.common import user_path
 from petri_scvi.dataloaders import DocumentDataModule
-from petri_scvi.model.setup._registered import RegisteredData
+from petri_scvi.model.setup._registered import RegisteredData, names_of_cells
 from petri_scvi.model.training._checkpoint import (
     TrainingCheckpoint,
     check_checkpoint,
@@ -130,6 +130,7 @@ class TrainingMixin(RegisteredData):
                 f"batch_size is not an argument of {type(self).__name__}.train: a minibatch is "
                 "n_contexts_per_minibatch documents of n_cells_per_context cells per modality. Pass these two."
             )
+        is_registered = datamodule is None
         if datamodule is None:
             settings = {
                 "train_size": train_size,
@@ -175,6 +176,8 @@ class TrainingMixin(RegisteredData):
                 runner()
         finally:
             runner.training_plan.on_fit_end()
+            if self.train_indices is getattr(datamodule, "train_idx", None):
+                self.split_names_ = names_of_cells(self.adata) if is_registered else {}
         self._interrupted_checkpoint = None
 
     def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
