@@ -314,7 +314,7 @@ def test_a_paired_cell_of_two_contexts(screen, combine, refused):
         ({"mask_ratio": 0.0}, ("hides none of the 4 tokens of a cell of 'image'", "larger mask_ratio")),
         ({"patch_size": 16}, ("mask_ratio=0.75 hides none of the 1 tokens", "smaller patch_size")),
         ({"mask_ratio": -0.1}, ("mask_ratio=-0.1", "[0, 1)")),
-        ({"image_intensity_jitter": -1.0}, ("intensity_jitter=-1.0", "not negative")),
+        ({"image_intensity_jitter": -1.0}, ("intensity_jitter=-1.0", "at least 0")),
         ({"expression_likelihood": "zinb"}, ("'zinb'", "'nb' or 'normal'")),
     ],
 )
