@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import mudata
 import rich.pretty  # noqa: F401
 import torch
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES_KEY
+from scvi.data._constants import _MANAGER_UUID_KEY as MANAGER_UUID_KEY
 from scvi.data._constants import _MODEL_NAME_KEY as MODEL_NAME_KEY
 from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIELD_REGISTRIES_KEY",
+    "MANAGER_UUID_KEY",
     "MODEL_NAME_KEY",
     "SAVE_KEYS",
     "SCVI_UUID_KEY",
@@ -41,7 +44,11 @@ __all__ = [
     "columns_stay_in_modalities",
     "download_if_missing",
     "forget_data",
+    "forget_setup",
+    "forget_with_data",
+    "forget_with_model",
     "get_max_epochs_heuristic",
+    "known_manager",
     "parse_device_args",
     "store_of_run",
     "tables_in_zarr_v3",
@@ -71,12 +78,48 @@ def tables_in_zarr_v3() -> Iterator[None]:
             yield
 
 
+def known_manager(model: Any, data: Any) -> Any:
+    """Manager with which a model of scvi-tools has met data of this identifier, or ``None``."""
+    return model._per_instance_manager_store.get(model.id, {}).get(data.uns.get(SCVI_UUID_KEY))
+
+
+def forget_with_data(owner: Any, manager: Any) -> None:
+    """Let a class or a model of scvi-tools forget a manager when its data is deleted.
+
+    scvi-tools keeps managers until the process ends.
+    """
+    is_class = isinstance(owner, type)
+    store = owner._setup_adata_manager_store if is_class else owner._per_instance_manager_store[owner.id]
+    weakref.finalize(manager.adata, _forget, store, weakref.ref(manager)).atexit = False
+
+
+def _forget(store: dict[str, Any], manager: weakref.ref[Any]) -> None:
+    for key in [key for key, found in store.items() if found is manager()]:
+        del store[key]
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def forget_with_model(model: Any) -> None:
+    """Forget the managers of a model of scvi-tools when it is deleted."""
+    if model not in _watched:
+        _watched.add(model)
+        weakref.finalize(model, model._per_instance_manager_store.pop, model.id, None).atexit = False
+
+
 def forget_data(model: Any, data: Any) -> None:
-    """Let a model of scvi-tools forget a copy that it has embedded: it would keep each until it is deleted itself.
+    """Let a model of scvi-tools forget data that it has met.
 
     Its own ``deregister_manager`` knows only data that was set up with the class.
     """
-    model._per_instance_manager_store[model.id].pop(data.uns.get(SCVI_UUID_KEY), None)
+    model._per_instance_manager_store.get(model.id, {}).pop(data.uns.get(SCVI_UUID_KEY), None)
+
+
+def forget_setup(model: Any) -> None:
+    """Let the class of a model of scvi-tools forget the data of the model, of which no other model will be made."""
+    model._setup_adata_manager_store.pop(model.adata.uns[SCVI_UUID_KEY], None)
+    forget_with_model(model)
 
 
 def store_of_run() -> Any:

@@ -90,7 +90,7 @@ class SavingMixin(RegisteredData):
             raise TypeError(f"save() has no arguments {sorted(anndata_write_kwargs)} unless save_anndata=True.")
         folder, name = user_path(dir_path), file_name(prefix, SAVE_KEYS.MODEL_FNAME)
         # The folder may still hold the MuData of a model saved there before.
-        self.mdata_uuid_ = None if self.adata is None or self._is_lent else self.adata.uns[SCVI_UUID_KEY]
+        self.mdata_uuid_ = None if self.adata is None else self.adata.uns[SCVI_UUID_KEY]
         with one_writer(folder / name, is_first=True) as is_writer:
             if not is_writer:
                 return
@@ -172,8 +172,7 @@ class SavingMixin(RegisteredData):
         if adata is None:
             adata = _read_mdata(folder / file_name(prefix, SAVE_KEYS.MDATA_FNAME), model.mdata_uuid_, path)
         if adata is not None and adata is not False:
-            model._manager_of(adata)
-            model._is_lent = False
+            model._attach(adata)
         return model
 
     @classmethod

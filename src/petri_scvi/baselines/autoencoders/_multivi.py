@@ -13,7 +13,7 @@ from scipy import sparse
 from scvi.model import MULTIVI as ScviModel
 
 from petri_scvi._checks import check_seed, check_sizes
-from petri_scvi._compat import columns_stay_in_modalities, forget_data
+from petri_scvi._compat import columns_stay_in_modalities, forget_data, forget_setup
 from petri_scvi.baselines._unimodal import read_sparse
 from petri_scvi.baselines.classical._pca_pixels import PixelComponents
 from petri_scvi.modalities import ExpressionModality, ImageModality, check_counts
@@ -126,6 +126,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # its encoder of no proteins
             self.scvi_ = ScviModel(tables, n_latent=self.n_latent, n_hidden=self.n_hidden)
         """The model of scvi-tools, with all that it can do beyond embedding; made by :meth:`train`."""
+        forget_setup(self.scvi_)
         self.module = self.scvi_.module
         chosen = {} if max_epochs is None else {"max_epochs": max_epochs}
         callbacks = list(kwargs.get("callbacks") or [])

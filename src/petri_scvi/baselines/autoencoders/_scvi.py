@@ -9,7 +9,7 @@ from anndata import AnnData
 from scvi.model import SCVI as ScviModel
 
 from petri_scvi._checks import check_sizes
-from petri_scvi._compat import forget_data
+from petri_scvi._compat import forget_data, forget_setup
 from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 from petri_scvi.modalities import check_counts
 from petri_scvi.model import interrupted_model_is_kept
@@ -75,6 +75,7 @@ class SCVI(ExpressionModel):
             counts, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, gene_likelihood=gene_likelihood
         )
         """The model of scvi-tools, with all that it can do beyond embedding."""
+        forget_setup(self.scvi_)
         self.module = self.scvi_.module
 
     def train(self, max_epochs: int | None = None, **kwargs: Any) -> None:

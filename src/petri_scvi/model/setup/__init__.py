@@ -1,6 +1,7 @@
 """Registration: how a MuData is registered with a model, and how its rows are found later.
 
 ``_context_field.py`` is the registered field of contexts; those of modalities are in :mod:`petri_scvi.modalities`.
+``_managers.py`` says how long data and its registration live.
 Open first: ``_setup.py``, then ``_registered.py``.
 """
 

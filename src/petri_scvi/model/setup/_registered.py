@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 import numpy as np
+from mudata import MuData
 
 from petri_scvi._checks import check_is_mudata, check_sizes
-from petri_scvi._compat import FIELD_REGISTRIES_KEY, SCVI_UUID_KEY, STATE_REGISTRY_KEY, forget_data
+from petri_scvi._compat import (
+    FIELD_REGISTRIES_KEY,
+    SCVI_UUID_KEY,
+    STATE_REGISTRY_KEY,
+    forget_data,
+    forget_with_data,
+    forget_with_model,
+    known_manager,
+)
 from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import rows_by_context
@@ -19,7 +29,6 @@ from petri_scvi.model.setup._saved_registry import SavedRegistry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
 
@@ -39,8 +48,17 @@ class RegisteredData(SavedRegistry):
     n_cells_per_context_: int
     _modality_classes: ClassVar[tuple[type[Modality], ...]] = MODALITIES
     """Kinds of modality that the model reads."""
-    _is_lent = False
-    """Whether ``adata`` is data that was passed to a method of a model without data."""
+
+    @classmethod
+    def register_manager(cls, adata_manager: AnnDataManager) -> None:
+        """Remember how data was set up, until it is deleted."""
+        super().register_manager(adata_manager)
+        forget_with_data(cls, adata_manager)
+
+    def _register_manager_for_instance(self, adata_manager: AnnDataManager) -> None:
+        super()._register_manager_for_instance(adata_manager)
+        forget_with_data(self, adata_manager)
+        forget_with_model(self)
 
     def _modality_states(self) -> dict[str, tuple[type[Modality], dict[str, Any]]]:
         """Modality to its class and what its field recorded."""
@@ -66,26 +84,38 @@ class RegisteredData(SavedRegistry):
         return {modality: context_codes(manager, modality) for modality in self._readers(manager)}
 
     def _manager_of(self, mdata: MuData | None) -> AnnDataManager:
+        """Manager of data that the model computes with; of its own if ``None``."""
         if mdata is None:
             self._require_data()
-        elif mdata is not self.adata:
-            # All checks come before the first write: data that is refused stays as it was.
-            check_is_mudata(mdata)
-            self._check_modalities(mdata)
-            self._check_cells(mdata)
-        known = self.adata if mdata is None else mdata
-        check_is_current(known, [name for name in self._modality_states() if name in known.mod])
-        # scvi-tools takes the first data that such a model meets for its training data.
-        self._is_lent |= self.adata is None
+        has_data = self.adata is not None
+        manager = self._attach(self.adata if mdata is None else mdata)
+        if not has_data:
+            # scvi-tools takes the first data that such a model meets for its training data.
+            self._adata = self._adata_manager = None
+        return manager
+
+    def _attach(self, mdata: MuData) -> AnnDataManager:
+        """Check data, and make it that of the model if the model has none."""
+        check_is_mudata(mdata)
+        check_is_current(mdata, [name for name in self._modality_states() if name in mdata.mod])
+        is_own = mdata is self.adata
+        if not is_own:
+            known = known_manager(self, mdata)
+            is_copy = known is not None and known.adata is not mdata
+            if known is not None and not is_copy:
+                known.validate()
+            if known is None or is_copy or self._changed_values(known):
+                # All checks come before the first write: data that is refused stays as it was.
+                self._check_modalities(mdata)
+                self._check_cells(mdata)
+                if not is_copy:  # data that changed is registered anew
+                    forget_data(self, mdata)
+                elif self.adata is None and not mdata.is_view:
+                    mdata.uns[SCVI_UUID_KEY] = str(uuid4())
         mdata = self._validate_anndata(mdata)
         manager = self.get_anndata_manager(mdata, required=True)
-        changed = self._changed_values(manager)
-        if changed and manager is self.adata_manager and not self._is_lent:
+        if is_own and (changed := self._changed_values(manager)):
             raise ValueError(changed)
-        if changed:  # other data is registered anew, as scvi-tools registers data that it has not seen
-            forget_data(self, mdata)
-            del mdata.uns[SCVI_UUID_KEY]
-            manager = self.get_anndata_manager(self._validate_anndata(mdata), required=True)
         return manager
 
     def _changed_values(self, manager: AnnDataManager) -> str:
@@ -95,7 +125,10 @@ class RegisteredData(SavedRegistry):
                 continue
             for field in (modality_class.field_name(modality), f"context_{modality}"):
                 known = manager.get_state_registry(field).get(FINGERPRINT)  # models of other data may have none
-                changed = known and difference(known, fingerprint(manager.get_from_registry(field)))
+                try:
+                    changed = known and difference(known, fingerprint(manager.get_from_registry(field)))
+                except KeyError:
+                    changed = "it is missing"
                 if not changed:
                     continue
                 place = manager.data_registry[field]
@@ -110,7 +143,7 @@ class RegisteredData(SavedRegistry):
         return ""
 
     def _require_data(self) -> None:
-        if self.adata is None or self._is_lent:
+        if self.adata is None:
             name = type(self).__name__
             raise ValueError(f"the model was loaded without data; pass a MuData, or {name}.load(folder, mdata).")
 
@@ -122,7 +155,7 @@ class RegisteredData(SavedRegistry):
         ValueError
             It takes the place of the training data, and its cells have other names or another order.
         """
-        if manager is not self.adata_manager or self._is_lent:
+        if manager is not self.adata_manager:
             return False
         known = getattr(self, "split_names_", {})
         changed = [name for name, found in names_of_cells(manager.adata).items() if known.get(name, found) != found]

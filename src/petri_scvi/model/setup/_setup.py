@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data import AnnDataManagerValidationCheck
 
 from petri_scvi._checks import (
     check_is_mudata,
@@ -20,6 +20,7 @@ from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.model.setup._context_field import ContextField
+from petri_scvi.model.setup._managers import DataManager
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class RegistrationMixin(RegisteredData):
             # Before any field is registered: a setup that fails leaves the MuData as it was.
             present_contexts = [field for field in contexts if field.is_present(mdata)]
             check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=4)
-        manager = AnnDataManager(
+        manager = DataManager(
             fields=fields + contexts,
             setup_method_args=setup_method_args,
             # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
