@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import numpy as np
-from mudata import MuData
 
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._compat import (
@@ -29,6 +28,7 @@ from petri_scvi.model.setup._saved_registry import SavedRegistry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
 
