@@ -25,7 +25,7 @@ from benchmarks._timing import in_fresh_process, status_bytes
 from petri_scvi import tl
 from petri_scvi.tl._embedding import find_slots
 from petri_scvi.tl.concepts._sae_minibatches import mean_and_scale, shuffled_batches
-from petri_scvi.tl.concepts._sparse_autoencoder import DEAD_AFTER_CELLS, fit_autoencoder, learning_rate
+from petri_scvi.tl.concepts._sae_training import DEAD_AFTER_CELLS, fit_autoencoder, learning_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -54,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED_TO_FILE = {
     "io/store/_write.py": {"pp"},
     "tl/concepts/_image_features.py": {"dataloaders", "imaging"},
+    "tl/concepts/_sae_training.py": {"nn"},
     "tl/concepts/_sparse_autoencoder.py": {"nn"},
     "tl/cross_modal/_image_regression.py": {"nn"},
 }

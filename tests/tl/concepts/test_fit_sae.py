@@ -18,7 +18,7 @@ from petri_scvi.tl import fit_sae, multimodal_dimensions
 from petri_scvi.tl._embedding import find_slots
 from petri_scvi.tl.concepts import _sae_minibatches
 from petri_scvi.tl.concepts._sae_minibatches import mean_and_scale, shuffled_batches
-from petri_scvi.tl.concepts._sparse_autoencoder import SparseRows
+from petri_scvi.tl.concepts._sparse_rows import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """Interpret the dimensions of an embedding with a sparse autoencoder.
 
-The autoencoder and the measurements of crops are here; ``dimensions/`` has what is computed of each dimension.
-Open first: ``_fit_sae.py``.
+``_sae_training.py`` trains the autoencoder and sets its threshold, ``_sparse_autoencoder.py`` encodes, saves and loads,
+``_image_features.py`` measures crops, and ``dimensions/`` describes each dimension. Open first: ``_fit_sae.py``.
 """
 
 from petri_scvi.tl.concepts._fit_sae import fit_sae

@@ -19,7 +19,8 @@ from petri_scvi.tl._results import forget_results, write_result
 
 from ._sae_explained_variance import Fidelity
 from ._sae_minibatches import mean_and_scale, shuffled_batches
-from ._sparse_autoencoder import SparseAutoencoder, SparseRows, fit_autoencoder
+from ._sae_training import fit_autoencoder
+from ._sparse_rows import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from petri_scvi.tl._embedding import Slot
+
+    from ._sparse_autoencoder import SparseAutoencoder
 
 RESULT = "sae"
 PUBLISHED_DIMENSIONS, PUBLISHED_ACTIVE = 15_360, 500

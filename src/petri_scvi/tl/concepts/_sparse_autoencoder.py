@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from scipy import sparse
 
 from petri_scvi._checks import check_sizes
@@ -21,20 +20,20 @@ from petri_scvi.common import (
 )
 from petri_scvi.common._numbers import check_float32, check_numbers
 from petri_scvi.nn import choose_device
-from petri_scvi.nn._sparse_autoencoder import BatchTopKAutoencoder
+from petri_scvi.nn._batch_top_k_autoencoder import BatchTopKAutoencoder
 from petri_scvi.tl._embedding import finite_rows
 from petri_scvi.tl._read_rows import read_rows
 
+from ._sparse_rows import SparseRows
+
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Self
 
     from numpy.typing import NDArray
 
 FORMAT = "petri-scvi sparse autoencoder 1"
-DEAD_AFTER_CELLS = 20_000
-"""A dimension that this many consecutive cells do not activate is dead."""
 VALUES_AT_ONCE = 2**24
 """Activations computed together at inference, zeros included."""
 
@@ -229,85 +228,3 @@ def _network(content: dict[str, Any]) -> BatchTopKAutoencoder:
 def _check_width(what: str, matrix: Any, width: int, meaning: str) -> None:
     if len(matrix.shape) != 2 or matrix.shape[1] != width:
         raise ValueError(f"{what} has shape {tuple(matrix.shape)}; expected (n_cells, {width}), {meaning}")
-
-
-class SparseRows:
-    """A sparse matrix that is assembled row by row, without a second copy of all rows."""
-
-    def __init__(self, n_rows: int, n_columns: int, expected_per_row: int) -> None:
-        self.shape, self.n_done, self.n_values = (n_rows, n_columns), 0, 0
-        capacity = n_rows * expected_per_row
-        self.values, self.columns = np.empty(capacity, dtype=np.float32), np.empty(capacity, dtype=np.int32)
-        self.ends = np.zeros(n_rows + 1, dtype=np.int64)
-
-    def append(self, rows: sparse.csr_matrix) -> None:
-        """Add rows below those that are there."""
-        n_values, n_done = self.n_values + rows.nnz, self.n_done + rows.shape[0]
-        if n_values > len(self.values):
-            self._resize(n_values + len(self.values) // 10)
-        self.values[self.n_values : n_values] = rows.data
-        self.columns[self.n_values : n_values] = rows.indices
-        self.ends[self.n_done + 1 : n_done + 1] = self.n_values + rows.indptr[1:]
-        self.n_values, self.n_done = n_values, n_done
-
-    def finish(self) -> sparse.csr_matrix:
-        """The matrix."""
-        self._resize(self.n_values)
-        return sparse.csr_matrix((self.values, self.columns, self.ends), shape=self.shape)
-
-    def _resize(self, n_values: int) -> None:
-        for array in (self.values, self.columns):
-            array.resize(n_values, refcheck=False)  # in place where the system can
-
-
-def fit_autoencoder(
-    batches: Iterable[NDArray[np.float32]],
-    n_steps: int,
-    *,
-    n_dimensions: int,
-    n_active: int,
-    mean: NDArray[np.float64],
-    scale: float,
-    accelerator: str,
-    seed: int,
-    progress: bool,
-) -> tuple[SparseAutoencoder, NDArray[np.float32]]:
-    """Train on minibatches of an embedding with this mean and scale.
-
-    Returns
-    -------
-    The autoencoder, and the mean squared error of each step in units of the variance of the embedding.
-    """
-    device = choose_device(accelerator)
-    network = BatchTopKAutoencoder(len(mean), n_dimensions, n_active, generator=torch.Generator().manual_seed(seed)).to(
-        device
-    )
-    center = torch.as_tensor(mean, dtype=torch.float32, device=device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(n_dimensions), betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
-    errors, cutoffs = torch.empty(n_steps, device=device), torch.empty(n_steps, device=device)
-    steps = track(range(n_steps), "Fitting sparse autoencoder", disable=not progress)
-    for step, batch in zip(steps, batches, strict=False):
-        values = (torch.from_numpy(batch).to(device) - center) / scale
-        loss, errors[step] = network.loss(values, dead_after=max(1, DEAD_AFTER_CELLS // len(batch)))
-        cutoffs[step] = network.cutoff
-        optimizer.zero_grad()
-        loss.backward()
-        network.keep_unit_norm()
-        optimizer.step()
-        network.renormalize()
-        schedule.step()
-    # Over the last steps, in which the learning rate is low and the weights hardly change.
-    network.threshold.copy_(cutoffs[-max(1, n_steps // 10) :].mean())
-    network.fold(center, scale)
-    return SparseAutoencoder(network), errors.cpu().numpy()
-
-
-def learning_rate(n_dimensions: int) -> float:
-    """Learning rate of Adam; it falls with the root of the width, as in :cite:t:`Gao2025`."""
-    return 1e-3 * float(np.sqrt(2**14 / n_dimensions))
-
-
-def _rate(step: int, n_steps: int) -> float:
-    """Factor of the learning rate: warm-up over the first 5 % of the steps, decay over the last 20 %."""
-    return min(1.0, (step + 1) / max(1, n_steps // 20), (n_steps - step) / max(1, n_steps // 5))

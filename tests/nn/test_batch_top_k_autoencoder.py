@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from petri_scvi.nn._sparse_autoencoder import AUXILIARY_WEIGHT, BatchTopKAutoencoder, kth_largest
+from petri_scvi.nn._batch_top_k_autoencoder import AUXILIARY_WEIGHT, BatchTopKAutoencoder, kth_largest
 
 NEVER = 1_000_000
 
