@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from petri_scvi.dataloaders import rows_by_context
-from petri_scvi.model._documents import arrange_documents
+from petri_scvi.model._documents import RandomMask, arrange_documents, random_mask
 
 if TYPE_CHECKING:
     from petri_scvi.dataloaders import DocumentRows
@@ -98,3 +98,15 @@ def test_no_targets_need_no_documents(companions: dict[str, Any]) -> None:
     assert (
         arrange_documents(np.array([], dtype=int), CODES["rna"], "rna", companions, 2, np.random.default_rng(0)) == []
     )
+
+
+@pytest.mark.parametrize("n_tokens", [1, 7, 16])
+def test_masks_of_some_cells_are_those_of_all_cells(n_tokens: int) -> None:
+    noise = np.random.default_rng(3).random((700, n_tokens), dtype=np.float32)
+    expected = noise.argsort(axis=1).argsort(axis=1) >= n_tokens - int(n_tokens * 0.75)
+    np.testing.assert_array_equal(random_mask(700, n_tokens, 0.75, seed=3), expected)
+    some = RandomMask(n_tokens, 0.75, seed=3)
+    for positions in ([5], [699, 0, 1, 2, 1], list(range(100, 300)), []):
+        chosen = np.array(positions, dtype=int)
+        np.testing.assert_array_equal(some[chosen], expected[chosen])
+        np.testing.assert_array_equal(some[chosen], expected[chosen])

@@ -23,13 +23,62 @@ if TYPE_CHECKING:
     """Documents (G = 1) and, of each, the positions of the targets that are its first cells."""
 
 DOCUMENTS_PER_CHUNK = 64
+CELLS_PER_CHUNK = 512
+
+
+class RandomMask:
+    """Masks that do not depend on the device, made for the cells that are asked for.
+
+    Of all cells at once, what they are made from would need twenty bytes per token.
+
+    Parameters
+    ----------
+    n_tokens
+        Tokens of a cell (T).
+    mask_ratio
+        Fraction of them to hide.
+    seed
+        Seed of the masks.
+    """
+
+    def __init__(self, n_tokens: int, mask_ratio: float, seed: int) -> None:
+        self.n_tokens = n_tokens
+        self.n_visible = n_tokens - int(n_tokens * mask_ratio)
+        self._bits = np.random.PCG64(seed)
+        self._start = self._bits.state
+        self._last: tuple[Any, Any] = (None, None)
+
+    def __getitem__(self, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Masks of the cells at these positions, shape ``(len(positions), T)``, True where hidden."""
+        if positions is self._last[0]:
+            return self._last[1]
+        noise = np.empty((len(positions), self.n_tokens), dtype=np.float32)
+        # Neighbours are drawn together.
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        for run in np.split(np.arange(len(positions)), breaks):
+            if len(run):
+                noise[run[0] : run[-1] + 1] = self._draw(int(positions[run[0]]), len(run))
+        rank = noise.argsort(axis=1).argsort(axis=1)
+        self._last = (positions, rank >= self.n_visible)
+        return self._last[1]
+
+    def _draw(self, position: int, n_cells: int) -> NDArray[np.float32]:
+        """Noise of consecutive cells: that part of the noise of all cells, drawn in their order."""
+        self._bits.state = self._start
+        n_before = position * self.n_tokens
+        self._bits.advance(n_before // 2)  # each step makes two of these numbers
+        drawn = np.random.Generator(self._bits).random(n_before % 2 + n_cells * self.n_tokens, dtype=np.float32)
+        return drawn[n_before % 2 :].reshape(n_cells, self.n_tokens)
 
 
 def random_mask(n_cells: int, n_tokens: int, mask_ratio: float, seed: int) -> NDArray[np.bool_]:
-    """Masks that do not depend on the device; shape ``(n_cells, n_tokens)``, True where hidden."""
-    noise = np.random.default_rng(seed).random((n_cells, n_tokens), dtype=np.float32)
-    rank = noise.argsort(axis=1).argsort(axis=1)
-    return rank >= n_tokens - int(n_tokens * mask_ratio)
+    """Masks of :class:`RandomMask` of all cells, shape ``(n_cells, T)``."""
+    source = RandomMask(n_tokens, mask_ratio, seed)
+    mask = np.empty((n_cells, n_tokens), dtype=bool)
+    for start in range(0, n_cells, CELLS_PER_CHUNK):
+        positions = np.arange(start, min(start + CELLS_PER_CHUNK, n_cells))
+        mask[positions] = source[positions]
+    return mask
 
 
 @torch.inference_mode()
@@ -67,7 +116,7 @@ def fuse_cells(
     targets: NDArray[np.integer],
     documents: Documents,
     *,
-    target_mask: NDArray[np.bool_] | None,
+    target_mask: NDArray[np.bool_] | RandomMask | None,
     companion_mask_ratio: float | None,
     seed: int,
 ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
@@ -108,7 +157,9 @@ def fuse_cells(
             cells = _encode_companions(module, name, readers[name], rows, is_target, companion_mask_ratio, seed)
             if name == modality:
                 hidden = None if target_mask is None else target_mask[placed]
-                encoded = encode_cells(module, name, readers[name], targets[placed], batch_size=512, mask=hidden)
+                encoded = encode_cells(
+                    module, name, readers[name], targets[placed], batch_size=CELLS_PER_CHUNK, mask=hidden
+                )
                 cells[torch.from_numpy(is_target).to(module.device)] = torch.cat(list(encoded))
                 target_places = torch.from_numpy(is_target).to(module.device)
             latents[name] = cells
@@ -232,7 +283,7 @@ def _encode_companions(
     companions = distinct[n_skipped:]
     modality = module.modality(name)
     mask = None if mask_ratio is None else random_mask(len(companions), modality.n_tokens, mask_ratio, seed)
-    encoded = list(encode_cells(module, name, reader, companions, batch_size=512, mask=mask))
+    encoded = list(encode_cells(module, name, reader, companions, batch_size=CELLS_PER_CHUNK, mask=mask))
     n_latent_tokens, embed_dim = module.latent_shape
     table = torch.zeros(len(distinct), n_latent_tokens, embed_dim, device=module.device)
     if encoded:

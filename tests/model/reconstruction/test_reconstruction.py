@@ -278,7 +278,7 @@ def test_error_has_a_row_per_predictor_with_margins_to_petri(trained_model):
 def test_error_reads_other_data_in_pieces_and_the_pieces_do_not_matter(trained_model, screen, monkeypatch):
     whole = trained_model.get_reconstruction_error(screen)
     assert set(whole["n_cells"]) == {240, 228}
-    monkeypatch.setattr(_reconstruction, "N_CELLS_PER_CHUNK", 50)
+    monkeypatch.setattr(_reconstruction, "CELLS_PER_CHUNK", 50)
     monkeypatch.setattr("petri_scvi.modalities._fingerprint.N_VALUES_READ", 0)
     n_read = []
     read = _InMemory.read

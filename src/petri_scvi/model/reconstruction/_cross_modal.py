@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from petri_scvi.model._documents import documents_of_targets, fuse_cells, random_mask
+from petri_scvi.model._documents import RandomMask, documents_of_targets, fuse_cells
 from petri_scvi.model.reconstruction._paired import paired_statistics
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def masked_losses(
 ) -> NDArray[np.float32]:
     """Loss of the masked tokens of each target, given its document; shape ``(n,)``."""
     network = module.modality(modality)
-    mask = random_mask(len(targets), network.n_tokens, module.mask_ratio, seed)
+    mask = RandomMask(network.n_tokens, module.mask_ratio, seed)
     losses = np.empty(len(targets), dtype=np.float32)
     fused = fuse_cells(
         module,

@@ -12,7 +12,7 @@ import torch
 from petri_scvi._checks import check_sizes
 from petri_scvi.common import rows_from_indices
 from petri_scvi.dataloaders import rows_by_context
-from petri_scvi.model._documents import random_mask
+from petri_scvi.model._documents import CELLS_PER_CHUNK, RandomMask, random_mask
 from petri_scvi.model.reconstruction._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model.reconstruction._measurement import MeasurementMixin
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 N_CELLS_FOR_AVERAGES = 5_000
 """Training cells from which the averages of model-free predictors are taken."""
-N_CELLS_PER_CHUNK = 512
-"""Cells that model-free predictors score at once: all images together may not fit into memory."""
 
 
 class Reconstruction(NamedTuple):
@@ -151,10 +149,10 @@ class ReconstructionMixin(MeasurementMixin):
             is_split = self._is_own(manager) and self.train_indices is not None
             known = self.train_indices[name] if is_split else np.arange(len(reader))
             known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
-            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
+            mask = RandomMask(network.n_tokens, self.module.mask_ratio, seed)
             scores = network.model_free_scores(self._prepared(name, reader, known))
             parts: dict[str, list[NDArray[np.float32]]] = {predictor: [] for predictor in scores}
-            for part in np.array_split(np.arange(len(rows)), -(-len(rows) // N_CELLS_PER_CHUNK)):
+            for part in np.array_split(np.arange(len(rows)), -(-len(rows) // CELLS_PER_CHUNK)):
                 inputs = self._prepared(name, reader, rows[part])
                 hidden = torch.from_numpy(mask[part]).to(self.module.device)
                 for predictor, score in scores.items():
