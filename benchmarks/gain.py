@@ -48,7 +48,8 @@ FUSION = "mean_cosine"
 
 
 def settings_of(line: str, value: float) -> Settings:
-    usual = Settings("synthetic", {}, n_steps=3000, network=MODEL, plan={"lr": 1e-3})
+    network = {**MODEL, "linear_path": False}
+    usual = Settings("synthetic", {}, n_steps=3000, network=network, plan={"lr": 1e-3})
     if line == "n_steps":
         return replace(usual, n_steps=int(value))
     return usual if value == USUAL[line] else replace(usual, screen_arguments={line: value})

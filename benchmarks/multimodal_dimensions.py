@@ -165,6 +165,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     folder = arguments.out / ("strong" if arguments.strong else "usual")
     arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, MODEL)
+    network = {**network, "linear_path": False}
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
     for seed in arguments.seeds:
         for name in arguments.only:

@@ -255,7 +255,7 @@ def main() -> None:
         screen_arguments=screen_arguments(arguments),
         n_steps=arguments.steps or (100 if arguments.quick else 3000),
         network={**MODEL, **likelihood},
-        plan={"lr": 1e-3},
+        plan={"lr": 3e-4},
     )
     if arguments.screen == "perturb_multi":
         prepare_perturb_multi(settings.screen_arguments, arguments.cache, may_download=arguments.download)

@@ -70,8 +70,6 @@ class ChannelMoments(NamedTuple):
     """Of each channel, shape ``(B, C)``."""
     between: Tensor
     """Variance between the means of patches, shape ``(B, C)``."""
-    within: Tensor
-    """Mean variance within patches, shape ``(B, C)``."""
     covariance: Tensor
     """Of the channels over all pixels, shape ``(B, C, C)``."""
 
@@ -84,8 +82,7 @@ class ChannelMoments(NamedTuple):
         centred = pixels.flatten(2) - mean.unsqueeze(-1)  # (B, C, T * P * P)
         return cls(
             mean,
-            patch_mean.var(dim=-1, correction=0),
-            pixels.var(dim=-1, correction=0).mean(dim=-1),
+            (patch_mean - mean.unsqueeze(-1)).square().mean(dim=-1),
             centred @ centred.transpose(1, 2) / centred.shape[-1],
         )
 
@@ -95,7 +92,6 @@ class ChannelMoments(NamedTuple):
         return type(self)(
             (self.mean - mean) / std,
             self.between / variance,
-            self.within / variance,
             self.covariance / (std * std.unsqueeze(-1)),
         )
 
@@ -108,13 +104,15 @@ class ChannelMoments(NamedTuple):
             Standard deviation of each channel over all pixels, divided by its mean; shape ``(C,)``. It turns the mean
             of normalised pixels into a mean intensity relative to that of all cells.
         """
-        std = self.covariance.diagonal(dim1=1, dim2=2).clamp(min=MIN_VARIANCE).sqrt()  # (B, C)
+        variance = self.covariance.diagonal(dim1=1, dim2=2)  # (B, C)
+        within = variance - self.between  # mean variance within patches, which are equally large
+        std = variance.clamp(min=MIN_VARIANCE).sqrt()
         correlation = self.covariance / (std.unsqueeze(1) * std.unsqueeze(2))  # (B, C, C)
         first, second = torch.triu_indices(std.shape[1], std.shape[1], 1, device=std.device)
         parts = [
             (1 + self.mean * relative_std).clamp(min=MIN_RELATIVE_MEAN).log(),
             (self.between + MIN_VARIANCE).log() / 2,
-            (self.within + MIN_VARIANCE).log() / 2,
+            (within.clamp(min=0) + MIN_VARIANCE).log() / 2,
             correlation[:, first, second],
         ]
         return torch.cat(parts, dim=1)
