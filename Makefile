@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test slow oracles lint docs clean
+.PHONY: help demo test slow oracles browser lint docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test               run the default test suite"
 	@echo "make slow               run what takes longer than the default suite allows"
 	@echo "make oracles            compare the scores with other implementations"
+	@echo "make browser            look at pages in a browser; needs Chromium or Chrome"
 	@echo "make lint               ruff and mypy"
 	@echo "make docs               build docs/_build/html"
 	@echo "make clean              remove the environment and everything built"
@@ -40,6 +41,10 @@ slow: $(VENV)/.installed
 # Missing oracles skip their tests; here a skip is a failure.
 oracles: $(VENV)/.oracles-installed
 	PETRI_SCVI_ORACLES=required $(BIN)/python -m pytest tests/tl/test_equivalence_oracles.py
+
+# The browser itself comes from the system; PETRI_SCVI_CHROMIUM names one that is not on the path.
+browser: $(VENV)/.browser-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -65,6 +70,11 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.docs-installed: $(VENV)/.installed
 	@rm -f $@
 	$(INSTALL) --editable ".[doc]"
+	@touch $@
+
+$(VENV)/.browser-installed: $(VENV)/.installed
+	@rm -f $@
+	$(INSTALL) --editable ".[browser]"
 	@touch $@
 
 $(VENV)/.oracles-installed: .ci/oracles.txt $(VENV)/.installed

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "datasets": {"_constants", "_checks", "common", "io"},
     "tl": {"_constants", "_checks", "common"},
     "pl": {"_constants", "_checks"},
-    "pages": {"_constants", "_checks", "pl"},
+    "pages": {"_constants", "_checks", "common", "pl"},
     "modalities": {"_constants", "_checks", "common", "dataloaders", "nn"},
     "_module": {"modalities", "nn"},
     "_training_plan": {"_constants", "_module"},

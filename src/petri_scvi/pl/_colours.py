@@ -30,6 +30,11 @@ def palette(n: int) -> list[str]:
 
 def group_colours(groups: Sequence[str], group_key: str, *owners: AnnData | MuData) -> dict[str, str]:
     """Colour of each group: that of ``uns[f"{group_key}_colors"]`` where scanpy or the user stored it."""
+    return stored_colours(groups, group_key, *owners) or dict(zip(groups, palette(len(groups)), strict=True))
+
+
+def stored_colours(groups: Sequence[str], group_key: str, *owners: AnnData | MuData) -> dict[str, str] | None:
+    """Colour of each group in ``uns[f"{group_key}_colors"]`` of the first owner that has one for all."""
     for owner in owners:
         stored = owner.uns.get(f"{group_key}_colors")
         column = owner.obs.get(group_key)
@@ -38,4 +43,4 @@ def group_colours(groups: Sequence[str], group_key: str, *owners: AnnData | MuDa
         colour_of = dict(zip(map(str, column.cat.categories), map(str, stored), strict=False))
         if all(group in colour_of and is_color_like(colour_of[group]) for group in groups):
             return {group: colour_of[group] for group in groups}
-    return dict(zip(groups, palette(len(groups)), strict=True))
+    return None

@@ -130,13 +130,13 @@ def _groups_to_draw(
             )
         return list(dict.fromkeys(chosen))
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
-    every = map(str, column.cat.categories) if is_category else sorted(rows_of, key=_natural)
+    every = map(str, column.cat.categories) if is_category else sorted(rows_of, key=natural)
     order = [group for group in every if group in rows_of]
     largest = sorted(order, key=lambda group: -len(rows_of[group]))[:MAX_GROUPS]
     return [group for group in order if group in largest]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Sort key that puts G2 before G10, as anndata orders the categories of a column that it writes."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 

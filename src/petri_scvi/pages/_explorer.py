@@ -1,0 +1,185 @@
+"""The cells of a screen as one page for a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import Progress
+
+from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA
+from petri_scvi.common import user_path, written_whole
+from petri_scvi.common._warn import warn
+from petri_scvi.pages.contents._cells import all_cells, spread_evenly
+from petri_scvi.pages.contents._contents import Contents
+from petri_scvi.pages.contents._map import coordinates, find_space
+
+from ._page import render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
+    from petri_scvi.pages.contents._cells import Cells
+
+
+def explorer(
+    data: AnnData | MuData,
+    key: str = EMBEDDING_KEY,
+    *,
+    path: str | Path,
+    basis: str = "X_umap",
+    color: str | None = None,
+    perturbation_key: str | None = CONTEXT_KEY,
+    guide_key: str = "guide",
+    control: Labels | None = CONTROL,
+    genes: Sequence[str] | None = None,
+    layer: str | None = None,
+    is_normalized: bool = False,
+    features_key: str = "image_features",
+    channels: Sequence[str | int] | None = None,
+    crop_size: int = 64,
+    modalities: tuple[str, str] = (IMAGE, RNA),
+    images_key: str = IMAGES_KEY,
+    title: str | None = None,
+    max_cells: int = 200_000,
+    max_megabytes: float = 40,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Write a screen as one HTML file to look at: it needs no server and no network, and can be sent to a colleague.
+
+    Parameters
+    ----------
+    data
+        Cells of a screen.
+    key
+        ``obsm`` slot of the embedding, shape ``(n_cells, D)``: of the MuData, or of the only modality that has it.
+    path
+        File to write, for example ``"explorer.html"``. It is replaced once the whole page has been written.
+    basis
+        ``obsm`` slot of two coordinates per cell. If it is missing, :func:`scanpy.tl.umap` makes it from the embedding,
+        for the page alone; store it to write a page again in less time.
+    color
+        What cells are coloured by when the page opens: an ``obs`` column, a gene, a feature; the perturbation if
+        ``None``.
+    perturbation_key
+        ``obs`` column of the perturbation; ``None`` if there is none.
+    guide_key
+        ``obs`` column of the guide; without it, guides are not shown.
+    control
+        Value of ``perturbation_key`` that marks controls, or several, or ``None`` if there are none.
+    genes
+        Genes to colour cells by; by default those that are perturbed, those that perturbations change and then the
+        most variable ones, as many as fit; ``[]`` for a page without expression.
+    layer
+        Layer with the counts; ``X`` if ``None``.
+    is_normalized
+        Whether the expression is log-normalised already.
+    features_key
+        ``obsm`` slot of measurements of the cells, a DataFrame, such as those of :func:`petri_scvi.tl.image_features`.
+    channels
+        Up to five channels of the crops, by name or position; by default the first five.
+    crop_size
+        Larger crops are reduced to this many pixels, by averaging.
+    modalities
+        Modalities of a MuData that have the images and the expression.
+    images_key
+        ``obsm`` slot of the crops, shape ``(n_cells, C, H, W)``, in memory or on disk.
+    title
+        Title of the page.
+    max_cells
+        Of more cells a sample is shown: as many of each perturbation and modality, or all if it has fewer.
+    max_megabytes
+        Size of the file. Genes, features and dimensions take up to 40 % of it, crops the rest; of more crops than fit a
+        sample is kept, as many of each perturbation. The page says what was left out.
+    seed
+        Seed of the samples and of the UMAP.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    The path.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder does not exist.
+    KeyError
+        A slot, column, gene or channel is missing.
+    ValueError
+        Modalities have separate embeddings, no cell has finite coordinates, a label of ``control`` does not occur, or
+        the expression is neither counts nor said to be log-normalised.
+
+    Warns
+    -----
+    UserWarning
+        Cells are left out because their embedding is NaN or infinite, or the UMAP was made from another embedding.
+
+    Notes
+    -----
+    Genes up and down are those of :func:`scanpy.tl.rank_genes_groups` with an overestimated variance, each perturbation
+    against the controls. A cell's own genes are those furthest above the mean of all cells, in standard deviations.
+    """
+    check_sizes(max_cells=max_cells, crop_size=crop_size)
+    check_seed(seed)
+    space, name = find_space(data, key, basis)
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("Laying out cells", total=100)
+
+        def advance(to: float, what: str) -> None:
+            bar.update(task, completed=to, description=what)
+
+        every = all_cells(space, name)
+        cells, points = _on_map(every, key, basis, perturbation_key, max_cells, seed)
+        advance(25, "Packing columns")
+        contents = Contents(cells, np.bincount(every.kind, minlength=len(every.kinds)), max_megabytes * 1e6, True)
+        contents.add_points(points, basis if basis in space.obsm else f"UMAP of {key}")
+        contents.add_labels(perturbation_key, guide_key, control)
+        contents.add_features(features_key)
+        contents.add_genes(modalities[1], genes, layer, is_normalized)
+        advance(50, "Packing crops")
+        image = modalities[0]
+        contents.add_images(image, images_key, channels, set(), crop_size, seed, lambda s: bar.advance(task, 45 * s))
+        meta = contents.meta | {
+            "title": title or f"{key}, {len(cells):,} cells",
+            "views": ["cells", "about"],
+            "columns": contents.columns.columns,
+            "left_out": contents.columns.left_out,
+            "start": contents.start(color),
+        }
+        target = user_path(path)
+        opening = {meta["cells"]["x"], meta["cells"]["y"], *_arrays_of(meta, ["modality", meta["start"]["color"]])}
+        first, rest = contents.payload.split(opening)
+        with written_whole(target) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+            file.writelines(render(meta, first=first, rest=rest))
+        advance(100, f"Written to {target}")
+    return target
+
+
+def _arrays_of(meta: dict[str, Any], ids: Sequence[str]) -> list[str]:
+    return [column["data"] for column in meta["columns"] if column["id"] in ids]
+
+
+def _on_map(
+    cells: Cells, key: str, basis: str, perturbation_key: str | None, max_cells: int, seed: int
+) -> tuple[Cells, NDArray[np.float64]]:
+    """The cells that are shown and where, at most ``max_cells``: as many of each perturbation and modality."""
+    groups = cells.kind
+    if perturbation_key is not None:
+        groups = (cells.labels(perturbation_key).factorize()[0] + 1) * len(cells.kinds) + cells.kind
+    cells = cells.take(spread_evenly(groups, max_cells, np.random.default_rng(seed)))
+    points = coordinates(cells, key, basis, seed)
+    is_placed = np.isfinite(points).all(axis=1)
+    if not is_placed.any():
+        raise ValueError(f"no cell has finite values in obsm[{(basis if basis in cells.data.obsm else key)!r}]")
+    if not is_placed.all():
+        warn(f"{int((~is_placed).sum())} cells are NaN or infinite in the embedding; they are left out of the page")
+    return cells.take(np.flatnonzero(is_placed)), points[is_placed]

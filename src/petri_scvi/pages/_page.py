@@ -1,0 +1,106 @@
+"""One HTML file that needs no server and no network: every page of this room is written here."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from petri_scvi.pl._colours import DIVERGING, PALETTE
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+TEMPLATES = Environment(loader=PackageLoader("petri_scvi.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+STATIC = files("petri_scvi.pages") / "static"
+DRAWING_LIBRARY = "vendor/regl-scatterplot.min.js"
+SCRIPTS = (
+    "dom.js",
+    "store.js",
+    "state.js",
+    "palettes.js",
+    "statistics.js",
+    "crops.js",
+    "canvas_points.js",
+    "gl_points.js",
+    "points_map.js",
+    "search.js",
+    "cells_view.js",
+    "selection.js",
+    "about_view.js",
+    "main.js",
+)
+"""Our own code, in the order in which it is read."""
+
+
+def render(
+    meta: dict[str, Any],
+    *,
+    first: Iterable[tuple[str, str]] = (),
+    rest: Iterable[tuple[str, str]] = (),
+) -> Iterator[str]:
+    """Pieces of a page.
+
+    Parameters
+    ----------
+    meta
+        What the page knows beside its arrays; ``title`` and ``views`` at least.
+    first, rest
+        Names and contents of the arrays: those that the first picture needs, and the others.
+    """
+    return TEMPLATES.get_template("page.html").generate(
+        meta=storable(meta | {"version": version("petri-scvi"), "palettes": palettes()}),
+        title=meta["title"],
+        style=Markup((STATIC / "page.css").read_text(encoding="utf-8")),
+        vendor=_script(DRAWING_LIBRARY),
+        licences=_script("vendor/LICENSES.txt"),
+        scripts=[_script(name) for name in SCRIPTS],
+        first=first,
+        rest=rest,
+    )
+
+
+def palettes() -> dict[str, list[str]]:
+    """Colours of groups, of numbers on a light and on a dark page, and of signed numbers from -1 to 1."""
+
+    def steps(name: str, start: float, end: float, n: int = 48) -> list[str]:
+        return [to_hex(colour) for colour in colormaps[name](np.linspace(start, end, n))]
+
+    # Without the end that cannot be told from the page.
+    light, dark = steps("viridis_r", 0.08, 1.0), steps("viridis", 0.15, 1.0)
+    return {"groups": list(PALETTE), "light": light, "dark": dark, "diverging": steps(DIVERGING, 0.0, 1.0, 101)}
+
+
+def _script(name: str) -> Markup:
+    """A file of ours, or of the library, as it stands; nothing in it may end the element."""
+    text = (STATIC / name).read_text(encoding="utf-8")
+    if "</script" in text.lower():
+        raise ValueError(f"{name} contains '</script', which would end its element in the page")
+    return Markup(text)
+
+
+def storable(value: Any) -> Any:
+    """As JSON can hold it: no number is NaN or infinite, and no array or table is left."""
+    if isinstance(value, dict):
+        return {str(key): storable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return storable(value.tolist())
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+

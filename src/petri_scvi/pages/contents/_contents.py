@@ -1,0 +1,195 @@
+"""What the explorer shows of cells, put together part by part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from petri_scvi._constants import UNS_KEY
+from petri_scvi.common._labels import check_controls
+from petri_scvi.pl.images._montage import Montage, find_crops
+
+from ._columns import Columns
+from ._expression import changed_genes, log_normalised, top_genes
+from ._payload import Payload
+from ._sprites import Crops, add_crops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from petri_scvi.common._labels import Labels
+
+    from ._cells import Cells
+
+SHARE_OF_COLUMNS = 0.4
+"""Of the size of a page, at most, goes to genes, features and dimensions where there are crops as well."""
+N_PICKED = 6
+"""Perturbations that have a colour when the page opens."""
+CODE_BYTES = 400_000
+"""What a page takes before any number."""
+REMEDY = "Pass a larger max_megabytes"
+
+
+class Contents:
+    """What the page shows, as it is put together; ``meta`` is what it knows beside the arrays of ``payload``."""
+
+    def __init__(self, cells: Cells, totals: NDArray[np.intp], max_bytes: float, has_crops: bool) -> None:
+        self.cells, self.payload = cells, Payload()
+        self.columns = Columns(self.payload, cells)
+        self.max_bytes = max_bytes
+        self.column_bytes = (SHARE_OF_COLUMNS if has_crops else 1.0) * max_bytes
+        counts = np.bincount(cells.kind, minlength=len(cells.kinds))
+        kinds = zip(cells.kinds, counts, totals, strict=True)
+        self.meta: dict[str, Any] = {"kinds": [{"name": name, "n": n, "total": total} for name, n, total in kinds]}
+        self.labels: pd.Series | None = None
+        self.controls: list[str] = []
+
+    def add_points(self, points: NDArray[np.float64], map_name: str) -> None:
+        """Coordinates, as two bytes each in a square, and names of the cells."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        side = max(float((high - low).max()), 1e-9)
+        scaled = np.round(32767.5 * (1 + 2 * (points - (low + high) / 2) / side)).clip(0, 65535).astype(np.uint16)
+        x, y = (self.payload.array(scaled[:, i]) for i in (0, 1))
+        names = self.payload.words(self.cells.names.tolist())
+        self.meta["cells"] = {"n": len(self.cells), "x": x, "y": y, "names": names, "map": map_name}
+
+    def add_labels(self, perturbation_key: str | None, guide_key: str, control: Labels | None) -> None:
+        """Columns of obs, and which of them name perturbations, guides and controls."""
+        keys = {}
+        if perturbation_key is not None:
+            self.labels = self.cells.labels(perturbation_key)
+            keys["perturbation"] = f"obs:{perturbation_key}"
+            if control is not None:
+                where = {f"obs[{perturbation_key!r}]": self.labels}
+                self.controls = check_controls(where, control, remedy=", or control=None if there are none")
+        if guide_key in self.cells.obs_names():
+            keys["guide"] = f"obs:{guide_key}"
+        self.columns.add_obs([key.removeprefix("obs:") for key in keys.values()])
+        self.meta |= {"keys": keys, "controls": self.controls}
+
+    def add_features(self, features_key: str) -> None:
+        """Measurements of cells, a table in ``obsm`` of a modality."""
+        for modality, part in self.cells.parts.items():
+            table = part.obsm.get(features_key)
+            if isinstance(table, pd.DataFrame):
+                here, rows = self.cells.measured(modality)
+                numbers = table.select_dtypes("number")
+                remedy = f"{REMEDY}, or keep fewer columns in obsm[{features_key!r}]"
+                names = [str(name) for name in numbers]
+                matrix = numbers.to_numpy(dtype=np.float64)[rows]
+                self.columns.add_numbers("feature", names, matrix, here, self._room() / 2, remedy)
+                return
+
+    def add_genes(self, modality: str, genes: Sequence[str] | None, layer: str | None, is_normalized: bool) -> None:
+        """Genes to colour by, the genes that stand out in each cell, and those that perturbations change."""
+        modality = self._part_of(modality)
+        part = self.cells.parts.get(modality)
+        if part is None or part.n_vars == 0 or (part.X is None and layer is None) or (genes is not None and not genes):
+            return
+        here, rows = self.cells.measured(modality)
+        expression = log_normalised(part, rows, layer, is_normalized)
+        names = part.var_names.to_numpy(dtype=np.str_)
+        top, height = top_genes(expression)
+        full_top = np.full((len(self.cells), top.shape[1]), 2**16 - 1, dtype=np.uint16)
+        full_height = np.zeros(full_top.shape, dtype=np.uint8)
+        full_top[here], full_height[here] = top, height
+        self.meta["top"] = {
+            "names": self.payload.words(names.tolist()),
+            "genes": self.payload.array(full_top),
+            "height": self.payload.array(full_height),
+            "k": top.shape[1],
+        }
+        changed = {}
+        if self.labels is not None and self.controls:
+            changed = changed_genes(expression, self.labels.iloc[here].reset_index(drop=True), self.controls, names)
+        self.meta["changed_genes"] = changed
+        order = _gene_order(genes, names, expression, self.labels, changed)
+        remedy = f"{REMEDY}, or name the genes to keep with genes=[...]"
+        left_out = self.columns.add_numbers("gene", names[order], expression[:, order], here, self._room(), remedy)
+        others = np.concatenate([left_out, np.delete(names, order)])
+        self.meta["other_genes"] = self.payload.words(others.tolist()) if len(others) else None
+
+    def add_images(
+        self,
+        modality: str,
+        images_key: str,
+        channels: Sequence[str | int] | None,
+        needed: set[str],
+        crop_size: int,
+        seed: int,
+        advance: Callable[[float], None],
+    ) -> None:
+        """Crops, in the room that is left."""
+        found = find_crops(self.cells.data, channels=channels, modality=modality, images_key=images_key)
+        if found is None:
+            return
+        modality = self._part_of(modality)
+        adata, images, positions, channel_names = found
+        here, rows = self.cells.measured(modality)
+        groups = np.zeros(len(here), dtype=np.intp)
+        if self.labels is not None:
+            groups = np.asarray(self.labels.iloc[here].factorize()[0])
+        montage = Montage(adata, images, {}, 0, True, positions, channel_names)
+        crops = Crops(montage, rows, here, groups, np.isin(self.cells.names[here], list(needed)))
+        room = max(self.max_bytes - CODE_BYTES - self.payload.n_bytes, 0.0)
+        self.meta["crops"] = add_crops(self.payload, crops, room, crop_size, seed, advance) | {"modality": modality}
+
+    def start(self, color: str | None) -> dict[str, Any]:
+        """The view that the page opens with."""
+        by_label = {column["label"]: column["id"] for column in reversed(self.columns.columns)}
+        usual = self.meta["keys"].get("perturbation", "modality")
+        if color is not None and color not in by_label:
+            raise KeyError(f"color={color!r} is not among what cells are coloured by: {list(by_label)[:50]}")
+        return {"color": usual if color is None else by_label[color], "picked": self._picked()}
+
+    def _picked(self) -> list[str]:
+        """Controls, and the strongest perturbations where strength has been tested, else the largest."""
+        if self.labels is None:
+            return []
+        counts = self.labels.value_counts()
+        names = [str(name) for name in counts.index if name not in self.controls]
+        result = self.cells.data.uns.get(UNS_KEY, {}).get("perturbation_strength")
+        if result is not None:
+            table = result["table"]
+            strongest = table.groupby(table["perturbation"].astype(str))["energy_distance"].max()
+            known = [name for name in strongest.sort_values(ascending=False).index if name in counts.index]
+            names = known or names
+        return [*self.controls[:1], *names[:N_PICKED]]
+
+    def _part_of(self, modality: str) -> str:
+        """The modality; that of an AnnData is all there is."""
+        return next(iter(self.cells.parts)) if isinstance(self.cells.data, AnnData) else modality
+
+    def _room(self) -> float:
+        return max(self.column_bytes - self.payload.n_bytes, 0.0)
+
+
+def _gene_order(
+    genes: Sequence[str] | None,
+    names: NDArray[np.str_],
+    expression: Any,
+    labels: pd.Series | None,
+    changed: dict[str, dict[str, list[list[Any]]]],
+) -> NDArray[np.intp]:
+    """Genes asked for; or the targets, those that perturbations change, and then the most variable ones."""
+    position = {name: i for i, name in reversed(list(enumerate(names.tolist())))}
+    if genes is not None:
+        unknown = [gene for gene in genes if str(gene) not in position]
+        if unknown:
+            raise KeyError(f"genes={unknown[:10]} are not in var_names, which has {names[:10].tolist()} and more")
+        return np.array([position[str(gene)] for gene in dict.fromkeys(genes)], dtype=np.intp)
+    wanted = [] if labels is None else list(labels.dropna().unique())
+    for rank in range(100):
+        listed = [row[rank][0] for of in changed.values() for row in of.values() if rank < len(row)]
+        if not listed:
+            break
+        wanted += listed
+    mean = np.asarray(expression.mean(axis=0)).ravel()
+    variance = np.asarray(expression.power(2).mean(axis=0)).ravel() - mean**2
+    first = [position[name] for name in dict.fromkeys(wanted) if name in position]
+    return np.array(list(dict.fromkeys([*first, *np.argsort(-variance, kind="stable").tolist()])), dtype=np.intp)

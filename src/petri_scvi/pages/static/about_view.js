@@ -1,0 +1,33 @@
+// What is on the page, what was left out, and how to use it.
+const KINDS = { obs: "annotation columns", gene: "genes", feature: "measured features", dim: "dimensions" };
+
+function buildAbout(root) {
+  const facts = [];
+  for (const kind of meta.kinds || []) {
+    facts.push(kind.n === kind.total ? `All ${kind.total.toLocaleString("en")} cells of “${kind.name}” are shown.`
+      : `${kind.n.toLocaleString("en")} of ${kind.total.toLocaleString("en")} cells of “${kind.name}” are shown: as many of each perturbation, or all of those that have fewer.`);
+  }
+  if (meta.crops) {
+    const c = meta.crops;
+    facts.push(c.n === c.total ? `All ${c.total.toLocaleString("en")} crops are on the page.`
+      : `${c.n.toLocaleString("en")} of ${c.total.toLocaleString("en")} crops are on the page, sampled by perturbation: as many of each, or all of those that have fewer.`);
+    facts.push(`Crops of ${c.original.join(" × ")} pixels are shown with ${c.size} × ${c.size}${c.quality ? `, as WebP of quality ${c.quality}` : ", as PNG"}: to look at, not to measure. A channel is black at its 1 % and bright at its 99.7 % quantile, in all crops alike.`);
+  }
+  for (const group of Object.keys(KINDS)) {
+    const n = (meta.columns || []).filter(column => column.group === group).length;
+    if (n) facts.push(`${n.toLocaleString("en")} ${KINDS[group]} can colour the cells. Numbers have 255 levels.`);
+  }
+  for (const part of meta.left_out || []) {
+    const names = part.names.slice(0, 8).join(", ") + (part.n > 8 ? ", …" : "");
+    facts.push(`${part.n.toLocaleString("en")} ${KINDS[part.group]} are left out (${names}). ${part.why}`);
+  }
+  facts.push(...(meta.notes || []));
+  const keys = [["/", "search"], ["Arrow keys, + and −, 0", "move the map, zoom, show all (the map must have the focus)"],
+    ["Enter", "the cell at the cross of the map"], ["Shift and drag", "draw around cells"], ["Esc", "choose nothing"]];
+  show(root, h("article", { class: "about" },
+    h("h2", {}, "What is on this page"), h("ul", {}, facts.map(text => h("li", {}, text))),
+    h("h2", {}, "Links"), h("p", {}, "The address after “#” holds what you see: colours, chosen cells, the place on the map. Copy it to send a view; whoever opens it needs this file."),
+    h("h2", {}, "Keys"), h("table", { class: "facts" }, keys.map(([key, what]) => h("tr", {}, h("th", {}, h("kbd", {}, key)), h("td", {}, what)))),
+    h("h2", {}, "Made with"), h("p", {}, `petri-scvi ${meta.version}. No part of this page is loaded from elsewhere, and it sends nothing.`),
+    $("licences") && h("details", {}, h("summary", {}, "Licences of the software in this page"), h("pre", {}, $("licences").textContent))));
+}
