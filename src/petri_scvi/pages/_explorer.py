@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ._page import render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -130,6 +130,9 @@ def explorer(
     """
     check_sizes(max_cells=max_cells, crop_size=crop_size)
     check_seed(seed)
+    target = user_path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
     space, name = find_space(data, key, basis)
     with Progress(disable=not progress) as bar:
         task = bar.add_task("Laying out cells", total=100)
@@ -155,7 +158,6 @@ def explorer(
             "left_out": contents.columns.left_out,
             "start": contents.start(color),
         }
-        target = user_path(path)
         opening = {meta["cells"]["x"], meta["cells"]["y"], *_arrays_of(meta, ["modality", meta["start"]["color"]])}
         first, rest = contents.payload.split(opening)
         with written_whole(target) as unfinished, open(unfinished, "w", encoding="utf-8") as file:

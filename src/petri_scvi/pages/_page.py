@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,7 @@ from matplotlib.colors import to_hex
 from petri_scvi.pl._colours import DIVERGING, PALETTE
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 TEMPLATES = Environment(loader=PackageLoader("petri_scvi.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 STATIC = files("petri_scvi.pages") / "static"
@@ -103,4 +99,3 @@ def storable(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
