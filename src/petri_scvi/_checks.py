@@ -78,7 +78,7 @@ def check_modality(mdata: MuData, modality: str, argument: str) -> None:
         raise KeyError(
             f"modality {modality!r} is not in mdata.mod, which has {list(mdata.mod)}. Name the modality to use, for "
             f"example modalities={{{argument!r}: {next(iter(mdata.mod), modality)!r}}}, or {{{argument!r}: None}} to "
-            "go without it."
+            "leave it out."
         )
 
 
@@ -119,16 +119,16 @@ def check_unique_names(mdata: MuData, modalities: Sequence[str]) -> None:
 
 
 def check_different(names: pd.Index, what: str, remedy: str) -> None:
-    """Require names that each stand for one thing.
+    """Require unique names.
 
     Parameters
     ----------
     names
         Names that results have, or that are looked up.
     what
-        What they are names of, for example ``"genes of mdata['rna']"``.
+        What they name, for example ``"genes of mdata['rna']"``.
     remedy
-        The call that makes them different.
+        The call that makes them unique.
     """
     twice = names[names.duplicated()].unique()
     if len(twice):
@@ -136,7 +136,7 @@ def check_different(names: pd.Index, what: str, remedy: str) -> None:
 
 
 def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
-    """Require that no two modalities name a cell alike."""
+    """Require that no name of a cell occurs in two modalities."""
     seen: dict[str, str] = {}
     for modality in modalities:
         names = mdata.mod[modality].obs_names
@@ -144,7 +144,7 @@ def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
         if shared:
             raise ValueError(
                 f"{len(shared)} cells of mdata[{modality!r}] and mdata[{seen[shared[0]]!r}] have the same name, for "
-                f"example {shared[0]!r}. MuData takes cells of one name for one cell. If they are different cells, "
+                f"example {shared[0]!r}. MuData treats them as one cell. If they are different cells, "
                 "rename them: mdata = petri_scvi.pp.build_mudata(**mdata.mod). If they are the same cells, pass "
                 "is_paired=True."
             )
@@ -174,7 +174,7 @@ def check_images(images: Any, where: str, adata: AnnData | None = None) -> None:
 
 
 def _check_channels_first(shape: tuple[int, ...], where: str, n_named: int) -> None:
-    """Refuse crops of shape (n, H, W, C): they would be taken for many channels of few pixels each."""
+    """Refuse crops of shape (n, H, W, C): they would be treated as many channels of few pixels each."""
     _, first, second, last = shape
     if n_named == first or (n_named != last and last >= min(first, second) and (first != second or second == last)):
         return
@@ -244,7 +244,7 @@ def check_expression(chunks: Iterable[NDArray[Any]], where: str) -> None:
 
 
 def check_integers(chunks: Iterable[NDArray[Any]], where: str) -> None:
-    """Require whole numbers; NaN and infinity are the business of :func:`check_expression`."""
+    """Require whole numbers; :func:`check_expression` checks for NaN and infinity."""
     for chunk in chunks:
         is_fraction = np.isfinite(chunk) & (chunk != np.round(chunk))
         if is_fraction.any():

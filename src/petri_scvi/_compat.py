@@ -56,7 +56,7 @@ __all__ = [
 
 
 def columns_stay_in_modalities() -> AbstractContextManager:
-    """Make, read or write a MuData without copying ``obs`` columns of the modalities to the top.
+    """Create, read or write a MuData without copying ``obs`` columns of the modalities to its own ``obs``.
 
     There they would have gaps for the cells of other modalities. From mudata 0.4 on, nothing is copied anyway.
     """
@@ -67,8 +67,8 @@ def columns_stay_in_modalities() -> AbstractContextManager:
 def tables_in_zarr_v3() -> Iterator[None]:
     """Write AnnData and MuData to zarr v3; anndata 0.12 writes v2 unless asked.
 
-    Releases that can put small arrays into shards of their own are told not to, and do not warn that they will; nor
-    does anndata 0.13 that it will do without the setting, which mudata 0.4 reads.
+    Automatic sharding is switched off in releases that have it. The warnings that it will become the default, and that
+    anndata 0.13 will remove the setting, which mudata 0.4 reads, are suppressed.
     """
     settings = {"zarr_write_format": 3, "auto_shard_zarr_v3": False}
     known = dir(anndata.settings)
@@ -79,12 +79,12 @@ def tables_in_zarr_v3() -> Iterator[None]:
 
 
 def known_manager(model: Any, data: Any) -> Any:
-    """Manager with which a model of scvi-tools has met data of this identifier, or ``None``."""
+    """Manager in which a model of scvi-tools keeps the data with this identifier, or ``None``."""
     return model._per_instance_manager_store.get(model.id, {}).get(data.uns.get(SCVI_UUID_KEY))
 
 
 def forget_with_data(owner: Any, manager: Any) -> None:
-    """Let a class or a model of scvi-tools forget a manager when its data is deleted.
+    """Remove a manager from a class or a model of scvi-tools when its data is deleted.
 
     scvi-tools keeps managers until the process ends.
     """
@@ -102,14 +102,14 @@ _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def forget_with_model(model: Any) -> None:
-    """Forget the managers of a model of scvi-tools when it is deleted."""
+    """Remove the managers of a model of scvi-tools when it is deleted."""
     if model not in _watched:
         _watched.add(model)
         weakref.finalize(model, model._per_instance_manager_store.pop, model.id, None).atexit = False
 
 
 def forget_data(model: Any, data: Any) -> None:
-    """Let a model of scvi-tools forget data that it has met.
+    """Remove data from a model of scvi-tools that it was applied to.
 
     Its own ``deregister_manager`` knows only data that was set up with the class.
     """

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin, SavingMixin):
     """Cell embeddings from unpaired imaging and transcriptomics screens :cite:p:`PETRI2026`.
 
-    Cells that share a context form a document. Each encoder sees a part of each cell, a set transformer lets the cells
-    of a document inform each other, and decoders reconstruct what was masked. The embedding is taken before the set
-    transformer, so it depends on the cell alone.
+    Cells that share a context form a document. Each encoder sees a part of each cell, a set transformer exchanges
+    information between the cells of a document, and decoders reconstruct what was masked. The embedding is taken before
+    the set transformer, so it depends on the cell alone.
 
     The default differs from the paper in the encoders: ``PETRI(mdata, linear_path=False, gene_reads="tokens")`` has the
     form of the paper.
@@ -32,35 +32,35 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     n_latent_tokens
         Latent tokens per cell (L); 8 in the paper.
     embed_dim
-        Width of the tokens (D), a multiple of ``n_heads`` and of 4; ours.
+        Width of the tokens (D), a multiple of ``n_heads`` and of 4; not specified in the paper.
     n_heads
-        Attention heads of every block; ours.
+        Attention heads of every block; not specified in the paper.
     patch_size
-        Side of an image patch in pixels; divides height and width of the crops; ours.
+        Side of an image patch in pixels; divides height and width of the crops; not specified in the paper.
     mask_ratio
         Fraction of patches or genes masked in training; 0.75 in the paper.
     image_encoder_depth, image_decoder_depth
-        Self-attention blocks of the image encoder and decoder; ours.
+        Self-attention blocks of the image encoder and decoder; not specified in the paper.
     image_decoder_dim
-        Width of the image decoder's tokens; ours.
+        Width of the image decoder's tokens; not specified in the paper.
     image_flip
         Whether training images are randomly flipped and, if square, rotated by multiples of 90 degrees.
     image_intensity_jitter
         Standard deviation of the log of a random intensity factor per cell and channel, in training; 0 switches it off.
     expression_encoder_depth
-        Pairs of cross-attention and self-attention blocks of the expression encoder; ours.
+        Pairs of cross-attention and self-attention blocks of the expression encoder; not specified in the paper.
     expression_decoder_dim
-        Hidden width of the expression decoder; ours.
+        Hidden width of the expression decoder; not specified in the paper.
     expression_likelihood
         ``"nb"``, negative binomial, for counts; ``"normal"``, squared error, for log-normalised values.
     set_transformer_depth
-        Self-attention blocks of the set transformer; 0 keeps cells to themselves; ours.
+        Self-attention blocks of the set transformer; with 0, cells are independent. Not specified in the paper.
     gene_reads
-        What the expression encoder's attention finds at a gene: ``"deviations"``, its learned embedding times its
-        standardised log expression, or ``"tokens"``, the MLP of embedding and log expression itself, as in the paper.
-        Where it looks is decided by the MLP in either case. ``"tokens"`` takes far longer to learn known relations.
-        Levels are divided by one constant for all genes, and with deviations the embeddings start as the principal axes
-        of the training cells.
+        What the attention of the expression encoder reads from a gene: ``"deviations"``, its learned embedding times
+        its standardised log expression, or ``"tokens"``, the MLP of embedding and log expression itself, as in the
+        paper. The MLP determines the attention weights in either case. ``"tokens"`` takes far longer to learn known
+        relations. Levels are divided by one constant for all genes, and with deviations the embeddings start as the
+        principal axes of the training cells.
     linear_path
         Add to every latent token, after the last norm of the encoder, a linear function of the visible part of the
         cell: of images the log intensities, log standard deviations and correlations of channels, of expression the

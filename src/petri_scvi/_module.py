@@ -53,12 +53,12 @@ def check_hides_tokens(modalities: Mapping[str, Modality], mask_ratio: float) ->
 
 
 class PETRIModule(BaseModuleClass):
-    """Encode each cell, fuse each document, decode what was masked :cite:p:`PETRI2026`.
+    """Encode each cell, fuse each document and decode the masked tokens :cite:p:`PETRI2026`.
 
     Parameters
     ----------
     modalities
-        Name to encoder, decoder and loss. One entry makes a unimodal PETRI.
+        Mapping from name to modality. A single one gives a unimodal PETRI.
     set_transformer
         Attends over the latent tokens of a document.
     mask_ratio
@@ -191,7 +191,7 @@ class PETRIModule(BaseModuleClass):
         cells
             Raw cells, shape ``(B, ...)``.
         mask
-            True where a token is hidden, shape ``(B, T)``; rows may hide different numbers. ``None`` hides nothing.
+            True where a token is masked, shape ``(B, T)``; rows may mask different numbers. ``None`` masks nothing.
 
         Returns
         -------

@@ -107,7 +107,7 @@ class PETRITrainingPlan(pl.LightningModule):
         self.lr_factor = lr_factor
         self.lr_patience = lr_patience
         self.loss_weights = dict(loss_weights or {})
-        # Not when training starts: with several processes Lightning seeds torch anew until then.
+        # Not when training starts, because with several processes Lightning seeds torch again until then.
         self.seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self.validation_seed = validation_seed
         self.losses: dict[str, Tensor] = {}  # of each modality, in the last training step
@@ -143,7 +143,7 @@ class PETRITrainingPlan(pl.LightningModule):
         return losses.loss
 
     def validation_step(self, minibatch: dict[str, Any], batch_idx: int) -> None:
-        """Log the loss of held-out cells; the masks are the same in every epoch, so that the curve compares."""
+        """Log the loss of held-out cells; the masks are the same in every epoch, so that epochs can be compared."""
         generators = self._generators(minibatch, batch_idx, self.validation_seed, 0)
         self._add("validation", self.forward(minibatch, generator=generators))
 
@@ -163,7 +163,7 @@ class PETRITrainingPlan(pl.LightningModule):
         self._log("validation")
 
     def _add(self, part: str, losses: Any) -> None:
-        # Summed here and not by Lightning, whose means start anew when training goes on in the middle of an epoch.
+        # Summed here and not by Lightning, whose means start again when training resumes in the middle of an epoch.
         n = losses.n_obs_minibatch
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         parts = {f"{part}_loss_{name}": loss for name, loss in losses.reconstruction_loss.items()}
@@ -178,7 +178,7 @@ class PETRITrainingPlan(pl.LightningModule):
             return own
         everyone: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(everyone, own)
-        # Processes may have met other modalities, or in another order.
+        # Processes may have seen different modalities, or in another order.
         names = sorted(set().union(*everyone))
         found = {name: [sums[name] for sums in everyone if name in sums] for name in names}
         return {name: (sum(total for total, _ in sums), sum(n for _, n in sums)) for name, sums in found.items()}

@@ -107,7 +107,7 @@ def test_data_without_the_modality_is_refused(screen, system, modality):
 def test_saving_and_loading_say_what_to_keep_instead(trained, tmp_path, system, modality):
     with pytest.raises(NotImplementedError, match=r"Keep its embedding: mdata\['"):
         trained(system).save(tmp_path)
-    with pytest.raises(NotImplementedError, match="train it anew"):
+    with pytest.raises(NotImplementedError, match="train it again"):
         system.load(tmp_path)
 
 

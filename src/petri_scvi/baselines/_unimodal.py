@@ -38,9 +38,9 @@ class UnimodalModel(SetupMixin):
     """
 
     _modality_class: ClassVar[type[Modality]]
-    """What is embedded."""
+    """Kind of modality that is embedded."""
     _batch_size = 1024
-    """Cells embedded at a time unless the user says otherwise."""
+    """Cells embedded at a time by default."""
     _device = torch.device("cpu")
 
     def __init__(self, mdata: MuData) -> None:
@@ -53,7 +53,7 @@ class UnimodalModel(SetupMixin):
             raise ValueError(
                 f"{name} embeds the modality that {argument} refers to, and the data was set up without it: it has "
                 f"{list(states)}. Call {name}.setup_mudata(mdata) on data with that modality, naming "
-                f"it with modalities={{{argument!r}: ...}} if need be."
+                f"it with modalities={{{argument!r}: ...}} if necessary."
             )
         self.modality_ = found[0]
         """The modality whose cells are embedded."""
@@ -66,7 +66,7 @@ class UnimodalModel(SetupMixin):
         return self._modality_states()[self.modality_][1]
 
     def _check_modality(self, modality: str, cells: Any) -> None:
-        """Any cells will do, unless a system says otherwise."""
+        """Accept any cells; subclasses may be stricter."""
 
     @property
     def device(self) -> Any:
@@ -74,7 +74,7 @@ class UnimodalModel(SetupMixin):
         return self._device
 
     def to_device(self, device: Any) -> None:
-        """Not available: a model stays where it was made."""
+        """Not available: a model stays on the device it was made on."""
         name = type(self).__name__
         raise NotImplementedError(
             f"{name} stays on {str(self.device)!r}. Make a new one with {name}(..., accelerator='cuda') if it has that "
@@ -106,7 +106,7 @@ class UnimodalModel(SetupMixin):
         mdata, indices
             As for :meth:`petri_scvi.PETRI.get_latent_representation`.
         modality
-            The modality that the system reads, which is the default too; another one is refused. Unlike
+            The modality that the system reads, which is also the default; any other is refused. Unlike
             :class:`petri_scvi.PETRI`, there is no embedding of all modalities: the result belongs in
             ``mdata[modality].obsm``.
         batch_size
@@ -146,7 +146,7 @@ class UnimodalModel(SetupMixin):
     @classmethod
     def load(cls, *args: Any, **kwargs: Any) -> None:
         """Not available: see :meth:`save`."""
-        raise NotImplementedError(f"{cls.__name__} cannot be loaded, since it cannot be saved; train it anew.")
+        raise NotImplementedError(f"{cls.__name__} cannot be loaded, since it cannot be saved; train it again.")
 
 
 class ImageModel(UnimodalModel):

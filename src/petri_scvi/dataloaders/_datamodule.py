@@ -35,9 +35,9 @@ class DocumentDataModule(pl.LightningDataModule):
     Parameters
     ----------
     readers
-        Modality to its cells.
+        Reader of the cells of each modality.
     codes
-        Modality to the context code of each of its cells; the same code is the same context everywhere.
+        Context code of each cell, by modality; a code means the same context in all modalities.
     train_size, validation_size
         Fractions of the cells of each context, as in :func:`split_cells`.
     n_contexts_per_minibatch
@@ -50,8 +50,8 @@ class DocumentDataModule(pl.LightningDataModule):
         Whether training documents are runs of neighbouring cells, as in :class:`DocumentSampler`; validation documents
         never are.
     pin_memory
-        Whether to copy minibatches to page-locked memory, from which the transfer to a GPU is not waited for. By
-        default where training runs on CUDA.
+        Whether to copy minibatches to page-locked memory, from which transfers to a GPU are asynchronous. By default if
+        training runs on CUDA.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class DocumentDataModule(pl.LightningDataModule):
         self.seed = seed
         self.draw_runs = draw_runs
         self.pin_memory = pin_memory
-        # Modalities in order of their names: the split does not depend on how the MuData lists them.
+        # Modalities in order of their names, so that the split does not depend on their order in the MuData.
         splits = {
             name: split_cells(codes[name], train_size, validation_size, np.random.default_rng([seed, i]))
             for i, name in enumerate(sorted(codes))
@@ -124,7 +124,7 @@ class DocumentDataModule(pl.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        # batch_size=None: the sampler yields whole minibatches. Worker processes would cost more than they read.
+        # batch_size=None: the sampler yields whole minibatches. Worker processes would cost more time than they save.
         pin_memory = self._is_on_cuda if self.pin_memory is None else self.pin_memory
         return PrefetchLoader(DocumentDataset(self.readers), sampler=sampler, batch_size=None, pin_memory=pin_memory)
 
@@ -140,7 +140,7 @@ class DocumentDataset(Dataset[dict[str, Any]]):
     Parameters
     ----------
     readers
-        Modality to its cells.
+        Reader of the cells of each modality.
     """
 
     def __init__(self, readers: Mapping[str, RowReader]) -> None:
@@ -155,7 +155,7 @@ class DocumentDataset(Dataset[dict[str, Any]]):
         ``context``: the code of each document, shape ``(G,)``.
         """
         cells = {
-            # Integers stay integers: they are a half or a quarter of the bytes to move to the device.
+            # Integers stay integers, because they need only a half or a quarter of the bytes.
             name: torch.from_numpy(self.readers[name].read(rows.reshape(-1)))
             for name, rows in documents.rows.items()
         }
@@ -165,7 +165,7 @@ class DocumentDataset(Dataset[dict[str, Any]]):
 class PrefetchLoader(DataLoader[Any]):
     """A ``DataLoader`` without worker processes that reads ahead in a thread.
 
-    Lightning saves its state with a checkpoint, so that training goes on in the middle of an epoch. Its sampler has
+    Lightning saves its state with a checkpoint, so that training can resume in the middle of an epoch. Its sampler has
     ``epoch`` and ``skip``, as :class:`petri_scvi.dataloaders.DocumentSampler`.
     """
 
@@ -183,7 +183,7 @@ class PrefetchLoader(DataLoader[Any]):
             sampler.skip(self._n_yielded)
         with closing(prefetch(super().__iter__())) as minibatches:
             for minibatch in minibatches:
-                # Not what was read ahead: that has not been used yet.
+                # Without minibatches that were read ahead, which have not been used yet.
                 self._n_yielded += 1
                 yield minibatch
 
@@ -198,16 +198,16 @@ class PrefetchLoader(DataLoader[Any]):
 
 
 def prefetch(source: Iterable[T], n_ahead: int = N_AHEAD) -> Generator[T]:
-    """Items of ``source`` in order, the next ones being made while the current one is used.
+    """Yield the items of ``source`` in order, preparing the next ones while the current one is used.
 
     A thread, not a process: reading releases the interpreter's lock, and nothing has to be copied between processes.
 
     Parameters
     ----------
     source
-        What to iterate over; an error in it reaches the caller in its turn.
+        What to iterate over; an error in it is raised after the items before it.
     n_ahead
-        Items that may wait.
+        Number of items to prepare ahead.
 
     Yields
     ------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_THREADS = 8
-"""Requests to the disk under way at once."""
+"""Number of concurrent requests to the disk."""
 MAX_RUN = 512
 """Rows per request; the system takes 1,024 buffers at most."""
 
@@ -25,7 +25,7 @@ MAX_RUN = 512
 def place_in_file(dataset: h5py.Dataset) -> tuple[str, int] | None:
     """File and offset of a contiguous, uncompressed dataset in a plain file; ``None`` if it is anything else."""
     offset = dataset.id.get_offset()  # that of the file, a user block included
-    # A relative name no longer leads to the file once the working directory has changed.
+    # A relative name becomes wrong when the working directory changes.
     if offset is None or dataset.file.driver != "sec2" or not os.path.exists(dataset.file.filename):
         return None
     if dataset.file.mode != "r":
@@ -41,8 +41,8 @@ def map_file(dataset: h5py.Dataset, path: str, offset: int) -> np.memmap:
 class FileRows(RowReader):
     """Rows of a file that is larger than memory.
 
-    A memory map asks the disk for one page and waits. Here several threads each ask for whole rows, neighbours in one
-    request.
+    A memory map requests one page at a time and waits for it. Here several threads request whole rows, neighbouring
+    rows together.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class FileRows(RowReader):
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
         if hasattr(os, "posix_fadvise"):
-            # Rows are drawn at random: what lies behind one is not wanted next.
+            # Rows are drawn at random, so reading ahead is useless.
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
@@ -108,5 +108,5 @@ class FileRows(RowReader):
 
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads of a process; those of a parent are not there after a fork."""
+    """The threads of a process; those of its parent do not exist after a fork."""
     return ThreadPoolExecutor(N_THREADS, thread_name_prefix="petri_scvi-read")

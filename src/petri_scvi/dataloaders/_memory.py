@@ -18,8 +18,8 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 def free_bytes() -> int:
     """Memory that this process can still fill, pages of files that may be dropped included.
 
-    The least of what the machine has, what the process's control groups allow (as containers and job schedulers set
-    them) and what its address space allows (``ulimit -v``).
+    The smallest of what the machine has, what the control groups of the process allow (set by containers and job
+    schedulers) and what its address space allows (``ulimit -v``).
     """
     limits = [psutil.virtual_memory().available, *_left_in_groups()]
     if resource is not None:
@@ -30,7 +30,7 @@ def free_bytes() -> int:
 
 
 def _left_in_groups() -> list[int]:
-    """What each control group of this process, the inner and the outer ones, has left."""
+    """Memory left in each control group of this process, the inner and the outer ones."""
     try:
         lines = OWN_CGROUP.read_text().splitlines()
     except OSError:
@@ -48,6 +48,6 @@ def _left_in_groups() -> list[int]:
             continue
         stat = {name: int(value) for name, value in map(str.split, lines)}
         if most != "max":
-            # Pages of files count as used, though they are dropped when room is needed.
+            # Pages of files count as used, although the system drops them when memory is needed.
             left.append(int(most) - used + stat.get("active_file", 0) + stat.get("inactive_file", 0))
     return left

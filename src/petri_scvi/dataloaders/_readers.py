@@ -39,7 +39,7 @@ class _InMemorySparse(RowReader):
 
 
 class _OnDisk(RowReader):
-    """Stores that want ascending rows without repeats."""
+    """Stores that require ascending rows without repeats."""
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         unique, inverse = np.unique(rows, return_inverse=True)
@@ -73,14 +73,14 @@ class _HDF5(_OnDisk):
 
 
 class _Zarr(_OnDisk):
-    """What zarr-python has to read: stores that are no folder, or all of them without tensorstore."""
+    """Arrays read by zarr-python: those of stores that are not folders, or all without tensorstore."""
 
     def __init__(self, array: Any) -> None:
         super().__init__(array)
         if not is_installed():
             self.advice = (
-                "lies in zarr, of which zarr-python reads single cells many times slower than tensorstore, which is "
-                'missing. Install it: pip install "petri-scvi[zarr]".'
+                "lies in zarr, from which zarr-python reads single cells many times slower than tensorstore, which is "
+                'not installed. Install it: pip install "petri-scvi[zarr]".'
             )
 
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
@@ -89,7 +89,7 @@ class _Zarr(_OnDisk):
 
 class _Dask(_OnDisk):
     def _read_ascending(self, rows: NDArray[np.integer]) -> NDArray[Any]:
-        # One thread: decoding a few rows is too little work to share, and the training step wants the other cores.
+        # One thread: decoding a few rows is too little work to share, and the training step needs the other cores.
         block = self.array[rows].compute(scheduler="synchronous")
         return np.asarray(block.toarray() if sparse.issparse(block) else block, dtype=self.dtype)
 
@@ -121,7 +121,7 @@ class _MappedCSR(RowReader):
 
 
 class ChannelReader(RowReader):
-    """Some channels of image crops, in an order of their own.
+    """Some channels of image crops, in a given order.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def open_rows(array: Any) -> RowReader:
         return _open_dataset(array)
     if isinstance(array, CSRDataset | CSCDataset):
         return _open_sparse(array)
-    # zarr and dask are optional: whoever holds such an array has imported them already.
+    # zarr and dask are optional; if the array is of one of them, it has been imported already.
     library = type(array).__module__.partition(".")[0]
     if library == "zarr":
         return _open_zarr(array)
@@ -187,7 +187,7 @@ def _open_dataset(dataset: h5py.Dataset) -> RowReader:
     place = place_in_file(dataset)
     if place is None:
         return _HDF5(dataset)
-    # A map of more than fits is slow: the pages that a row needs were dropped, and it waits for one after the other.
+    # A memory map larger than memory is slow: pages of a row were dropped and are read again one by one.
     if dataset.nbytes > free_bytes() and FileRows.is_available:
         return FileRows(dataset, *place)
     return _InMemory(map_file(dataset, *place))

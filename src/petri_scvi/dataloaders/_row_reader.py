@@ -1,4 +1,4 @@
-"""What every reader of rows can do."""
+"""Base class of readers of rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RowReader(ABC):
     """
 
     advice: str | None = None
-    """What is slow about the array and what to do, as the end of a sentence; ``None`` if nothing is."""
+    """Why reading the array is slow and what to do, as the end of a sentence; ``None`` if it is not slow."""
 
     def __init__(self, array: Any) -> None:
         self.array = array

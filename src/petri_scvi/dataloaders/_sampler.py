@@ -1,4 +1,4 @@
-"""Which rows train and validate, and which form the next documents. Integers in, integers out."""
+"""Choose the rows for training and validation, and those of the next documents. Integers in, integers out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     RowsOf = dict[str, dict[int, NDArray[np.integer]]]
-    """Modality to context code to rows."""
+    """Rows by modality and context code."""
 
 
 class DocumentRows(NamedTuple):
@@ -37,7 +37,7 @@ def rows_by_context(codes: NDArray[np.integer], rows: NDArray[np.integer] | None
 
     Returns
     -------
-    Context code to its rows.
+    Rows by context code.
     """
     rows = np.arange(len(codes)) if rows is None else np.asarray(rows)
     order = rows[np.argsort(codes[rows], kind="stable")]
@@ -50,20 +50,20 @@ def split_cells(
 ) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
     """Split the cells of one modality so that every context keeps its share in each part.
 
-    One cell of every context always trains: a context without training cells could not form a document.
+    One cell of every context is always a training cell: a context without any could not form a document.
 
     Parameters
     ----------
     codes
         Context code of each cell, shape ``(n,)``.
     train_size, validation_size
-        Fractions of the cells; ``validation_size=None`` takes all that do not train.
+        Fractions of the cells; ``validation_size=None`` uses all that are not for training.
     rng
         Source of the split.
 
     Returns
     -------
-    Ascending rows that train, validate and test; what neither trains nor validates is for testing.
+    Ascending rows for training, validation and testing; those left over are for testing.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def split_cells(
             "validation_size in [0, 1], and their sum may not exceed 1; for example train_size=0.9."
         )
     shuffled = rng.permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]  # by context, at random inside
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]  # by context, in random order within each
     is_first = np.r_[True, np.diff(codes[order]) != 0] if len(order) else np.empty(0, dtype=bool)
     rest = order[~is_first]
     n_validation = min(round(len(codes) * validation_size), len(rest))
@@ -95,14 +95,14 @@ def split_cells(
 class DocumentSampler(Sampler[DocumentRows]):
     """Draw documents: contexts evenly, and cells of a context with replacement :cite:p:`PETRI2026`.
 
-    Every context comes once before any comes again, so that a perturbation with few cells is seen as often as one with
-    many. All documents of a minibatch hold the same modalities, so a context measured in one modality only still
+    Every context is drawn once before any is drawn again, so that a perturbation with few cells is seen as often as one
+    with many. All documents of a minibatch hold the same modalities, so a context measured in one modality only still
     trains, in minibatches of its own kind.
 
     Parameters
     ----------
     rows_of
-        Modality to context code to rows.
+        Rows by modality and context code.
     n_contexts_per_minibatch
         Documents per minibatch (G).
     n_cells_per_context
@@ -110,19 +110,19 @@ class DocumentSampler(Sampler[DocumentRows]):
     seed
         Seed of the draws.
     is_fixed
-        Whether every epoch draws the same documents, for validation. The cells of a document then are different ones as
-        far as the context has so many: masks differ, so a copy shows what is hidden of the cell, and held-out cells are
-        few enough for copies to be common.
+        Whether every epoch draws the same documents, for validation. The cells of a document are then distinct as far
+        as the context has enough: copies of a cell have different masks and would reveal its masked tokens, and
+        held-out cells are so few that copies would be common.
     n_minibatches
         Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
         modality.
     draw_runs
         Whether the cells of a document are neighbours, from a random one on, instead of drawn one by one. A disk reads
         them faster. In a training store neighbours of a context are a random choice of its cells, so this draws without
-        replacement as far as the context has cells; elsewhere neighbours may be alike.
+        replacement as far as the context has cells; in other files, neighbours may be similar.
     rank, world_size
-        Which of how many processes this is; each draws other documents and equally many. Together they draw what one
-        process with ``world_size * n_contexts_per_minibatch`` documents per minibatch would.
+        Rank of this process, and number of processes; each draws different documents, equally many. Together they draw
+        what one process with ``world_size * n_contexts_per_minibatch`` documents per minibatch would.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class DocumentSampler(Sampler[DocumentRows]):
         self.epoch = epoch
 
     def skip(self, n_minibatches: int) -> None:
-        """Leave out the first minibatches of the next iteration, to go on where another one was interrupted."""
+        """Leave out the first minibatches of the next iteration, to resume an interrupted one."""
         self.n_skipped = n_minibatches
 
     def __iter__(self) -> Iterator[DocumentRows]:
@@ -173,7 +173,7 @@ class DocumentSampler(Sampler[DocumentRows]):
         for step, (modalities, contexts_of_ranks) in enumerate(plan[n_skipped:], start=n_skipped):
             contexts = contexts_of_ranks[self.rank]
             first = (step * self.world_size + self.rank) * self.n_contexts_per_minibatch
-            # One generator per document: its cells depend neither on the rank that draws it nor on those before it.
+            # One generator per document, so that its cells depend neither on the rank nor on earlier documents.
             rngs = [np.random.default_rng([self.seed, epoch, 1, first + i]) for i in range(len(contexts))]
             rows = {
                 modality: np.stack(
@@ -221,7 +221,7 @@ def _contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np
 
 
 def _apportion(n: int, shares: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.integer]:
-    """Divide n in proportion to shares, exactly on average: a small share is not rounded off every time."""
+    """Divide n in proportion to shares, exactly on average, so that small shares are not always rounded to 0."""
     edges = np.concatenate([[0.0], np.cumsum(shares) * n / shares.sum()])
     return np.diff(np.floor(np.round(edges, 9) + rng.random()).astype(int))
 
@@ -229,7 +229,7 @@ def _apportion(n: int, shares: NDArray[np.floating], rng: np.random.Generator) -
 def complete_contexts(held_out: RowsOf, training: RowsOf) -> RowsOf:
     """Drop contexts whose held-out cells lack a modality that their training cells have.
 
-    Scored in documents of another kind than they train in, they would blur the validation loss. If no context is
+    Scored in documents of another kind than in training, they would distort the validation loss. If no context is
     complete, all are kept.
     """
     incomplete = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_REQUESTS = 32
-"""Requests to the disk under way at once."""
+"""Number of concurrent requests to the disk."""
 
 
 @cache
@@ -47,7 +47,7 @@ def open_store(array: Any) -> Any:
 
 
 def read_batch(requests: list[Any]) -> list[NDArray[Any]]:
-    """Read parts of stores at once: parts of one shard share its index, neighbours one request."""
+    """Read parts of stores together: parts of a shard share its index, and neighbouring parts one request."""
     import tensorstore
 
     with tensorstore.Batch() as batch:
@@ -99,7 +99,7 @@ class TensorStoreCSR(RowReader):
         """Dense rows in the order asked for, with repeats."""
         unique, inverse = np.unique(rows, return_inverse=True)
         runs = np.split(unique, np.flatnonzero(np.diff(unique) != 1) + 1) if len(unique) else []
-        # Neighbours are asked for together: all rows of a matrix in order are few requests.
+        # Neighbouring rows are requested together, so that reading a matrix in order needs few requests.
         places = [slice(int(self.starts[run[0]]), int(self.starts[run[-1] + 1])) for run in runs]
         places = [place for place in places if place.start < place.stop]
         found = read_batch([part[place] for part in (self.values, self.columns) for place in places])

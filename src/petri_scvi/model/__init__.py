@@ -1,4 +1,4 @@
-"""The parts of :class:`petri_scvi.PETRI`, a file or a sub-room per thing that a model does.
+"""The methods of :class:`petri_scvi.PETRI`, one file or sub-room each.
 
 ``_documents.py`` runs the module on cells and their companions.
 Open first: ``setup/``, then ``training/``.

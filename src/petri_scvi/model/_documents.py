@@ -1,4 +1,4 @@
-"""Use of a trained module: encode cells, and fuse given cells with companions."""
+"""Use a trained module: encode cells, and fuse given cells with companions, the other cells of their documents."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def encode_cells(
 ) -> Iterator[Tensor]:
     """Latents of cells in batches, shape ``(batch, L, D)``, on the module's device."""
     starts = range(0, len(rows), batch_size)
-    # A copy to a GPU goes on beside its computations only from page-locked memory.
+    # Copies to a GPU overlap with its computations only from page-locked memory.
     is_pinned = module.device.type == "cuda"
     read = (_read(reader, rows[start : start + batch_size], is_pinned) for start in starts)
     # A single batch is read as fast without a thread.
@@ -127,7 +127,7 @@ def fuse_cells(
     module
         The module, in evaluation mode.
     readers
-        Modality to its cells.
+        Reader of the cells of each modality.
     modality
         Modality of the targets.
     targets
@@ -135,9 +135,9 @@ def fuse_cells(
     documents
         Documents, and which targets are their first cells of ``modality``.
     target_mask
-        What of each target is hidden, shape ``(n, T)``.
+        Mask of each target, shape ``(n, T)``.
     companion_mask_ratio
-        Fraction of the companions' tokens to hide; ``None`` hides nothing.
+        Fraction of the companions' tokens to mask; ``None`` masks nothing.
     seed
         Seed of the companions' masks.
 
@@ -182,13 +182,13 @@ def arrange_documents(
     Parameters
     ----------
     targets
-        Rows of ``modality`` to place; a row that comes twice is placed in two documents.
+        Rows of ``modality`` to place; a row that occurs twice is placed in two documents.
     codes
         Context code of every cell of ``modality``.
     modality
         Modality of the targets.
     companions
-        Modality to context code to the rows that may be drawn.
+        Rows that may be drawn, by modality and context code.
     n_cells_per_context
         Cells per document and modality (S).
     rng
@@ -198,7 +198,7 @@ def arrange_documents(
     -------
     One document (G = 1) at a time, and the positions in ``targets`` of its first cells.
     """
-    # Never twice in one document: the second copy of a target would show what is hidden of the first.
+    # Never twice in one document: a second copy of a target would reveal the masked tokens of the first.
     repeat = pd.Series(targets).groupby(targets).cumcount().to_numpy()
     groups = [
         positions[repeat[positions] == i]
@@ -232,7 +232,7 @@ def documents_of_targets(
     n_cells_per_context: int,
     rng: np.random.Generator,
 ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
-    """One document per target: the target first, and companions of contexts of any choice.
+    """One document per target: the target first, then companions of chosen contexts.
 
     Parameters
     ----------
@@ -241,9 +241,9 @@ def documents_of_targets(
     modality
         Modality of the targets.
     contexts
-        Modality of the companions to the context code of each target's companions, shape ``(n,)``.
+        Context code of each target's companions, shape ``(n,)``, by modality of the companions.
     pool
-        Modality to context code to the rows that may be companions; a target is never its own.
+        Rows that may be companions, by modality and context code; a target is never its own.
     n_cells_per_context
         Companions of each modality (S).
     rng
@@ -258,7 +258,7 @@ def documents_of_targets(
         rows = {modality: np.array([[target]])}
         for name, codes in contexts.items():
             candidates = pool[name][int(codes[position])]
-            if name == modality:  # a cell that is its own companion would show what its mask hides
+            if name == modality:  # a cell that is its own companion would reveal its masked tokens
                 candidates = candidates[candidates != target]
             drawn = rng.choice(candidates, size=n_cells_per_context)[None]
             rows[name] = np.concatenate([rows[name], drawn], axis=1) if name == modality else drawn

@@ -1,4 +1,4 @@
-"""A file of cells and one array that describes them, such as their embedding, written without holding the array."""
+"""A file of cells and one array that describes them, such as their embedding, written without holding it in memory."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def check_storable(tables: AnnData | MuData, key: str) -> None:
 def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
     """An array to be filled, in any order; at the end it is ``obsm[key]`` of a new file.
 
-    The file has another name until it is complete. The array lies in a file without a name, which the system removes
-    whatever happens.
+    The file has a temporary name until it is complete. The array is in an unnamed file, which the system always
+    removes.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def array_in_file(path: Path, tables: AnnData | MuData, key: str, shape: tuple[i
     n_bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
     check_space(path.parent, 2 * n_bytes, path.name, note=" (half of it only until it is complete)")
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
-        # A file of no bytes cannot be mapped.
+        # An empty file cannot be mapped.
         filled = np.memmap(scratch, np.float32, "w+", shape=shape) if np.prod(shape) else np.empty(shape, np.float32)
         yield filled
         with written_whole(path) as unfinished, columns_stay_in_modalities():

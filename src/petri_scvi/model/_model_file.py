@@ -29,21 +29,21 @@ ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]*_")
 WEIGHTS, ATTRIBUTES, VAR_NAMES = SAVE_KEYS.MODEL_STATE_DICT_KEY, SAVE_KEYS.ATTR_DICT_KEY, SAVE_KEYS.VAR_NAMES_KEY
 REGISTRY, ARGUMENTS = "registry_", "init_params_"
 REPLACED = ("adata", "mdata", "registry")
-"""Arguments of a model that loading gives anew; files of older versions repeat them."""
+"""Arguments of a model that loading sets; files of older versions contain them."""
 USUAL = {"numpy", "pandas", "collections", "builtins", "torch", "scvi", "_codecs", "copyreg", "petri_scvi"}
-"""Packages whose names are in every pickled model."""
+"""Packages whose names occur in pickled models."""
 UNUSUAL = {f"builtins.{name}" for name in ("eval", "exec", "getattr", "compile", "open", "__import__", "breakpoint")}
-"""Names in them that are in none."""
+"""Names from these packages that occur in no pickled model."""
 COUNTS = ("_depth", "_layers")
-"""Ends of the names of arguments that are numbers of layers, each of which has weights."""
+"""Suffixes of arguments that are numbers of layers, each of which has weights."""
 
 
 class SavedModel(NamedTuple):
-    """What a file says about a model."""
+    """Content of the file of a model."""
 
     weights: dict[str, torch.Tensor]
     arguments: dict[str, Any]
-    """Those that the model was made with, but for data and registry."""
+    """Those that the model was built with, except data and registry."""
     registry: dict[str, Any]
     attributes: dict[str, Any]
     """The other attributes that end with ``_``, such as ``is_trained_``."""
@@ -75,7 +75,7 @@ def write_model(
     Raises
     ------
     ValueError
-        A weight is not finite, or an attribute is no plain value.
+        A weight is not finite, or an attribute is not a plain value.
     """
     check_finite(weights)
     text, arrays = to_json(attributes, "model")
@@ -98,7 +98,7 @@ def check_finite(weights: dict[str, torch.Tensor]) -> None:
     Raises
     ------
     ValueError
-        Names the first weight that is not finite.
+        A weight is not finite; the error names the first one.
     """
     bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
@@ -122,7 +122,7 @@ def read_model(path: Path, *, trust_file: bool) -> SavedModel:
     Raises
     ------
     ValueError
-        The file is not that of a model, not complete, changed, or pickled although it is not trusted.
+        The file does not contain a model, is incomplete, was changed, or is pickled although it is not trusted.
     """
     is_pickled = _is_pickled(path)
     if is_pickled and not trust_file:
@@ -132,7 +132,7 @@ def read_model(path: Path, *, trust_file: bool) -> SavedModel:
     except UnreadableFileError as error:
         raise incomplete(path, str(error)) from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        raise incomplete(path, f"has other content than that of a model ({type(error).__name__}: {error})") from error
+        raise incomplete(path, f"does not contain a model ({type(error).__name__}: {error})") from error
 
 
 def _reason_to_refuse(path: Path) -> str:
@@ -160,7 +160,7 @@ def incomplete(path: Path, reason: str) -> ValueError:
 
 
 def _is_pickled(path: Path) -> bool:
-    """Whether a file is an archive with pickled objects, and not one of ours."""
+    """Whether a file is an archive with pickled objects, and has no checksum of petri-scvi."""
     try:
         check_seal(path)
     except UnreadableFileError:
@@ -202,13 +202,13 @@ def _saved_model(weights: dict[str, Any], attributes: dict[str, Any]) -> SavedMo
         raise TypeError("the registry has no name of a class or no fields")
     odd = [name for name in attributes if not ATTRIBUTE.fullmatch(name)]
     if odd:
-        raise TypeError(f"{odd[0]!r} is no attribute of a model")
+        raise TypeError(f"{odd[0]!r} is not an attribute of a model")
     weights = {str(name): check_stored(weight) for name, weight in weights.items()}
     return SavedModel(weights, {**_earlier_defaults(weights), **arguments}, registry, attributes)
 
 
 def _earlier_defaults(weights: dict[str, Any]) -> dict[str, Any]:
-    """Arguments whose default was another when the file was written, which does not name them."""
+    """Arguments that the file does not contain, with their default when the file was written."""
     has_encoder = any(name.endswith(".encoder.latents") for name in weights)
     has_path = any(".encoder.linear_path." in name for name in weights)
     return {"linear_path": False} if has_encoder and not has_path else {}

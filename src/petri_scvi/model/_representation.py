@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingMixin(RegisteredData):
-    """One vector, or several, for each cell asked for."""
+    """Embed cells as one or several vectors each."""
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -86,7 +86,7 @@ class EmbeddingMixin(RegisteredData):
     def _encoded(
         self, manager: AnnDataManager, batch_size: int | None, make_vectors: Callable[[str, Tensor], Tensor]
     ) -> VectorsOf:
-        """What encodes rows in batches, and makes vectors of a modality and the latents ``(B, L, D)`` of its cells."""
+        """Encode rows in batches, and turn a modality and the latents ``(B, L, D)`` of its cells into vectors."""
         n_at_once = scvi.settings.batch_size if batch_size is None else batch_size
         check_sizes(batch_size=n_at_once)
 
@@ -126,7 +126,7 @@ class RepresentationMixin(EmbeddingMixin):
         indices
             Rows of ``mdata[modality]``, or of ``mdata``, to embed, in this order; all if ``None``.
         batch_size
-            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``. Documents have a size of their own.
+            Cells per pass of the encoder; ``scvi.settings.batch_size`` if ``None``. Documents have their own size.
         pool
             How the L latent tokens of a cell become one vector: ``"mean"`` of them, or ``"concat"``; ``None`` keeps
             them apart.
@@ -167,14 +167,14 @@ class RepresentationMixin(EmbeddingMixin):
         """Embed cells into a new file, for embeddings that do not fit into memory.
 
         Memory holds a minibatch and the tables of the cells, not their embedding. :func:`petri_scvi.io.open_screen`
-        opens the file, and ``petri_scvi.tl`` works on it from there. It is a new one, beside that of the images: an
-        HDF5 file that is open cannot be changed, and an interrupted change would cost the images.
+        opens the file, and ``petri_scvi.tl`` works on it from there. It is separate from the file of the images,
+        because an open HDF5 file cannot be changed, and an interrupted change could destroy the images.
 
         Parameters
         ----------
         path
-            File to write: ``.h5mu`` for all modalities, ``.h5ad`` for one, ``.zarr`` (extra ``zarr``) for either. It
-            is written in a hidden folder beside it and takes its name when it is complete.
+            File to write: ``.h5mu`` for all modalities, ``.h5ad`` for one, ``.zarr`` (extra ``zarr``) for either. It is
+            written in a hidden folder beside it and renamed when it is complete.
         key_added
             Slot of the embedding in ``obsm``.
         mdata, modality, batch_size, pool, position, seed
@@ -190,9 +190,9 @@ class RepresentationMixin(EmbeddingMixin):
         FileExistsError
             ``path`` exists.
         OSError
-            The disk is too small: it needs room for the embedding twice until the file is complete.
+            The disk is too small: it needs space for two copies of the embedding until the file is complete.
         ValueError
-            As for :meth:`get_latent_representation`, ``path`` has another ending, or a file cannot hold a column of
+            As for :meth:`get_latent_representation`, ``path`` has another suffix, or a file cannot hold a column of
             ``obs`` or the name of the slot.
 
         Examples

@@ -57,8 +57,8 @@ class SavingMixin(RegisteredData):
     ) -> None:
         """Save the model; an interrupted save leaves what was there before.
 
-        ``model.pt`` has tensors and plain values only, so that it can be read without running code, and a checksum of
-        its bytes. scvi-tools reads it, too. In a distributed run, the process of rank 0 saves and the others wait.
+        ``model.pt`` contains tensors, plain values and a checksum, so it can be read without running code. scvi-tools
+        reads it, too. In a distributed run, the process of rank 0 saves and the others wait.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class SavingMixin(RegisteredData):
         ------
         ValueError
             The folder exists and ``overwrite`` is ``False``, the model has no data to save, a weight is not finite, or
-            ``prefix`` is no part of a file name.
+            ``prefix`` cannot be part of a file name.
         """
         if save_anndata:
             self._require_data()
@@ -95,7 +95,7 @@ class SavingMixin(RegisteredData):
             if not is_writer:
                 return
             if folder.is_file():
-                raise ValueError(f"{folder} is a file. Pass a folder, which save() makes if it does not exist.")
+                raise ValueError(f"{folder} is a file. Pass a folder, which save() creates if it does not exist.")
             if folder.exists() and not overwrite:
                 raise ValueError(f"{folder} already exists. Choose another folder, or pass overwrite=True.")
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ class SavingMixin(RegisteredData):
         """Make a model without data."""
         shapes = {name: tuple(tensor.shape) for name, tensor in saved.weights.items()}
         try:
-            # First without memory for the weights, since a file may describe a model of any size.
+            # First without allocating weights, since a file may describe a model of any size.
             with torch.device("meta"):
                 described = cls(None, saved.registry, **saved.arguments).module.state_dict()
             other = [name for name, tensor in described.items() if shapes.get(name) != tuple(tensor.shape)]
@@ -197,7 +197,7 @@ class SavingMixin(RegisteredData):
         return model
 
     def _get_init_params(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Arguments that the model was made with, but for those that loading gives anew."""
+        """Arguments that the model was built with, except those that loading sets."""
         arguments = super()._get_init_params(found)
         return {kind: {k: v for k, v in part.items() if k not in REPLACED} for kind, part in arguments.items()}
 

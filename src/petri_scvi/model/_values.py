@@ -32,14 +32,14 @@ def to_json(value: Any, name: str) -> tuple[str, list[torch.Tensor]]:
     Raises
     ------
     ValueError
-        Something else is in the value.
+        The value contains anything else.
     """
     tensors: list[torch.Tensor] = []
     return json.dumps(_encode(value, name, tensors), allow_nan=False), tensors
 
 
 def from_json(text: str, tensors: list[torch.Tensor]) -> Any:
-    """The value that :func:`to_json` was given.
+    """Reconstruct the value that :func:`to_json` was given.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def from_json(text: str, tensors: list[torch.Tensor]) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """The same with lists in place of tuples and arrays, for readers that expect plain values."""
+    """Copy a value with lists in place of tuples and arrays, for readers that expect plain values."""
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, np.generic):

@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 AUXILIARY_WEIGHT = 1 / 32
-"""Of the loss of dead dimensions, as published."""
+"""Weight of the loss of dead dimensions, as published."""
 LIKELY_SHARE = 0.7
-"""A cutoff is looked for among the values above this share of the last one, which are few."""
+"""A cutoff is searched among the few values above this share of the last one."""
 
 
 FIRST_LENGTH = 0.3
-"""Of the encoder's directions."""
+"""Initial length of the encoder's directions."""
 
 
 class BatchTopKAutoencoder(nn.Module):
     r"""Sparse autoencoder in which the cells of a minibatch share their active dimensions :cite:p:`Bussmann2024`.
 
-    In training the ``n_active * B`` largest activations of a minibatch are kept, however they fall on its B cells. For
-    inference a threshold, the mean of the smallest activations that were kept, takes the place of the minibatch.
+    In training the ``n_active * B`` largest activations of a minibatch are kept, however they are distributed over its
+    B cells. For inference a threshold, the mean of the smallest activations that were kept, replaces the minibatch.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class BatchTopKAutoencoder(nn.Module):
         super().__init__()
         self.n_active = n_active
         directions = normalize(torch.randn(n_dimensions, n_inputs, generator=generator), dim=1)
-        # It starts as a scaled-down decoder: many directions at once would overshoot the reconstruction.
+        # It starts as a scaled-down decoder, because many active directions would overshoot the reconstruction.
         self.encoder = nn.Parameter(FIRST_LENGTH * directions)  # (F, D)
         self.encoder_bias = nn.Parameter(torch.zeros(n_dimensions))
         self.decoder = nn.Parameter(directions)  # (F, D), rows of length 1
@@ -57,12 +57,12 @@ class BatchTopKAutoencoder(nn.Module):
         self.register_buffer("n_idle", torch.zeros(n_dimensions), persistent=False)
 
     def encode(self, values: Tensor) -> Tensor:
-        """Activations of cells, each by itself; shape ``(B, D)`` -> ``(B, F)``."""
+        """Encode cells, each on its own; shape ``(B, D)`` -> ``(B, F)``."""
         raw = self._raw(values)
         return torch.where(raw >= self.threshold, raw, 0)
 
     def decode(self, activations: Tensor) -> Tensor:
-        """Embedding from activations; shape ``(B, F)`` -> ``(B, D)``."""
+        """Reconstruct the embedding from activations; shape ``(B, F)`` -> ``(B, D)``."""
         return torch.addmm(self.decoder_bias, activations, self.decoder)
 
     def loss(self, values: Tensor, dead_after: int) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class BatchTopKAutoencoder(nn.Module):
         values
             Embedding, shape ``(B, D)``.
         dead_after
-            A dimension that no cell activated for so many minibatches is dead.
+            A dimension that no cell activated for this many minibatches is dead.
 
         Returns
         -------
@@ -88,7 +88,7 @@ class BatchTopKAutoencoder(nn.Module):
         dead = (self.n_idle >= dead_after).nonzero().squeeze(1)
         if len(dead) == 0:
             return error, error.detach()
-        # Half of D dimensions per cell, as published: together they can say much of the residual, not all.
+        # Half of D dimensions per cell, as published: together they explain much of the residual, but not all.
         n_revived = min(max(1, values.shape[1] // 2), len(dead))
         largest = raw[:, dead].relu().topk(n_revived, dim=1, sorted=False)
         revived = torch.zeros_like(raw[:, dead]).scatter(1, largest.indices, largest.values)  # (B, n_dead)
@@ -97,7 +97,7 @@ class BatchTopKAutoencoder(nn.Module):
 
     @torch.no_grad()
     def keep_unit_norm(self) -> None:
-        """Take from the gradient what would change the length of a direction; call it before the optimiser."""
+        """Remove the part of the gradient that would change the length of a direction; call it before the optimiser."""
         gradient = self.decoder.grad
         if gradient is not None:
             gradient -= (gradient * self.decoder).sum(dim=1, keepdim=True) * self.decoder
@@ -109,7 +109,7 @@ class BatchTopKAutoencoder(nn.Module):
 
     @torch.no_grad()
     def fold(self, mean: Tensor, scale: float) -> None:
-        """Take inputs as they are after training on ``(inputs - mean) / scale``; activations then have their unit."""
+        """Accept unscaled inputs after training on ``(inputs - mean) / scale``; activations then have their unit."""
         self.decoder_bias.mul_(scale).add_(mean)
         self.encoder_bias.mul_(scale)
         self.threshold.mul_(scale)
@@ -128,7 +128,7 @@ def kth_largest(values: Tensor, k: int, *, above: Tensor) -> Tensor:
     k
         Rank, from 1.
     above
-        Where to look first; a bound that is too high costs time, and nothing else.
+        Lower bound of the values to search first; one that is too high only costs time.
     """
     # Sorting the few values that can matter is several times faster than sorting all, and finds the same.
     found = values[values > above]

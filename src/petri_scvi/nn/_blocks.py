@@ -65,7 +65,7 @@ class SelfAttentionBlock(nn.Module):
         self.mlp = _mlp(embed_dim, mlp_ratio)
 
     def forward(self, tokens: Tensor, asked: Tensor | None = None) -> Tensor:
-        """Let tokens of a sequence attend to all of it.
+        """Let the tokens of a sequence attend to the whole sequence.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class SelfAttentionBlock(nn.Module):
             The sequence, shape ``(B, T, D)``.
         asked
             Those of its tokens whose result is asked for, shape ``(B, Q, D)``; all of them by default. In the last
-            block of a network this saves most of the work for tokens that nobody reads.
+            block of a network, this saves most of the work for tokens that are not used.
 
         Returns
         -------
@@ -129,9 +129,9 @@ class CrossAttentionBlock(nn.Module):
         latents
             Latents, shape ``(B, L, D)``.
         tokens
-            Where they look is decided by the keys of these, shape ``(B, T, D)``.
+            Tokens whose keys determine the attention weights, shape ``(B, T, D)``.
         contents
-            What they find there, shape ``(B, T, D)``: its projection is the value. By default the normalised tokens.
+            What is projected to the values, shape ``(B, T, D)``. By default the normalised tokens.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Devices that may be missing."""
+"""Choose a device that exists."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose_device(accelerator: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device({"gpu": "cuda"}.get(name, name))
-        torch.empty(0, device=device)  # a name that torch knows may still be no device of this machine
+        torch.empty(0, device=device)  # torch may know the name of a device that this machine does not have
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"accelerator={accelerator!r} is not a device that torch can use here. Pass 'auto', 'cpu' or, if there is "

@@ -14,7 +14,7 @@ from petri_scvi.nn._shared_tokens import encode_with_shared_tokens
 
 
 class GeneTokens(nn.Module):
-    """A token per gene, a two-layer MLP of its learned embedding and log expression, and what is read there.
+    """One token per gene, a two-layer MLP of its learned embedding and log expression, and what latents read from it.
 
     The first layer of an MLP on ``[embedding; level]`` is a sum, ``embedding @ W + level * w + b``. Its gene part is
     the same for every cell, so it is computed once per gene and never concatenated with the level.
@@ -48,7 +48,7 @@ class GeneTokens(nn.Module):
     def deviations(self, levels: Tensor, genes: Tensor | None = None) -> Tensor:
         """Embeddings of genes times their standardised levels; ``(..., T)`` twice -> ``(..., T, D)``.
 
-        A gene at its mean level contributes nothing, so that which genes are masked does not look like expression.
+        A gene at its mean level contributes nothing, so that the choice of masked genes does not resemble expression.
         """
         of_gene = self.embedding if genes is None else embedding(genes, self.embedding)
         return self.standardise(levels, genes).unsqueeze(-1) * of_gene
@@ -62,8 +62,8 @@ class GeneTokens(nn.Module):
     def fit_levels(self, mean: Tensor, std: Tensor) -> None:
         """Set what levels are standardised by.
 
-        All genes are divided by one constant, the root mean square of their standard deviations: divided by its own,
-        a gene that only counting noise moves would be as loud as the others.
+        All genes are divided by one constant, the root mean square of their standard deviations: dividing each gene by
+        its own would give genes that vary by counting noise only the same weight as others.
 
         Parameters
         ----------
@@ -99,13 +99,13 @@ class ExpressionEncoder(nn.Module):
     n_heads
         Attention heads; divides D.
     gene_reads
-        What latents find where they look: ``"deviations"``, each gene's embedding times its standardised level, or
+        What latents read from a gene: ``"deviations"``, each gene's embedding times its standardised level, or
         ``"tokens"``, the tokens themselves.
     linear_path
         Add an :class:`ExpressionPath` to the latents.
     share_gene_tokens
         Compute each distinct token once instead of once per cell: the same result for a fraction of the work. ``False``
-        writes everything out, for debugging.
+        computes every token, for debugging.
     """
 
     def __init__(

@@ -133,7 +133,7 @@ class ImageDecoder(nn.Module):
         latents
             Latents of the cells, shape ``(B, L, D)``.
         visible
-            Positions of patches whose prediction nobody reads, shape ``(B, N_visible)``; none by default.
+            Positions of patches whose prediction is not used, shape ``(B, N_visible)``; none by default.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Linear paths from what is visible of a cell to its latents, past the attention blocks."""
+"""Linear paths from the visible part of a cell to its latents, which bypass the attention blocks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ExpressionPath(nn.Module):
         n_visible = levels.shape[1]
         if visible is not None:
             n_visible = visible.shape[1]
-            # Scattered, so that one product over the gene axis serves all cells whatever they show.
+            # Scattered, so that one product over the gene axis serves all cells, whichever genes are visible.
             deviations = torch.zeros_like(deviations).scatter(1, visible, deviations.gather(1, visible))
         return self.project(deviations @ tokens.embedding * (GENE_GAIN / n_visible))
 

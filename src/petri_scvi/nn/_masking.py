@@ -28,7 +28,7 @@ def random_numbers(
     shape
         Shape of the result; the first dimension counts cells.
     device
-        Where the result lives.
+        Device of the result.
     generator
         Source of randomness; torch's global one if ``None``. Of several, each draws an equal share of the cells: with
         one per document, what a document gets does not depend on the other documents of its minibatch.
@@ -62,7 +62,7 @@ def random_masking(
     mask_ratio
         Fraction of tokens to remove, in ``[0, 1)``; rounded down to whole tokens.
     device
-        Where the result lives.
+        Device of the result.
     generator
         Source of randomness, or one for each equal share of the cells; torch's global one if ``None``.
 
@@ -87,7 +87,7 @@ def other_positions(positions: Tensor, n_tokens: int) -> Tensor:
     """Positions that are not among these; shape ``(B, T)`` -> ``(B, n_tokens - T)``, in no particular order."""
     is_other = torch.ones(len(positions), n_tokens, dtype=torch.uint8, device=positions.device)
     is_other.scatter_(1, positions, 0)
-    # Not `nonzero`, whose size only the device knows: the host would have to wait for it.
+    # Not `nonzero`, whose size is known on the device only, so that the host would have to wait for it.
     return is_other.topk(n_tokens - positions.shape[1], dim=1, sorted=False).indices
 
 

@@ -25,8 +25,7 @@ class SetTransformer(nn.Module):
     embed_dim
         Width D of the latent tokens.
     set_transformer_depth
-        Number of self-attention blocks; 0 keeps every cell to itself, which makes each modality a plain masked
-        autoencoder.
+        Number of self-attention blocks; with 0, cells are independent and each modality is a plain masked autoencoder.
     n_heads
         Attention heads; divides D.
     """
@@ -41,7 +40,7 @@ class SetTransformer(nn.Module):
         self.apply(init_weights)
 
     def forward(self, latents: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Let the cells of each document inform each other.
+        """Exchange information between the cells of each document.
 
         Parameters
         ----------

@@ -142,7 +142,7 @@ def test_contexts_of_one_modality_are_reconstructed(embedded, quiet):
         modality.obs["perturbation"] = modality.obs["perturbation"].astype(str)
         modality.obs.loc[modality.obs_names[:20], "perturbation"] = "shared"
         modality.obs.loc[modality.obs_names[20:40], "perturbation"] = "shared too"
-    with pytest.warns(UserWarning, match="one modality only.*not aligned with anything"):
+    with pytest.warns(UserWarning, match="one modality only.*not aligned with others"):
         model = _build(embedded)
     model.train(max_epochs=16, n_contexts_per_minibatch=4, n_cells_per_context=4, **quiet)
     assert model.history["train_loss_rna"].iloc[-1, 0] < model.history["train_loss_rna"].iloc[0, 0]
@@ -163,7 +163,7 @@ def test_one_shared_context_aligns_nothing_and_is_refused(embedded, quiet):
         ({"image": "X_pca", "rna": "X_mae"}, KeyError, r"X_mae.*not in mdata\['rna'\]\.obsm.*X_pca.*get_latent_repre"),
         ({"image": "X_pca", "protein": "X_pca"}, KeyError, "'protein' is not in mdata.mod"),
         (["X_pca", "X_pca"], TypeError, "pass a dictionary of modality to obsm slot"),
-        ({"rna": "X_pca"}, ValueError, r"names \['rna'\]; a shared space is learned of two"),
+        ({"rna": "X_pca"}, ValueError, r"names \['rna'\]; a shared space is learned from two"),
         ({"image": "single_cell_images", "rna": "X_pca"}, ValueError, r"ndarray of shape \(240, 5, 16, 16\)"),
     ],
 )

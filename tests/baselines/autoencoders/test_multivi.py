@@ -118,14 +118,14 @@ def test_what_cannot_be_done_says_what_to_do(screen):
         model.get_latent_representation()
     with pytest.raises(NotImplementedError, match="Keep its embedding"):
         model.save("folder")
-    with pytest.raises(NotImplementedError, match="train it anew"):
+    with pytest.raises(NotImplementedError, match="train it again"):
         MULTIVI.load("folder")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_bins": 1}, "one bin says nothing"),
+        ({"n_bins": 1}, "a single bin carries no information"),
         ({"n_latent": 0}, "n_latent=0; it must"),
         ({"n_components": 1000}, "n_components=1000; the cells and pixels allow at most 240"),
     ],

@@ -163,7 +163,7 @@ def test_the_temperature_stays_above_a_hundredth(screen, encoders, minibatch):
 def test_contexts_of_one_modality_do_not_train(screen, fit):
     lonely = screen["image"].obs["perturbation"].astype(str).unique()[0]
     screen["rna"].obs["perturbation"] = screen["rna"].obs["perturbation"].astype(str).replace(lonely, "only rna")
-    with pytest.warns(UserWarning, match="2 contexts were measured in one modality only.*they do not train"):
+    with pytest.warns(UserWarning, match="2 contexts were measured in one modality only.*not used in training"):
         CLIP.setup_mudata(screen)
     with pytest.warns(UserWarning, match="one modality only"):
         model = fit(CLIP, screen, max_steps=0)

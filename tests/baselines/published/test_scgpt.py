@@ -354,8 +354,8 @@ DAMAGES = {
     "vocab.json with a list": ("vocab.json", b"[1, 2]", "holds a list instead of an object"),
     "vocab.json with text": ("vocab.json", b'{"<cls>": "a", "<pad>": 1}', "does not number its tokens"),
     "vocab.json with large numbers": ("vocab.json", b'{"<cls>": 0, "<pad>": 1e30}', "does not number its tokens"),
-    "best_model.pt that is empty": ("best_model.pt", b"", "it is no file of weights, or was cut short"),
-    "best_model.pt that is text": ("best_model.pt", b"hello", "it is no file of weights, or was cut short"),
+    "best_model.pt that is empty": ("best_model.pt", b"", "it is not a file of weights, or was cut short"),
+    "best_model.pt that is text": ("best_model.pt", b"hello", "it is not a file of weights, or was cut short"),
 }
 
 
@@ -393,7 +393,7 @@ def test_weights_that_name_code_are_cut_or_not_finite_are_refused(screen, make_c
     path, ran = make_checkpoint() / "best_model.pt", tmp_path / "ran"
     whole, weights = path.read_bytes(), torch.load(path)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="it is no file of weights, or was cut short"):
+    with pytest.raises(ValueError, match="it is not a file of weights, or was cut short"):
         ScGPT(screen, path.parent)
     torch.save({**weights, "more": Touch(ran)}, path)
     with pytest.raises(ValueError, match="names code to run") as caught:
@@ -401,7 +401,7 @@ def test_weights_that_name_code_are_cut_or_not_finite_are_refused(screen, make_c
     assert "weights_only" not in str(caught.value)
     assert not ran.exists()
     torch.save([weights], path)
-    with pytest.raises(ValueError, match="holds something else than named weights"):
+    with pytest.raises(ValueError, match="does not hold named weights"):
         ScGPT(screen, path.parent)
     next(iter(weights.values()))[0] = torch.nan
     torch.save(weights, path)

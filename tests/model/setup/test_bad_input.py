@@ -241,7 +241,7 @@ def test_modalities_that_share_no_context(screen, refused):
     words = (
         "share no context",
         "8 in mdata['image'], 8 in mdata['rna'], none in common; for example 'TARGET01' and 'sgTARGET01'",
-        "Spell",
+        "Use the same names",
         "{'rna_layer': None}",
     )
     with refused(ValueError, *words, untouched=(screen,)):

@@ -24,9 +24,9 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
     each standardised embedding and, weighted, the squared distance between the means of the two modalities in each
     context of the minibatch, relative to the distance between contexts.
 
-    What differs from the publication: inputs are embeddings that unimodal models made, not images and counts; the two
-    latent distributions are drawn together by the means of contexts only, which are all that a weakly paired screen
-    has, and not as whole distributions; nothing is translated from one modality to the other.
+    Differences from the publication: inputs are embeddings from unimodal models, not images and counts; the two latent
+    distributions are aligned only by the means of contexts, which are the only pairs in a weakly paired screen, not as
+    whole distributions; cells are not translated from one modality to the other.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
     registry
         Saved registry, to build the model without data; :meth:`load` passes it.
     embed_dim
-        Width of the shared space (D); ours.
+        Width of the shared space (D); a choice of this package.
     hidden_dim, n_hidden_layers
-        Width and number of the hidden layers of each encoder and decoder; ours.
+        Width and number of the hidden layers of each encoder and decoder; a choice of this package.
     alignment_weight
-        Weight of the distance between means; 0 trains two autoencoders that know nothing of each other. Ours.
+        Weight of the distance between means; 0 trains two independent autoencoders. A choice of this package.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
 
     module: CrossModalModule
     _modality_classes = (EmbeddingModality,)
-    _lonely_contexts = "Their cells are reconstructed, and not aligned with anything."
+    _lonely_contexts = "Their cells are reconstructed, but not aligned with others."
     _setup_arguments = "mdata, embedding_keys=..."
 
     def __init__(
@@ -75,7 +75,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
         super().__init__(mdata, registry)
         check_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim, n_hidden_layers=n_hidden_layers)
         if not alignment_weight >= 0:
-            raise ValueError(f"alignment_weight={alignment_weight}; a weight is not negative.")
+            raise ValueError(f"alignment_weight={alignment_weight}; it must be at least 0.")
         widths = {name: state["n_dimensions"] for name, (_, state) in self._modality_states().items()}
         modalities = {
             name: EmbeddingModality(width, embed_dim, hidden_dim, n_hidden_layers) for name, width in widths.items()
@@ -105,7 +105,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
         mdata
             MuData with two modalities.
         embedding_keys
-            Modality to the ``obsm`` slot of its embedding, shape ``(n_cells, n_dimensions)``, for example
+            Mapping from modality to the ``obsm`` slot of its embedding, shape ``(n_cells, n_dimensions)``, for example
             ``{"image": "X_mae", "rna": "X_mae"}``.
         context_key
             ``obs`` column of each modality, or several that together define a context.
@@ -130,8 +130,8 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
             )
         if len(embedding_keys) != 2:
             raise ValueError(
-                f"embedding_keys names {list(embedding_keys)}; a shared space is learned of two modalities. Pass, for "
-                "example, embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
+                f"embedding_keys names {list(embedding_keys)}; a shared space is learned from two modalities. For "
+                "example, pass embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
             )
         if kwargs.get("source_registry") is None:
             for modality in embedding_keys:

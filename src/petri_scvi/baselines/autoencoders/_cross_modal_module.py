@@ -1,4 +1,4 @@
-"""Two autoencoders whose latents of one context agree on average."""
+"""Two autoencoders whose mean latents agree in each context."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CrossModalModule(PETRIModule):
     Parameters
     ----------
     modalities
-        Name to encoder, decoder and loss; two of them.
+        Mapping from name to modality; two of them.
     alignment_weight
         Weight of the misalignment of the means, beside the reconstruction of each modality.
     """
@@ -44,7 +44,7 @@ class CrossModalModule(PETRIModule):
     ) -> LossOutput:
         """Weighted sum of the reconstruction of each modality, and of the misalignment of the means.
 
-        Contexts that were measured in one modality only are reconstructed; there is nothing to align them with.
+        Contexts that were measured in one modality only are reconstructed, but not aligned.
 
         Parameters
         ----------
@@ -62,13 +62,13 @@ class CrossModalModule(PETRIModule):
         Raises
         ------
         ValueError
-            Fewer than two contexts, whose means lie no distance apart.
+            There are fewer than two contexts, so that distances between contexts are not defined.
         """
         n_contexts = len(tensors["context"])
         if n_contexts < 2:
             raise ValueError(
-                f"a minibatch has {n_contexts} context; how far two modalities disagree is measured by how far "
-                "contexts lie apart, so at least 2 are needed. Pass a larger n_contexts_per_minibatch."
+                f"a minibatch has {n_contexts} context; the distance between modalities is measured relative to "
+                "that between contexts, so at least 2 are needed. Pass a larger n_contexts_per_minibatch."
             )
         losses = {}
         for name, prediction in generative_outputs.items():
@@ -82,7 +82,7 @@ class CrossModalModule(PETRIModule):
             latents.float().mean(dim=1).unflatten(0, (n_contexts, -1)).mean(dim=1)  # (G, D)
             for latents in inference_outputs["latents"].values()
         ]
-        # Where all documents happen to be of one context, there is no distance to measure disagreement by.
+        # If all documents are of one context, distances between contexts are not defined.
         if len(means) == 2 and len(tensors["context"].unique()) > 1:
             losses["alignment"] = mean_misalignment(*means)
             loss = loss + self.alignment_weight * losses["alignment"]

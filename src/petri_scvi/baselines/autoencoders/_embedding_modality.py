@@ -59,7 +59,7 @@ class EmbeddingField(ModalityField):
         if n_dimensions != state_registry["n_dimensions"]:
             raise ValueError(
                 f"{self.where} has {n_dimensions} dimensions; the model was built for "
-                f"{state_registry['n_dimensions']}. Embed the new cells with the model that embedded the first."
+                f"{state_registry['n_dimensions']}. Embed the new cells with the same model as the first ones."
             )
         return self.register_field(mdata)
 
@@ -133,7 +133,7 @@ class EmbeddingModality(Modality):
         return masked_mean((prediction.float() - inputs).square(), mask)
 
     def to_measurement(self, prediction: Tensor) -> Tensor:
-        """Back to the units of the precomputed embedding; shape ``(B, T)``."""
+        """Convert to the units of the precomputed embedding; shape ``(B, T)``."""
         return prediction.float() * self.std + self.mean
 
 

@@ -1,4 +1,4 @@
-"""Masked autoencoders of cells by themselves."""
+"""Unimodal masked autoencoders."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class MAE(PETRI):
     A ViT masked autoencoder of images and a Perceiver masked autoencoder of transcriptomes, with PETRI's encoders,
     decoders, masks and losses. It is exactly :class:`petri_scvi.PETRI` with ``set_transformer_depth=0``: each cell is
     reconstructed from its own latent tokens, so that neither the other cells of its document nor the other modality
-    can help.
+    contribute.
 
     With both modalities registered, two autoencoders are trained side by side. They share no parameter and no gradient;
-    only the clipping of gradients sees both, which ``train(gradient_clip_val=0)`` switches off. To train one of them,
+    only gradient clipping involves both, and ``train(gradient_clip_val=0)`` switches it off. To train one of them,
     register it alone: ``MAE.setup_mudata(mdata, modalities={"rna_layer": None})``.
 
     Parameters
@@ -29,7 +29,7 @@ class MAE(PETRI):
     registry
         Saved registry, to build the model without data; :meth:`load` passes it.
     petri_kwargs
-        Arguments of :class:`petri_scvi.PETRI` but for ``set_transformer_depth``.
+        Arguments of :class:`petri_scvi.PETRI` except ``set_transformer_depth``.
 
     Raises
     ------
@@ -40,8 +40,8 @@ class MAE(PETRI):
 
     Notes
     -----
-    Cells are drawn as for PETRI, every context equally often, and the networks are as large as PETRI's unless told
-    otherwise, so that a comparison of the two shows what documents do.
+    Cells are drawn as for PETRI, every context equally often, and the networks are as large as PETRI's by default, so
+    that a comparison of the two shows the effect of documents.
 
     Examples
     --------

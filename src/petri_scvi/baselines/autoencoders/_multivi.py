@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 GENES, BINS = "genes", "bins"
-"""The two tables that scvi-tools is given: counts, and in place of chromatin what images show."""
+"""The two tables passed to scvi-tools: counts, and bins of images in place of chromatin."""
 FIT_BATCH_SIZE = 1024
 
 
 class MULTIVI(EmbeddingMixin, SetupMixin):
     """MULTIVI :cite:p:`Ashuach2023` on unpaired cells, by :class:`scvi.model.MULTIVI`.
 
-    MULTIVI knows counts of genes and open regions of chromatin, not pixels. Images are given in place of chromatin:
-    each principal component of their pixels is cut at its quantiles into bins, each bin is a region, and a cell is open
-    in the bin that it lies in. A cell has zeros for the modality that it was not measured in, and the modality is the
+    MULTIVI models counts of genes and open regions of chromatin, not pixels. Images take the place of chromatin: each
+    principal component of their pixels is cut at its quantiles into bins, each bin is a region, and a cell is open in
+    the bin that it lies in. A cell has zeros for the modality that it was not measured in, and the modality is the
     batch, which is how scvi-tools describes unpaired cells; an adversarial classifier mixes the modalities. The model
-    does not see contexts. No publication uses it on images: it stands for what a general model of several modalities
-    can do here.
+    does not see contexts. No publication uses MULTIVI on images; it represents general-purpose models of several
+    modalities.
 
     Parameters
     ----------
     mdata
         MuData registered with :meth:`setup_mudata`, with both modalities.
     n_components
-        Principal components of pixels; ours.
+        Principal components of pixels; a choice of this package.
     n_bins
-        Bins per component; ours.
+        Bins per component; a choice of this package.
     n_latent, n_hidden
         Dimensions of the embedding (D) and width of hidden layers. scVI's defaults; those of MULTIVI depend on the
-        numbers of genes and regions, and are very few here.
+        numbers of genes and regions, and are very small here.
     seed
         Seed of the order in which cells are read for their principal components.
 
@@ -84,12 +84,12 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         check_sizes(n_components=n_components, n_bins=n_bins, n_latent=n_latent, n_hidden=n_hidden)
         check_seed(seed)
         if n_bins < 2:
-            raise ValueError("n_bins=1; one bin says nothing of a cell. Pass 2 or more.")
+            raise ValueError("n_bins=1; a single bin carries no information. Pass 2 or more.")
         modality_of = {kind: modality for modality, (kind, _) in self._modality_states().items()}
         if len(modality_of) < 2:
             raise ValueError(
                 f"MULTIVI reads images and expression, and the data was set up with {list(modality_of.values())}. Call "
-                "MULTIVI.setup_mudata(mdata) on data with both, or take baselines.SCVI or baselines.PCAPixels."
+                "MULTIVI.setup_mudata(mdata) on data with both, or use baselines.SCVI or baselines.PCAPixels."
             )
         self._images, self._rna = modality_of[ImageModality], modality_of[ExpressionModality]
         self._check_cells(mdata)
@@ -102,7 +102,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         self._model_summary_string = f"MULTIVI of {n_components} components of pixels in {n_bins} bins and of counts"
 
     def train(self, max_epochs: int | None = None, **kwargs: Any) -> None:
-        """Find the principal components of pixels, and train MULTIVI; a second call starts anew.
+        """Find the principal components of pixels, and train MULTIVI; a second call starts again.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # its encoder of no proteins
             self.scvi_ = ScviModel(tables, n_latent=self.n_latent, n_hidden=self.n_hidden)
-        """The model of scvi-tools, with all that it can do beyond embedding; made by :meth:`train`."""
+        """The model of scvi-tools, for its other methods; created by :meth:`train`."""
         forget_setup(self.scvi_)
         self.module = self.scvi_.module
         chosen = {} if max_epochs is None else {"max_epochs": max_epochs}
@@ -187,12 +187,12 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         if batch_size is not None:
             check_sizes(batch_size=batch_size)
         manager = self._manager_of(mdata)
-        # All cells, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
+        # All cells, not only the rows, because scvi-tools warns about data too small for training.
         tables = self._tables(manager, self._project(manager))
         first_row = _first_rows(tables)
 
         def vectors_of(name: str, rows: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.integer], torch.Tensor]]:
-            if len(rows):  # scvi-tools cannot embed no cells
+            if len(rows):  # scvi-tools cannot embed an empty selection
                 found = self.scvi_.get_latent_representation(
                     tables, indices=rows + first_row[name], batch_size=batch_size
                 )
@@ -212,7 +212,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     @classmethod
     def load(cls, *args: Any, **kwargs: Any) -> None:
         """Not available: see :meth:`save`."""
-        raise NotImplementedError("MULTIVI cannot be loaded, since it cannot be saved; train it anew.")
+        raise NotImplementedError("MULTIVI cannot be loaded, since it cannot be saved; train it again.")
 
     def _require_trained(self) -> None:
         if not self.is_trained_:

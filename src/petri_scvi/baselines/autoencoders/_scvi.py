@@ -29,7 +29,7 @@ LIKELIHOODS = get_args(Likelihood)
 class SCVI(ExpressionModel):
     """scVI :cite:p:`Lopez2018` on the registered counts, by :class:`scvi.model.SCVI`.
 
-    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData stays as it is.
+    scVI is given a copy of the counts, as a sparse matrix in single precision; the user's AnnData is not changed.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class SCVI(ExpressionModel):
         self.scvi_ = ScviModel(
             counts, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, gene_likelihood=gene_likelihood
         )
-        """The model of scvi-tools, with all that it can do beyond embedding."""
+        """The model of scvi-tools, for its other methods."""
         forget_setup(self.scvi_)
         self.module = self.scvi_.module
 
@@ -118,7 +118,7 @@ class SCVI(ExpressionModel):
             check_counts(cells, modality)
 
     def _counts(self, manager: AnnDataManager) -> AnnData:
-        """A copy of the counts as scVI wants them."""
+        """A copy of the counts as scVI requires them."""
         rna = manager.adata.mod[self.modality_]
         reader = self._require_modality(manager, self.modality_)
         counts = AnnData(read_sparse(reader, np.arange(len(reader))))
@@ -141,9 +141,9 @@ class SCVI(ExpressionModel):
     def _embed(
         self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
     ) -> NDArray[np.float32]:
-        if len(rows) == 0:  # scvi-tools cannot embed no cells
+        if len(rows) == 0:  # scvi-tools cannot embed an empty selection
             return np.empty((0, self.scvi_.module.n_latent), dtype=np.float32)
-        # All cells, not the rows alone: of a few, scvi-tools warns that they cannot train a model.
+        # All cells, not only the rows, because scvi-tools warns about data too small for training.
         counts = self._counts(manager)
         found = self.scvi_.get_latent_representation(counts, indices=rows, batch_size=batch_size)
         forget_data(self.scvi_, counts)

@@ -43,19 +43,20 @@ class ImageFeatures(ImageModel):
     the training data.
 
     Training measures the sample, drops features that do not vary or are undefined in more than 5 % of it, and keeps
-    mean and standard deviation of the rest, by which features are scaled. Where one is undefined in a cell it gets the
-    median. What was measured is kept: a cell of the sample is measured again only if its pixels have changed.
+    mean and standard deviation of the rest, by which features are scaled. A feature that is undefined in a cell is set
+    to its median. Measurements are kept: a cell of the sample is measured again only if its pixels have changed.
 
     Parameters
     ----------
     mdata
         MuData registered with :meth:`setup_mudata`.
     max_cells_per_context
-        Cells of each context to measure, at random; all if ``None``. A context of several guides shares them among
-        these.
+        Cells of each context to measure, chosen at random; all if ``None``. If a context has several guides, the cells
+        are divided among these.
     n_control_cells
-        Non-targeting controls to measure at random, at least; all if ``None`` or if there are fewer. Replicates are
-        scaled on their own controls, of which each needs some tens: pass more if there are many replicates.
+        Smallest number of non-targeting controls to measure, chosen at random; all if ``None`` or if there are fewer.
+        Replicates are scaled on their own controls, of which each needs some tens: pass more if there are many
+        replicates.
     control
         Label of controls, or several, in ``obs["target_gene"]`` or ``obs["perturbation"]``, or as their context;
         ``None`` if there are none.
@@ -64,8 +65,8 @@ class ImageFeatures(ImageModel):
     groups
         Kinds of measurement, as cp_measure names them: ``"intensity"``, ``"texture"`` and so on; all if ``None``.
     n_jobs
-        Processes; -1 is one per core, 1 measures in the process itself, which is faster for some hundred cells: a
-        process takes some seconds to start.
+        Processes; -1 is one per core, 1 measures in the current process, which is faster for a few hundred cells,
+        because a process takes some seconds to start.
     seed
         Seed of the sample of cells.
 
@@ -77,7 +78,7 @@ class ImageFeatures(ImageModel):
     Raises
     ------
     ImportError
-        cp_measure is missing; it comes with the extra ``features``.
+        cp_measure is not installed; the extra ``features`` installs it.
     ValueError
         Images were not registered, there is no such channel or kind of measurement, or a number is out of range.
     """
@@ -116,7 +117,7 @@ class ImageFeatures(ImageModel):
         Parameters
         ----------
         enable_progress_bar
-            Whether to show how many cells have been measured.
+            Whether to show a progress bar.
 
         Raises
         ------
@@ -137,7 +138,7 @@ class ImageFeatures(ImageModel):
         varies = std > 1e-9 * np.maximum(np.abs(mean), 1.0)
         if not varies.any():
             raise ValueError(
-                f"none of {len(names)} features varies between {len(values)} cells. Measure more cells, by "
+                f"none of {len(names)} features varies between {len(values)} cells. Measure more cells, with "
                 "max_cells_per_context, or more groups."
             )
         self._is_kept[np.flatnonzero(self._is_kept)[~varies]] = False
@@ -155,14 +156,14 @@ class ImageFeatures(ImageModel):
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> NDArray[np.float32]:
-        """Scaled features of cells.
+        """Compute the scaled features of cells.
 
         Parameters
         ----------
         mdata
             Data to measure; that of the model if ``None``.
         modality
-            The modality that was registered as images, which is the default too; another one is refused.
+            The modality that was registered as images, which is also the default; any other is refused.
         indices
             Rows of ``mdata[modality]`` to measure, in this order, each of them. If ``None``, the result has a row for
             every cell, NaN for all but ``max_cells_per_context`` of each context and ``n_control_cells`` controls;
@@ -230,7 +231,7 @@ class ImageFeatures(ImageModel):
         is_known = np.isin(rows, self._sample_rows) if self._is_own(manager) else np.zeros(len(rows), dtype=bool)
         place = np.searchsorted(self._sample_rows, rows[is_known])
         embedding[is_known] = self._measured[place]
-        # Pixels may have changed since; to read them is quick beside measuring.
+        # Pixels may have changed since then; reading them is fast compared with measuring.
         is_known[is_known] = _checksums(reader, rows[is_known]) == self._checksums[place]
         others = np.flatnonzero(~is_known)
         for start in range(0, len(others), batch_size):

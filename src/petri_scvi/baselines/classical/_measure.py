@@ -35,7 +35,7 @@ GROUPS = (
 def measure_cells(
     images: NDArray[np.float32], mask_channel: int, channels: Sequence[str], groups: Sequence[str]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Measurements of cells, and their names.
+    """Measure cells; returns the measurements and their names.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def measure_cells(
     featurizer = require("cp_measure.featurizer", "features")
     config = featurizer.make_featurizer_config(
         list(channels),
-        # Costes' thresholds are searched in steps of a grey level; texture is measured in 256 of them, too.
+        # Costes' thresholds are searched in steps of one grey level, and texture is measured in 256 levels.
         correlation_costes_params={"scale_max": 255},
         **{group: group in groups for group in GROUPS},
     )

@@ -25,8 +25,8 @@ MAX_SCALED = 10.0
 class PCAExpression(ExpressionModel):
     """Scanpy's standard workflow :cite:p:`Wolf2018`: normalise to equal totals, log1p, PCA.
 
-    Fitted on all cells. The expression is copied, as a sparse matrix in single precision; the user's AnnData stays as
-    it is. New data is normalised, scaled and projected as the training data was.
+    Fitted on all cells. The expression is copied, as a sparse matrix in single precision; the user's AnnData is not
+    changed. New data is normalised, scaled and projected as the training data was.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class PCAExpression(ExpressionModel):
     scale
         Whether to bring every gene to unit variance, clipped at 10. The kept genes are then held as a dense matrix.
     is_normalized
-        Whether the registered values are log-normalised already, so that only PCA is left to do.
+        Whether the registered values are log-normalised already, so that only PCA is computed.
     seed
         Seed of the solver's start.
 
@@ -79,7 +79,7 @@ class PCAExpression(ExpressionModel):
         if not self.is_normalized:
             _check_counts(reader, rows, self.modality_)
         expression = AnnData(read_sparse(reader, rows))
-        # As scanpy chooses it, but kept, so that new data is brought to the same total.
+        # Chosen as in scanpy, but stored, so that new data is scaled to the same total.
         self._total = float(np.median(np.asarray(expression.X.sum(axis=1)).ravel()))
         self._normalise(expression)
         self._genes = np.arange(expression.n_vars)

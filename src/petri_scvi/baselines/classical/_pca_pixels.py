@@ -39,7 +39,7 @@ class PixelComponents:
 
     def __init__(self, reader: RowReader, n_components: int, batch_size: int, seed: int) -> None:
         self._mean, self._std = channel_moments(reader, np.arange(len(reader)))
-        # Cells often lie sorted by perturbation; the first batches would then not be like the rest.
+        # Cells are often sorted by perturbation, and the first batches would then not be representative.
         order = np.random.default_rng([seed, 0]).permutation(len(reader))
         self.pca = IncrementalPCA(n_components=n_components)
         for batch in gen_batches(len(order), batch_size, min_batch_size=n_components):
@@ -66,7 +66,7 @@ class PCAPixels(ImageModel):
 
     Fitted on all cells in random order and in batches :cite:p:`Ross2008`, so that images may lie on disk: memory is
     bounded by a batch. With no more cells than a batch this is exact PCA; with more, each batch updates the components
-    that were kept of those before, which loses a little of the trailing ones.
+    of those before it, and the trailing ones are slightly less accurate.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class PCAPixels(ImageModel):
     n_components
         Principal components (D); if ``None``, 50, or as many as there are cells or pixels.
     fit_batch_size
-        Cells per update of the components; at least ``n_components``. More is closer to exact PCA.
+        Cells per update of the components; at least ``n_components``. Larger batches are closer to exact PCA.
     seed
         Seed of the order of the cells.
 

@@ -1,4 +1,4 @@
-"""A set of image cells against a transcriptome profile, and InfoNCE."""
+"""CellCLIP: contrast a set of image cells with a transcriptome profile by InfoNCE."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class CellCLIP(ContrastiveModel):
     :cite:p:`Ilse2018` pools to one vector, and by the mean of its S encoded transcriptomes. An image cell by itself is
     embedded as a set of one, whose pooled vector is its own.
 
-    What is taken from the publication: many image profiles of one perturbation are pooled with learned attention before
-    they are contrasted, so that images of one perturbation are not each other's negatives. What differs: the other side
-    is a transcriptome profile, not a text that describes the perturbation; the image encoder is PETRI's, trained from
-    the start, not a pretrained network whose channels a CrossChannelFormer joins; a set holds single cells; the loss
-    is InfoNCE, not the continuously weighted contrastive loss, whose weights come from the similarity of pretrained
-    image profiles. It is therefore a model in the style of CellCLIP, not CellCLIP.
+    What follows the publication: many image profiles of one perturbation are pooled with learned attention before they
+    are contrasted, so that images of one perturbation are not each other's negatives. What differs: the counterpart is
+    a transcriptome profile, not a text that describes the perturbation; the image encoder is PETRI's, trained from
+    scratch, not a pretrained network whose channels a CrossChannelFormer joins; a set holds single cells; the loss is
+    InfoNCE, not the continuously weighted contrastive loss, whose weights come from the similarity of pretrained image
+    profiles. It is therefore a model in the style of CellCLIP, not CellCLIP.
 
     The arguments are those of :class:`petri_scvi.baselines.CLIP`.
 

@@ -1,4 +1,4 @@
-"""One cell of each modality per context, and InfoNCE."""
+"""CLIP: contrast one cell of each modality per context by InfoNCE."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CLIP(ContrastiveModel):
     vectors of the other modality has the same context. With S = 1, the default, pairs are two cells of one
     perturbation; with more, two means.
 
-    What differs from the publication: image and text encoders are PETRI's image and expression encoders; pairs are
-    drawn anew by context, since no cell was measured in both modalities; a context that comes twice in a minibatch is
-    not its own negative; minibatches are far smaller. The linear projection to unit vectors, the loss, and the learned
+    Differences from the publication: image and text encoders are PETRI's image and expression encoders; pairs are
+    redrawn by context, since no cell was measured in both modalities; a context that occurs twice in a minibatch is not
+    its own negative; minibatches are far smaller. The linear projection to unit vectors, the loss, and the learned
     temperature with its start and limit are those of CLIP.
 
     Parameters
@@ -31,9 +31,9 @@ class CLIP(ContrastiveModel):
     registry
         Saved registry, to build the model without data; :meth:`load` passes it.
     mask_ratio
-        Fraction of patches or genes hidden in training, as augmentation; 0 hides nothing.
+        Fraction of patches or genes masked in training, as augmentation; 0 masks nothing.
     projection_dim
-        Width of the shared space; ours.
+        Width of the shared space; a choice of this package.
     temperature
         Temperature to start from; it is learned, and stays above 0.01. 0.07 in CLIP.
     encoder_kwargs

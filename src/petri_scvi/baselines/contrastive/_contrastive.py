@@ -35,7 +35,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
 
     module: ContrastiveModule
     _datamodule_cls = SharedContextDataModule
-    _lonely_contexts = "Contrastive learning has nothing to compare their cells with: they do not train."
+    _lonely_contexts = "Contrastive learning cannot compare their cells with others, so they are not used in training."
     _n_contexts_per_minibatch = 64
     _n_cells_per_context = 1
 
@@ -69,14 +69,14 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
 
     @abstractmethod
     def _make_module(self, modalities: dict[str, Modality], **contrastive_kwargs: Any) -> ContrastiveModule:
-        """The module that makes the model what it is."""
+        """Build the module of the model."""
 
     def _check_arguments(self, projection_dim: int, temperature: float) -> None:
         name, registered = type(self).__name__, list(self._modality_states())
         if len(registered) < 2:
             raise ValueError(
                 f"{name} compares two modalities, but only {registered} is registered. Register both: "
-                f"{name}.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...)). For one modality there is "
+                f"{name}.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...)). For one modality, use "
                 "petri_scvi.baselines.MAE."
             )
         check_sizes(projection_dim=projection_dim)
@@ -100,8 +100,8 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         max_epochs
             As in :meth:`petri_scvi.PETRI.train`.
         n_contexts_per_minibatch
-            Contexts that are told apart (G); by default 64 for CLIP, 16 for the models of sets and groups. With
-            several processes, each tells apart its own.
+            Contexts that are distinguished (G); by default 64 for CLIP, 16 for the models of sets and groups. With
+            several processes, each distinguishes its own.
         n_cells_per_context
             Cells per context and modality (S), drawn with replacement; by default 1 for CLIP, 8 for the others.
         kwargs
@@ -134,7 +134,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
         batch_size: int | None = None,
         position: Literal["projection", "encoder"] = "projection",
     ) -> NDArray[np.float32]:
-        """Embed cells, each by itself and with nothing masked.
+        """Embed cells, each on its own and with nothing masked.
 
         Parameters
         ----------

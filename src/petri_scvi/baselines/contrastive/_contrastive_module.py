@@ -33,11 +33,11 @@ class ContrastiveModule(PETRIModule):
     Parameters
     ----------
     modalities
-        Name to the modality; two of them. They need no decoder.
+        Mapping from name to modality; two of them. They need no decoder.
     projection_dim
         Width of the shared space.
     mask_ratio
-        Fraction of each cell's tokens that is hidden in training, as augmentation.
+        Fraction of each cell's tokens that is masked in training, as augmentation.
     temperature
         Temperature to start from; it is learned.
     """
@@ -73,11 +73,11 @@ class ContrastiveModule(PETRIModule):
 
     @abstractmethod
     def pool(self, modality: str, cells: Tensor) -> Tensor:
-        """What of a document is compared: shape ``(G, S, D)`` -> one row per unit of comparison, ``(B, D)``."""
+        """Reduce documents to what is compared: shape ``(G, S, D)`` -> one row per unit of comparison, ``(B, D)``."""
 
     @abstractmethod
     def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
-        """Loss of finding, from one modality, what belongs to it in the other."""
+        """Loss of finding, for each query of one modality, its match in the other."""
 
     def loss(
         self,

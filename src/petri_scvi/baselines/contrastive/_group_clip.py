@@ -1,4 +1,4 @@
-"""All cells of a context are positives of each other across modalities."""
+"""GroupCLIP: all cells of a context are positives of each other across modalities."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class GroupCLIP(ContrastiveModel):
         \frac{\exp (z_i \cdot z_p / \tau)}{\sum_k \exp (z_i \cdot z_k / \tau)}
 
     the mean of both directions, with unit vectors :math:`z` and a learned temperature :math:`\tau`. This is the "out"
-    loss of supervised contrastive learning :cite:p:`Khosla2020`, asked across modalities as in CLIP
+    loss of supervised contrastive learning :cite:p:`Khosla2020`, applied across modalities as in CLIP
     :cite:p:`Radford2021`. With ``within_modality_weight`` the same loss with the other cells of the query's own
     modality as keys is added; a cell drawn twice is then a positive of its copy.
 
     How it relates to the publication: its abstract describes GroupCLIP as a group-level contrastive loss between CLIP
     and supervised contrastive learning, inside an autoencoder with on-the-fly backtranslation, and reports that
-    GroupCLIP is what drives the gain. Only such a loss is implemented; there is no decoder and no backtranslation. We
-    have read the abstract, not the formula: the exact normalisation, temperature and choice of keys there may differ.
+    GroupCLIP is what drives the gain. Only such a loss is implemented; there is no decoder and no backtranslation. It
+    follows the abstract, which has no formula: the exact normalisation, temperature and choice of keys of the
+    publication may differ.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class GroupCLIP(ContrastiveModel):
         **clip_kwargs: Any,
     ) -> None:
         if not within_modality_weight >= 0:
-            raise ValueError(f"within_modality_weight={within_modality_weight}; a weight is not negative.")
+            raise ValueError(f"within_modality_weight={within_modality_weight}; it must be at least 0.")
         self._within_modality_weight = within_modality_weight
         super().__init__(mdata, registry, **clip_kwargs)
         self.init_params_ = self._get_init_params(locals())

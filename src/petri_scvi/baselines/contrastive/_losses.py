@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def info_nce(queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor | float) -> Tensor:
     """Find the key of each query's own context among those of a minibatch :cite:p:`Radford2021`.
 
-    A context may come twice in a minibatch. Its two keys are then not used against each other: each is left out where
-    the other is the answer.
+    A context may occur twice in a minibatch. Its two keys are then not negatives of each other: each is left out where
+    the other is the positive.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def group_nce(
     scale
         Inverse temperature.
     is_self_excluded
-        Whether queries and keys are the same cells in the same order, so that key i is no answer to query i.
+        Whether queries and keys are the same cells in the same order, so that key i is not a positive of query i.
 
     Returns
     -------

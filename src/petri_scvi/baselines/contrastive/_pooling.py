@@ -1,4 +1,4 @@
-"""From the cells of a context to one vector."""
+"""Pool the cells of a context into one vector."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SharedContextDataModule(DocumentDataModule):
-    """Documents of the contexts that were measured in every modality; there is nothing to compare others with.
+    """Documents of the contexts that were measured in every modality; others have nothing to be compared with.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class SharedContextDataModule(DocumentDataModule):
         super().__init__(readers, codes, **kwargs)
         if self.n_contexts_per_minibatch < 2:
             raise ValueError(
-                f"n_contexts_per_minibatch={self.n_contexts_per_minibatch}; contrastive learning tells contexts apart, "
+                f"n_contexts_per_minibatch={self.n_contexts_per_minibatch}; contrastive learning compares contexts, "
                 "so a minibatch needs at least 2. More are better: try n_contexts_per_minibatch=64."
             )
         self._train_rows = _shared_only(self._train_rows)
@@ -42,10 +42,10 @@ class SharedContextDataModule(DocumentDataModule):
         n_shared = len(next(iter(self._train_rows.values())))
         if n_shared < 2:
             raise ValueError(
-                f"the modalities share {n_shared} context; contrastive learning tells contexts apart, so it needs at "
+                f"the modalities share {n_shared} context; contrastive learning compares contexts, so it needs at "
                 "least 2. Name a column with more values: setup_mudata(mdata, context_key='perturbation')."
             )
-        if len(next(iter(self._val_rows.values()))) < 2:  # no telling apart, so no loss
+        if len(next(iter(self._val_rows.values()))) < 2:  # nothing to distinguish, so no loss
             self._val_rows = {name: {} for name in self._val_rows}
         self.n_train, self.n_val = (
             sum(len(rows) for of_context in part.values() for rows in of_context.values())

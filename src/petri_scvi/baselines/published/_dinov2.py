@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 FILES = ("config.json", "preprocessor_config.json")
 QUANTILES = (0.001, 0.999)
-"""Quantiles of a channel's pixels that become black and white."""
+"""Quantiles of a channel's pixels that are scaled to black and white."""
 WHERE_TO_GET_IT = (
     "Fetch a model once, for example with 'hf download facebook/dinov2-base --local-dir dinov2-base', and pass that "
     "folder."
@@ -39,10 +39,10 @@ WHERE_TO_GET_IT = (
 class DINOv2(ImageModel):
     """Embedding of image crops by a published DINOv2 :cite:p:`Oquab2024`, without fine-tuning.
 
-    DINOv2 reads colour images. Each channel is shown to it by itself, in all three colours, and the embeddings of the
-    channels are put side by side; or chosen triples of channels are shown as colours. Training only finds the range of
-    intensities of each channel, which becomes 0 to 1; then crops are resized and normalised as the checkpoint's
-    preprocessor says. Crops are not cut at the border, as photographs are, since cells fill them.
+    DINOv2 reads colour images. Each channel is passed on its own, repeated in all three colours, and the embeddings of
+    the channels are concatenated; alternatively, chosen triples of channels are passed as colours. Training only finds
+    the range of intensities of each channel, which becomes 0 to 1; then crops are resized and normalised as the
+    checkpoint's preprocessor says. Crops are not cut at the border, as photographs are, since cells fill them.
 
     The model is loaded from a folder by transformers; nothing is downloaded. Fetch it once, for example with
     ``hf download facebook/dinov2-base --local-dir dinov2-base``.
@@ -54,7 +54,8 @@ class DINOv2(ImageModel):
     checkpoint
         Folder with ``config.json``, ``preprocessor_config.json`` and the weights.
     channel_triples
-        Names or positions of three registered channels for each image shown; if ``None``, every channel by itself.
+        Names or positions of three registered channels for each image that is passed; if ``None``, every channel on its
+        own.
     image_size
         Side of the resized crops in pixels, a multiple of the model's patch; the checkpoint's own, 224 for the
         published models, if ``None``. Smaller is faster.
@@ -68,7 +69,7 @@ class DINOv2(ImageModel):
     FileNotFoundError
         The folder lacks a file.
     ImportError
-        transformers is missing; it comes with the extra ``dinov2``.
+        transformers is not installed; the extra ``dinov2`` installs it.
     ValueError
         Images were not registered, the checkpoint is of another model or lacks weights, or triples or size do not fit.
     """
@@ -134,7 +135,7 @@ class DINOv2(ImageModel):
 
 
 def _choose_groups(triples: Sequence[Sequence[str | int]] | None, channels: list[str]) -> list[list[int]]:
-    """Positions of the three channels of every image that is shown."""
+    """Positions of the three channels of every image that is passed."""
     if triples is None:
         return [[position] * 3 for position in range(len(channels))]
     groups = []
@@ -173,12 +174,12 @@ def _read_checkpoint(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # noqa: BLE001 - transformers raises many kinds
-        # Not as the cause: torch advises to run whatever code is in the file.
+        # Not as the cause, because torch's message suggests running the code in the file.
         raise ValueError(
             f"transformers cannot load the model in checkpoint={str(folder)!r} ({type(error).__name__}): a file is "
             f"damaged, or config.json is not that of the weights. {WHERE_TO_GET_IT}"
         ) from None
-    # transformers fills what is missing with random numbers. The mask token serves pretraining only.
+    # transformers initialises missing weights at random. The mask token is used in pretraining only.
     lacking = sorted(key for key in loaded["missing_keys"] if not key.endswith("mask_token"))
     if lacking:
         raise ValueError(

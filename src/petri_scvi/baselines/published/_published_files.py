@@ -22,7 +22,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     path
         The file.
     advice
-        Where to get a good one, for the message.
+        Where to get a valid file, for the message.
 
     Raises
     ------
@@ -58,13 +58,13 @@ def read_weights(path: Path, advice: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # noqa: BLE001 - torch raises many kinds
         names = code_in(path)
         reason = f"names code to run ({', '.join(names[:3])})" if names else f"cannot be read ({type(error).__name__})"
-        # Not as the cause: torch advises to run whatever code is in the file.
-        raise ValueError(f"{path} {reason}: it is no file of weights, or was cut short. {advice}") from None
+        # Not as the cause, because torch's message suggests running the code in the file.
+        raise ValueError(f"{path} {reason}: it is not a file of weights, or was cut short. {advice}") from None
     is_state = isinstance(content, dict) and all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     )
     if not is_state:
-        raise ValueError(f"{path} holds something else than named weights. {advice}")
+        raise ValueError(f"{path} does not hold named weights. {advice}")
     check_finite(content, str(path), advice)
     return dict(content)
 
@@ -75,7 +75,7 @@ def check_finite(weights: Mapping[str, torch.Tensor], where: str, advice: str) -
     Raises
     ------
     ValueError
-        Names the first that is not.
+        A weight is not; the error names the first one.
     """
     for name, weight in weights.items():
         try:

@@ -31,7 +31,7 @@ class ScGPT(ExpressionModel):
     The expressed genes of a cell, each with one of 51 bins of its expression, go through the pretrained encoder; the
     embedding is the output at the cell token, scaled to length 1 as scGPT does. Counts need no normalisation, since the
     bins are quantiles within the cell. Download a model through the links in the README of
-    ``github.com/bowang-lab/scGPT`` ("whole-human" is its authors' advice for most purposes) and pass its folder.
+    ``github.com/bowang-lab/scGPT`` (its authors recommend "whole-human" for most purposes) and pass its folder.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ class ScGPT(ExpressionModel):
     gene_symbols_key
         ``var`` column with the gene symbols, for data whose ``var_names`` are identifiers; ``var_names`` if ``None``.
     ignore_case
-        Whether ``Actb`` may stand for ``ACTB``: a rough way to find the human genes of mouse data.
+        Whether ``Actb`` matches ``ACTB``: an approximate way to find the human genes of mouse data.
     max_length
-        Tokens per cell at most; a cell with more expressed genes keeps a random part of them, as in scGPT.
+        Tokens per cell at most; of a cell with more expressed genes, a random part is used, as in scGPT.
     accelerator
         Device of torch; ``"auto"`` takes a GPU if there is one.
     seed

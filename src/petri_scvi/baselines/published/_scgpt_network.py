@@ -96,7 +96,7 @@ def read_checkpoint(folder: str | Path) -> tuple[ScGPTEncoder, dict[str, int], d
             f"{folder / 'best_model.pt'} has {len(state)} weights for nlayers={settings['nlayers']} of args.json. "
             f"{WHERE_TO_GET_IT}"
         )
-    with torch.device("meta"):  # without memory for weights whose size only args.json claims
+    with torch.device("meta"):  # without allocating weights, whose size in args.json may be wrong
         encoder = ScGPTEncoder(
             n_tokens, settings["embsize"], settings["nheads"], settings["nlayers"], hidden_dim=settings["d_hid"]
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MeasurementMixin(RegisteredData):
-    """Cells and contexts of registered data, to set beside what the model predicts."""
+    """Cells and contexts of registered data, to be compared with predictions of the model."""
 
     def get_measurement(
         self, mdata: MuData | None = None, *, modality: str, indices: Sequence[int] | None = None
@@ -82,7 +82,7 @@ class MeasurementMixin(RegisteredData):
 
         Returns
         -------
-        Validation cells of the model's own data, if there are any; else all cells.
+        Validation cells of the model's own data, if there are any; otherwise all cells.
 
         Raises
         ------

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def paired_statistics(differences: NDArray[np.floating[Any]], contexts: NDArray[Any]) -> dict[str, float]:
     """Mean of paired differences, with an interval and a p-value between contexts.
 
-    Cells of one context share what their context, and the companions drawn from it, do to the score. As independent
-    observations they would make any such common shift significant.
+    Cells of one context share the effect of their context, and of the companions drawn from it, on the score. As
+    independent observations, they would make any such common shift significant.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def paired_statistics(differences: NDArray[np.floating[Any]], contexts: NDArray[
     ``n_cells`` and ``n_contexts``; ``mean`` over cells; ``low`` and ``high``, its 95 % interval, from the variance
     between contexts and Student's distribution; ``effect_size``, Cohen's d over cells; ``share_of_cells`` with a
     positive difference; ``p_value`` of the two-sided Wilcoxon signed-rank test of the mean difference of each context.
-    Of a single context, neither interval nor p-value are known: they are NaN.
+    With a single context, the interval and the p-value are NaN.
     """
     n_cells = len(differences)
     by_context = pd.Series(differences, dtype=np.float64).groupby(np.asarray(contexts))

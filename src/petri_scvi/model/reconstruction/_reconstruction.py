@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from petri_scvi.dataloaders import RowReader
 
 N_CELLS_FOR_AVERAGES = 5_000
-"""Training cells from which the averages of model-free predictors are taken."""
+"""Number of training cells over which model-free baselines average."""
 
 
 class Reconstruction(NamedTuple):
@@ -66,11 +66,12 @@ class ReconstructionMixin(MeasurementMixin):
             Rows of ``mdata[modality]``; all if ``None``.
         mask
             True where a patch ``(n, n_patches)`` or gene ``(n, n_genes)`` is hidden; random, with the model's
-            ``mask_ratio``, if ``None``. Patches count row by row.
+            ``mask_ratio``, if ``None``. Patches are numbered row by row.
         companions
-            Modality to the context, or contexts, whose cells join each target, ``None`` for the target's own; for
-            example ``{"rna": "non-targeting"}``. Modalities that are not named have no cell but the target, so that
-            ``{}`` leaves it alone. By default all modalities have cells of the target's context, as in training.
+            For each modality, the context or contexts whose cells join each target, ``None`` for the target's own; for
+            example ``{"rna": "non-targeting"}``. Modalities that are not named contribute no companions, so ``{}``
+            reconstructs each target alone. By default all modalities have cells of the target's context, as in
+            training.
         n_cells_per_context
             Cells of each modality in a document (S); as in training if ``None``.
         seed
@@ -83,7 +84,7 @@ class ReconstructionMixin(MeasurementMixin):
         Raises
         ------
         ValueError
-            The mask does not fit, or hides every token of a cell. A context of ``companions`` has no cells, or the
+            The mask does not fit, or masks every token of a cell. A context of ``companions`` has no cells, or the
             model has no set transformer that could use them.
         """
         self._check_if_trained(warn=True)
@@ -113,7 +114,7 @@ class ReconstructionMixin(MeasurementMixin):
         n_cells_per_context: int | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """Compute the loss of masked patches and genes, and that of predictors that know only averages.
+        """Compute the loss of masked patches and genes, and that of model-free baselines, which predict averages.
 
         Parameters
         ----------
@@ -220,7 +221,7 @@ class ReconstructionMixin(MeasurementMixin):
 
         Notes
         -----
-        Cells of a context are reconstructed next to the same few companions and share what these do to the loss, so the
+        Cells of a context are reconstructed next to the same few companions and share their effect on the loss, so the
         interval and the p-value treat contexts, not cells, as independent. With six contexts no p-value is below 0.03;
         with a single one both are NaN.
         """

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 MIXED = -1
-"""Code of companions of contexts that were chosen."""
+"""Context code of documents with companions of chosen contexts."""
 
 
 class RegisteredData(SavedRegistry):
@@ -90,7 +90,7 @@ class RegisteredData(SavedRegistry):
         has_data = self.adata is not None
         manager = self._attach(self.adata if mdata is None else mdata)
         if not has_data:
-            # scvi-tools takes the first data that such a model meets for its training data.
+            # scvi-tools treats the first data that is passed to such a model as its training data.
             self._adata = self._adata_manager = None
         return manager
 
@@ -119,7 +119,7 @@ class RegisteredData(SavedRegistry):
         return manager
 
     def _changed_values(self, manager: AnnDataManager) -> str:
-        """What is no longer as it was registered, with what to do; empty if everything is."""
+        """Describe what has changed since registration, and the fix; empty if nothing has."""
         for modality, (modality_class, _) in self._modality_states().items():
             if modality not in manager.adata.mod or manager.adata.mod[modality].n_obs == 0:
                 continue
@@ -180,12 +180,12 @@ class RegisteredData(SavedRegistry):
         known = list(self._modality_states())
         if not any(name in mdata.mod and mdata.mod[name].n_obs for name in known):
             raise ValueError(
-                f"mdata has the modalities {list(mdata.mod)}; the model knows {known}. Name "
-                "them alike: mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
+                f"mdata has the modalities {list(mdata.mod)}; the model knows {known}. Use "
+                "the same names: mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
             )
 
     def _check_cells(self, mdata: MuData) -> None:
-        """Require cells that the model is made for; what is missing is left to the fields."""
+        """Require cells that suit the model; what is missing is left to the fields."""
         for modality, (modality_class, _) in self._modality_states().items():
             if modality in mdata.mod:
                 field = self.registry_[FIELD_REGISTRIES_KEY][modality_class.field_name(modality)]["data_registry"]
@@ -224,8 +224,8 @@ class RegisteredData(SavedRegistry):
         """One document per row, with companions of the contexts that were chosen for each modality."""
         if companions and not self.module.set_transformer.blocks:
             raise ValueError(
-                f"companions={dict(companions)} cannot help: the model has no set transformer, so that cells are "
-                "reconstructed by themselves. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
+                f"companions={dict(companions)} have no effect: the model has no set transformer, so cells are "
+                "reconstructed on their own. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
             )
         codes = self._codes(manager)
         contexts, pool = {}, {}

@@ -77,7 +77,7 @@ class RegistrationMixin(RegisteredData):
         manager = DataManager(
             fields=fields + contexts,
             setup_method_args=setup_method_args,
-            # Images and transcriptomes of different cells are the point; by default scvi-tools refuses them.
+            # Different cells in images and transcriptomes are expected here, but scvi-tools refuses them by default.
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
         manager.register_fields(mdata, **kwargs)
@@ -120,7 +120,7 @@ class SetupMixin(RegistrationMixin):
             Layer with the expression; if ``None``, ``"counts"`` if there is such a layer, else ``X``.
         modalities
             Which modality ``images_key`` and ``rna_layer`` refer to; ``"image"`` and ``"rna"`` by default. ``None``
-            goes without: ``{"rna_layer": None}`` trains on images alone.
+            leaves a modality out: ``{"rna_layer": None}`` trains on images alone.
         is_paired
             Whether cells of one name in both modalities are the same cell.
         kwargs
@@ -157,7 +157,7 @@ def _choose_slots(
     modalities: Mapping[str, str | None] | None,
     arguments: Mapping[str, Any],
 ) -> Slots:
-    """Each modality to be registered, without those to go without."""
+    """Modalities to be registered, without those that are left out."""
     defaults = {one.argument: one.default_name for one in classes}
     unknown = set(modalities or {}) - set(defaults)
     if unknown:
@@ -173,7 +173,7 @@ def _choose_slots(
         name = wanted[argument]
         if name is None:
             continue
-        # A MuData of one modality is meant to be that. One with other modalities more likely calls them by other names.
+        # A MuData with a single modality is accepted; one with other modalities probably uses other names.
         if name in mdata.mod or argument in (modalities or {}) or unused or not set(wanted.values()) & set(mdata.mod):
             check_modality(mdata, name, argument)
             slot = modality_class.choose_slot(mdata.mod[name], arguments.get(argument))
@@ -207,12 +207,12 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
     lonely_contexts
         What becomes of contexts measured in one modality only, for the warning.
     stacklevel
-        Whom the warning points to: 2 is the caller.
+        Stack level of the warning: 2 is the caller.
 
     Raises
     ------
     ValueError
-        Every cell has a context of its own, no context is shared, or a cell has another context in each modality.
+        Every cell has its own context, no context is shared, or a cell has different contexts in the modalities.
     """
     contexts: dict[str, set[str]] = {}
     for field in fields:
@@ -238,7 +238,7 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
         raise ValueError(
             f"the modalities share no context: obs[{context_key}] takes {counts}, none in common; "
             f"for example {' and '.join(repr(min(found)) for found in contexts.values())}. "
-            "Spell the perturbations alike in all modalities, or train PETRI on one modality with "
+            "Use the same names in all modalities, or train PETRI on one modality with "
             "modalities={'rna_layer': None}."
         )
     n_single = len(set.union(*contexts.values())) - len(shared)

@@ -42,15 +42,15 @@ PARTS = {
     "epoch": int,
     "global_step": int,
 }
-"""What a checkpoint has, and of which type."""
+"""Content of a checkpoint, with types."""
 
 
 class TrainingCheckpoint(Callback):
     """Write the state of training to one file, atomically.
 
-    It is written where nothing is half done: before the first minibatch of an epoch, between two minibatches, and at
-    the end. What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the
-    epoch it stands. Documents and masks follow from seeds.
+    It is written only between steps: before the first minibatch of an epoch, between two minibatches, and at the end.
+    What training depends on is in it: weights, optimizer, schedule, early stopping, history, and where in the epoch it
+    stands. Documents and masks follow from seeds.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class TrainingCheckpoint(Callback):
     every_n_steps
         Steps between two writes in an epoch; ``None`` writes between epochs only.
     settings
-        What a call that goes on must have in common with the one that was interrupted, as plain numbers and strings.
+        What a call that resumes must have in common with the interrupted one, as plain numbers and strings.
     """
 
     state_key = "petri_scvi.TrainingCheckpoint"
@@ -104,7 +104,7 @@ class TrainingCheckpoint(Callback):
             trainer.save_checkpoint(path, weights_only=False)
             if is_writer:
                 seal(path)
-        # Nobody goes on before the file has its name.
+        # No process continues before the file has its final name.
         trainer.strategy.barrier("petri_scvi.TrainingCheckpoint")
         self._n_steps_written = trainer.global_step
 
@@ -113,7 +113,7 @@ class TrainingCheckpoint(Callback):
         return {"settings": self.settings, "history": self._history, "is_stopped": self._is_stopped}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take back what Lightning has begun to count: it would take the epoch or the minibatch for half done."""
+        """Undo counts that Lightning has begun, by which it would consider the epoch or the minibatch half done."""
         if self._unfinished is None:
             return
         loops = checkpoint["loops"]["fit_loop"]
@@ -211,7 +211,7 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[s
     Raises
     ------
     ValueError
-        The file is no such checkpoint, or one of another model or call.
+        The file is not such a checkpoint, or belongs to another model or call.
     """
     way_out = "Pass another file in checkpoint=..., or repeat the call that was interrupted."
     try:
@@ -236,7 +236,7 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[s
 
 
 def check_writable(path: Path) -> None:
-    """Require a place for a checkpoint before the first step, not after the first epoch.
+    """Require, before the first step, that a checkpoint can be written.
 
     Raises
     ------
@@ -265,6 +265,6 @@ def check_ckpt_path(path: Path) -> None:
     """
     way_out = "Pass a file that Lightning wrote, such as one of trainer.save_checkpoint()."
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint, or was cut short. {way_out}")
+        raise ValueError(f"ckpt_path={str(path)!r} is not a checkpoint, or was cut short. {way_out}")
     if names := code_in(path):
         raise ValueError(f"ckpt_path={str(path)!r} names code to run: {', '.join(names[:5])}. {way_out}")

@@ -1,4 +1,4 @@
-"""Training on several devices, where scvi-tools and Lightning need help."""
+"""Train on several devices, with workarounds for scvi-tools and Lightning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_data_parallel(strategy: Any) -> bool:
 def allow_unused_parameters(strategy: Any) -> Any:
     """The same strategy for minibatches that lack a modality, so that its encoder gets no gradient.
 
-    torch would wait for it, and fail in the step after. A strategy object is taken as it is.
+    torch would wait for it, and fail in the step after. A strategy object is not changed.
     """
     is_plain = strategy in ("ddp", "ddp_fork", "ddp_notebook")
     return f"{strategy}_find_unused_parameters_true" if is_plain else strategy
@@ -88,12 +88,12 @@ def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
     trainer
         The trainer that runs.
     checkpoint
-        File to go on from, or ``None``.
+        File to resume from, or ``None``.
 
     Raises
     ------
     RuntimeError
-        In place of what torch's backend said.
+        Instead of the error of torch's backend.
     """
     rank, n_processes = trainer.global_rank, trainer.world_size  # the trainer forgets them when it fails
     try:
@@ -108,6 +108,6 @@ def lost_processes_are_named(trainer: Any, checkpoint: Any) -> Iterator[None]:
         )
         raise RuntimeError(
             f"process {rank} of {n_processes} lost contact with another one in step "
-            f"{trainer.global_step}: that one was killed, ran out of memory or failed; its own output says more. "
+            f"{trainer.global_step}: that one was killed, ran out of memory or failed; see its output. "
             f"{again}"
         ) from error

@@ -69,8 +69,8 @@ class TrainingMixin(RegisteredData):
         """Train the model.
 
         ``model.history`` then has a table per loss, with one row per epoch: ``train_loss``, ``train_loss_image`` and
-        ``train_loss_rna``, or whatever the modalities are called, and, if cells are held out, the same with
-        ``validation_`` in front instead of ``train_``.
+        ``train_loss_rna``, or whatever the modalities are called, and, if cells are held out, the same with the prefix
+        ``validation_`` instead of ``train_``.
 
         Parameters
         ----------
@@ -88,14 +88,14 @@ class TrainingMixin(RegisteredData):
         n_cells_per_context
             Cells per document and modality (S), drawn with replacement.
         early_stopping
-            Whether to stop when ``validation_loss`` no longer improves. All devices agree on when.
+            Whether to stop when ``validation_loss`` no longer improves. All devices stop together.
         checkpoint
-            File that keeps the state of training, written after every epoch. If it exists, training goes on from it: an
-            interrupted call is repeated as it was, and ends as if nothing had happened. ``max_epochs`` may be larger,
-            and the documents of a step may be shared by another number of devices. With several nodes, a file that all
-            of them see.
+            File that keeps the state of training, written after every epoch. If it exists, training resumes from it:
+            repeat an interrupted call unchanged, and it gives the result of an uninterrupted one. ``max_epochs`` may be
+            larger, and the documents of a step may be shared by another number of devices. With several nodes, it must
+            be a file that all of them can access.
         checkpoint_every_n_steps
-            Write ``checkpoint`` after so many steps, too.
+            Also write ``checkpoint`` after this many steps.
         datasplitter_kwargs
             More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
         plan_kwargs
@@ -202,13 +202,13 @@ class TrainingMixin(RegisteredData):
             return None
         if ckpt_path is not None:
             raise ValueError(
-                f"checkpoint={str(checkpoint)!r} and ckpt_path={str(ckpt_path)!r} both say where to go on from; pass "
+                f"checkpoint={str(checkpoint)!r} and ckpt_path={str(ckpt_path)!r} both say where to resume from; pass "
                 "one of them."
             )
         path = user_path(checkpoint)
         if self.is_trained_ and not (path == self._interrupted_checkpoint and path.exists()):
             raise ValueError(
-                f"checkpoint={str(checkpoint)!r}, but the model is trained already, and a file cannot say what came "
+                f"checkpoint={str(checkpoint)!r}, but the model is trained already, and a file cannot record what came "
                 f"before it. Make a new {type(self).__name__}, or train without checkpoint."
             )
         check_writable(path)
@@ -237,14 +237,14 @@ def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_
         if is_needed and getattr(datamodule, "n_val", None) == 0:
             raise ValueError(
                 f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
-                "or go without."
+                f"or leave {argument} out."
             )
 
 
 def _trainer_arguments(
     datamodule: LightningDataModule, early_stopping: bool, trainer_kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of scvi-tools' trainer: ours, unless the user gave others."""
+    """Arguments of scvi-tools' trainer: defaults of this package, replaced by those of the user."""
     arguments = {
         "early_stopping": early_stopping,
         "early_stopping_monitor": "validation_loss",

@@ -221,7 +221,7 @@ def _network(content: dict[str, Any]) -> BatchTopKAutoencoder:
     except UnreadableFileError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UnreadableFileError(f"has other content than that of an autoencoder ({error!r})") from error
+        raise UnreadableFileError(f"does not contain an autoencoder ({error!r})") from error
     return network
 
 
