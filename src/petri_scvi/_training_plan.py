@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
@@ -232,13 +233,14 @@ class PETRITrainingPlan(pl.LightningModule):
         n_steps = int(self.trainer.estimated_stepping_batches)
         n_warmup = n_steps // 20 if self.n_warmup_steps is None else self.n_warmup_steps
         floor = self.lr_min / self.lr if self.lr else 0.0
+        return partial(_multiplier, n_steps=n_steps, n_warmup=n_warmup, floor=floor, schedule=self.lr_schedule)
 
-        def multiplier(step: int) -> float:
-            if step < n_warmup:
-                return (step + 1) / (n_warmup + 1)
-            if self.lr_schedule == "constant":
-                return 1.0
-            progress = min(1.0, (step - n_warmup) / max(1, n_steps - n_warmup))
-            return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
-        return multiplier
+def _multiplier(step: int, *, n_steps: int, n_warmup: int, floor: float, schedule: str) -> float:
+    """Learning rate of a step as a fraction of the largest one."""
+    if step < n_warmup:
+        return (step + 1) / (n_warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    progress = min(1.0, (step - n_warmup) / max(1, n_steps - n_warmup))
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -34,7 +34,7 @@ def fingerprint(array: Any) -> dict[str, Any]:
     if is_in_memory and np.prod(array.shape) <= N_VALUES_READ:
         n_read = n_rows
     rows = np.unique(np.linspace(0, n_rows - 1, min(n_read, n_rows)).astype(np.int64))
-    values = open_rows(array).read(rows) if np.ndim(array) > 1 or sparse.issparse(array) else np.asarray(array)[rows]
+    values = open_rows(array).read(rows) if len(array.shape) > 1 else np.asarray(array)[rows]
     found: dict[str, Any] = {
         "shape": [int(n) for n in array.shape],
         "checksum": zlib.crc32(np.ascontiguousarray(values, dtype=np.float64).tobytes()),

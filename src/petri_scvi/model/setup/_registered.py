@@ -60,6 +60,13 @@ class RegisteredData(SavedRegistry):
         forget_with_data(self, adata_manager)
         forget_with_model(self)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was pickled; scvi-tools finds the data of a model by the model's identifier."""
+        self.__dict__.update(state)
+        self.id = str(uuid4())
+        if self.adata_manager is not None:
+            self._register_manager_for_instance(self.adata_manager)
+
     def _modality_states(self) -> dict[str, tuple[type[Modality], dict[str, Any]]]:
         """Modality to its class and what its field recorded."""
         return {
