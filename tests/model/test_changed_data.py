@@ -94,3 +94,38 @@ def test_a_trained_baseline_does_not_read_one(make_screen: Callable[..., MuData]
     with pytest.raises(ValueError, match=r"has changed since it was registered.*pass mdata\.copy\(\)"):
         model.get_latent_representation()
     np.testing.assert_allclose(model.get_latent_representation(mdata.copy()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_contexts_whose_labels_changed_are_refused_and_embeddings_do_not_need_them(
+    make_screen: Callable[..., MuData], tiny: dict[str, Any]
+) -> None:
+    mdata = make_screen()
+    PETRI.setup_mudata(mdata)
+    model = PETRI(mdata, **tiny)
+    labels = mdata["rna"].obs["perturbation"].copy()
+    mdata["rna"].obs["perturbation"] = labels.to_numpy()[::-1]
+    training = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    message = r"mdata\['rna'\]\.obs\[\['perturbation'\]\] has changed since it was registered"
+    with pytest.raises(ValueError, match=message):
+        model.train(**training)
+    mdata["rna"].obs["perturbation"] = labels
+    model.train(**training)
+    embedding = model.get_latent_representation()
+    mdata["rna"].obs["perturbation"] = labels.to_numpy()[::-1]
+    for call in (
+        lambda: model.get_contexts(modality="rna"),
+        lambda: model.cross_modal_gain(),
+        lambda: model.get_reconstruction(modality="rna"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    np.testing.assert_allclose(model.get_latent_representation(), embedding, rtol=1e-4, atol=1e-5)
+    del mdata["rna"].obs["perturbation"]
+    assert model.get_contexts(modality="rna").tolist() == labels.astype(str).tolist()
+
+
+def test_other_data_whose_labels_changed_has_the_new_ones(model: PETRI, make_screen: Callable[..., MuData]) -> None:
+    other = make_screen(seed=1)
+    assert model.get_contexts(other, modality="rna").tolist() == other["rna"].obs["perturbation"].tolist()
+    other["rna"].obs["perturbation"] = other["rna"].obs["perturbation"].to_numpy()[::-1]
+    assert model.get_contexts(other, modality="rna").tolist() == other["rna"].obs["perturbation"].tolist()

@@ -17,7 +17,7 @@ from petri_scvi.common._channels import find_channel
 from petri_scvi.common._labels import as_text, check_controls, read_column
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.imaging import channel_range, measure_rows
-from petri_scvi.model.setup._registered import context_codes
+from petri_scvi.model.setup._context_field import context_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petri_scvi.common import rows_from_indices
-from petri_scvi.model.setup._registered import RegisteredData, context_codes
+from petri_scvi.model.setup._context_field import context_codes
+from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
+    from numpy.typing import NDArray
+    from scvi.data import AnnDataManager
 
 CODES_COLUMN = "_scvi_petri_context"
 """``obs`` column with the context code of each cell; scvi-tools prefixes such columns with ``_scvi``."""
@@ -77,3 +79,36 @@ class ContextField(ModalityField):
             "context_key": list(self.context_key),
             **self.fingerprint(mdata),
         }
+
+
+def context_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:
+    """Context code of each cell of a modality, shape ``(n,)``.
+
+    Raises
+    ------
+    ValueError
+        The labels of contexts are no longer those that were registered.
+    """
+    if has_other_labels(manager, modality):
+        columns = list(manager.get_state_registry(f"context_{modality}")["context_key"])
+        raise ValueError(
+            f"mdata[{modality!r}].obs[{columns}] has changed since it was registered, so it is not known which cells "
+            "share a context. Put the registered labels back and keep new ones in another column, or call "
+            "setup_mudata(mdata) again and make a new model."
+        )
+    return registered_codes(manager, modality)
+
+
+def has_other_labels(manager: AnnDataManager, modality: str) -> bool:
+    """Whether the columns that define contexts have changed since they were registered; they may have been deleted."""
+    state, obs = manager.get_state_registry(f"context_{modality}"), manager.adata.mod[modality].obs
+    columns = list(state["context_key"])
+    if not all(column in obs for column in columns):
+        return False
+    known = np.asarray(state["categories"], dtype=object)[registered_codes(manager, modality)]
+    return bool((joined_columns(obs[columns], " | ").to_numpy() != known).any())
+
+
+def registered_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:
+    """Context code of each cell, whatever its labels are by now."""
+    return manager.get_from_registry(f"context_{modality}").reshape(-1)

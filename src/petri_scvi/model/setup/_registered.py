@@ -23,6 +23,7 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.modalities import FINGERPRINT, MODALITIES, difference, fingerprint
 from petri_scvi.model._documents import arrange_documents, documents_of_targets, fuse_cells
+from petri_scvi.model.setup._context_field import context_codes, has_other_labels
 from petri_scvi.model.setup._saved_registry import SavedRegistry
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class RegisteredData(SavedRegistry):
             is_copy = known is not None and known.adata is not mdata
             if known is not None and not is_copy:
                 known.validate()
-            if known is None or is_copy or self._changed_values(known):
+            if known is None or is_copy or self._changed_values(known) or self._changed_labels(known):
                 # All checks come before the first write: data that is refused stays as it was.
                 self._check_modalities(mdata)
                 self._check_cells(mdata)
@@ -148,6 +149,9 @@ class RegisteredData(SavedRegistry):
                     "mdata) and a new model. Other cells, or cells in another order, are other data: pass mdata.copy()."
                 )
         return ""
+
+    def _changed_labels(self, manager: AnnDataManager) -> bool:
+        return any(has_other_labels(manager, name) for name in self._readers(manager))
 
     def _require_data(self) -> None:
         if self.adata is None:
@@ -305,8 +309,3 @@ class RegisteredData(SavedRegistry):
 def names_of_cells(mdata: MuData) -> dict[str, int]:
     """Checksum of the names of the cells of each modality, in order."""
     return {name: zlib.crc32("\0".join(adata.obs_names).encode()) for name, adata in mdata.mod.items()}
-
-
-def context_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:
-    """Context code of each cell of a modality, shape ``(n,)``."""
-    return manager.get_from_registry(f"context_{modality}").reshape(-1)
