@@ -1,4 +1,4 @@
-"""The demo leaves what the README promises."""
+"""The demo writes the files that the README lists."""
 
 from __future__ import annotations
 

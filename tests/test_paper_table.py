@@ -1,4 +1,4 @@
-"""The paper's comparison: what is done is not done again, what failed leaves nothing, rows are what they say."""
+"""The paper's comparison: finished runs are not repeated, failed runs leave nothing, and rows match their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every system of one modality."""
+"""Properties that all baselines of one modality share."""
 
 from __future__ import annotations
 

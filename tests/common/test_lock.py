@@ -1,4 +1,4 @@
-"""One process writes a file at a time; the others are told, or wait."""
+"""One process writes a file at a time; the others raise an error, or wait."""
 
 from __future__ import annotations
 

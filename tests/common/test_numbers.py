@@ -1,4 +1,4 @@
-"""Arrays that are no numbers, or none that can be computed with, are refused where they come in, by their name."""
+"""Arrays without numbers, or with numbers that cannot be computed with, are refused at entry, by their name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files cannot hold is named with the conversion that files hold; what they can hold is accepted."""
+"""Values that files cannot hold are refused, with a conversion that works; all others are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that leads to other files is not opened, whatever way it takes."""
+"""A file with links to other files is refused, whatever the kind of link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Others that write to the path of a training store, or have left something there."""
+"""Other processes that write to the path of a training store, or have left files there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Baselines that PETRI is compared with, each with its ``setup_mudata``, ``train`` and ``get_latent_representation``.
 
-A sub-room per kind; ``_unimodal.py`` has the base class of baselines of one modality. Open first: ``classical/``, then
-``contrastive/``.
+A sub-room per kind; ``_unimodal.py`` has the base class of baselines of one modality.
+Open first: ``classical/``, then ``contrastive/``.
 """
 
 from petri_scvi.baselines.autoencoders import MAE, MULTIVI, SCVI, CrossModalAutoencoder

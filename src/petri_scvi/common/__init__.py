@@ -2,7 +2,8 @@
 
 Rows and labels: ``_rows``, ``_labels``, ``_joined_labels``, ``_channels``. Numbers: ``_numbers``, ``_moments``. Files:
 ``_files``, ``_lock``, ``_one_writer``, ``_sealed``, ``_storable``. Names of users in output: ``_names``. Warnings:
-``_warn``. Open first: ``_rows.py``, through which every embedding of a MuData is read.
+``_warn``.
+Open first: ``_rows.py``, through which every embedding of a MuData is read.
 """
 
 from petri_scvi.common._files import hidden_folder, put_in_place, written_whole

@@ -50,7 +50,7 @@ def rows_in_modality(mdata: MuData, modality: str) -> NDArray[np.intp]:
 
 
 def check_is_current(mdata: MuData, modalities: Iterable[str]) -> None:
-    """Require that modalities were not changed since the MuData last took note of their cells.
+    """Require that modalities were not changed after the MuData was last updated.
 
     Raises
     ------

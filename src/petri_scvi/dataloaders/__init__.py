@@ -1,7 +1,7 @@
 """From a registered MuData to minibatches of documents.
 
-The sampler chooses the rows of the next documents; readers read them from memory or disk. Open first:
-``_datamodule.py``, then ``_sampler.py``.
+The sampler chooses the rows of the next documents; readers read them from memory or disk.
+Open first: ``_datamodule.py``, then ``_sampler.py``.
 """
 
 from petri_scvi.dataloaders._datamodule import DocumentDataModule, DocumentDataset, PrefetchLoader, prefetch

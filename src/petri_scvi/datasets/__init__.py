@@ -1,7 +1,7 @@
 """Example screens.
 
-``synthetic/`` simulates them, ``public/`` reads published ones, and ``cache/`` downloads and verifies files. Open
-first: ``synthetic/``.
+``synthetic/`` simulates them, ``public/`` reads published ones, and ``cache/`` downloads and verifies files.
+Open first: ``synthetic/``.
 """
 
 from petri_scvi.datasets.public import hepg2_perturbseq, hepg2_screen, periscope, perturb_multi, replogle, stringdb

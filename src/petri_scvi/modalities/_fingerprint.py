@@ -1,4 +1,4 @@
-"""Notice that registered cells changed, without reading all of them."""
+"""Detect changes of registered cells without reading all of them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 N_VALUES_READ = 1_000_000
-"""Arrays in memory with at most so many values are read whole."""
+"""Arrays in memory with at most this many values are read completely."""
 N_VALUES_SUMMED = 10_000_000
-"""Of arrays in memory with at most so many stored values, the sum is compared."""
+"""The sum is compared for arrays in memory with at most this many stored values."""
 N_ROWS_IN_MEMORY, N_ROWS_ON_DISK = 32, 4
-"""Rows that are compared of larger arrays, evenly spaced."""
+"""Number of rows, evenly spaced, that are compared in larger arrays."""
 
 
 def fingerprint(array: Any) -> dict[str, Any]:
     """Shape, sum if that is cheap, and checksum of some rows of an array with a row per cell.
 
-    Values count, not how they are stored: a matrix that was converted to another sparse format or a wider type keeps
-    its fingerprint. Changes of single cells in large arrays are not noticed; those of all cells, such as normalisation
-    or another order, are.
+    The fingerprint depends on values, not on how they are stored: a matrix that was converted to another sparse format
+    or a wider type keeps it. Changes of single cells in large arrays are not detected; those of all cells, such as
+    normalisation or reordering, are.
     """
     is_in_memory = sparse.issparse(array) or (isinstance(array, np.ndarray) and not isinstance(array, np.memmap))
     n_rows = int(array.shape[0])

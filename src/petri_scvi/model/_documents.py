@@ -27,16 +27,16 @@ CELLS_PER_CHUNK = 512
 
 
 class RandomMask:
-    """Masks that do not depend on the device, made for the cells that are asked for.
+    """Masks that do not depend on the device, computed only for the requested cells.
 
-    Of all cells at once, what they are made from would need twenty bytes per token.
+    Computing those of all cells at once would need twenty bytes per token.
 
     Parameters
     ----------
     n_tokens
         Tokens of a cell (T).
     mask_ratio
-        Fraction of them to hide.
+        Fraction of them to mask.
     seed
         Seed of the masks.
     """
@@ -49,11 +49,11 @@ class RandomMask:
         self._last: tuple[Any, Any] = (None, None)
 
     def __getitem__(self, positions: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Masks of the cells at these positions, shape ``(len(positions), T)``, True where hidden."""
+        """Masks of the cells at these positions, shape ``(len(positions), T)``, True where masked."""
         if positions is self._last[0]:
             return self._last[1]
         noise = np.empty((len(positions), self.n_tokens), dtype=np.float32)
-        # Neighbours are drawn together.
+        # Consecutive cells are drawn together.
         breaks = np.flatnonzero(np.diff(positions) != 1) + 1
         for run in np.split(np.arange(len(positions)), breaks):
             if len(run):
@@ -63,7 +63,7 @@ class RandomMask:
         return self._last[1]
 
     def _draw(self, position: int, n_cells: int) -> NDArray[np.float32]:
-        """Noise of consecutive cells: that part of the noise of all cells, drawn in their order."""
+        """Noise of consecutive cells: the same as if the noise of all cells was drawn in order."""
         self._bits.state = self._start
         n_before = position * self.n_tokens
         self._bits.advance(n_before // 2)  # each step makes two of these numbers

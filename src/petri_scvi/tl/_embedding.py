@@ -75,7 +75,7 @@ class Slot:
             is_used, is_finite = group[rows] >= 0, finite_rows(chunk)
             n_bad += int((is_used & ~is_finite).sum())
             keep = is_used & is_finite
-            if not keep.any():  # as in chunks of controls, or of another modality
+            if not keep.any():  # for example in chunks of controls or of another modality
                 continue
             labels = group[rows][keep]
             present, place = np.unique(labels, return_inverse=True)
@@ -188,8 +188,8 @@ def find_slots(
         return _slots_of_mudata(data, key, columns, modality, is_text)
     if not isinstance(data, AnnData):
         raise TypeError(
-            f"expected an AnnData or a MuData, found {type(data).__name__}. Put an array into the obsm of one, whose "
-            f"obs says what each cell is: adata.obsm[{key!r}] = array"
+            f"expected an AnnData or a MuData, found {type(data).__name__}. Store an array in the obsm of an AnnData "
+            f"whose obs describes the cells: adata.obsm[{key!r}] = array"
         )
     if modality is not None:
         raise ValueError(f"modality={modality!r} names a modality of a MuData, found an AnnData; leave it out")
@@ -237,7 +237,7 @@ def _shared_slot(data: MuData, key: str, columns: Sequence[str], names: Sequence
             raise ValueError(
                 f"{n_twice} cells are in mdata[{name!r}] and in another modality, so a row of mdata.obsm[{key!r}] does "
                 f"not belong to one modality. Store one embedding per modality: mdata[{name!r}].obsm[{key!r}] = ...; "
-                f"or pass modality={name!r} to tools that have it."
+                f"or pass modality={name!r} to functions that accept it."
             )
         filled[MODALITY][rows] = name
         for column in columns:

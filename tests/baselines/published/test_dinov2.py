@@ -1,4 +1,4 @@
-"""DINOv2 is loaded from a folder and shown each channel as transformers would be shown it."""
+"""DINOv2 is loaded from a folder, and channels are preprocessed as by transformers."""
 
 from __future__ import annotations
 

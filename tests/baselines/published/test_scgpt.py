@@ -1,4 +1,4 @@
-"""scGPT's published files are read, and its arithmetic is written out once more."""
+"""scGPT's published files are read, and its results equal those of a second implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No download is longer than its file can be, and no file that was cut off is taken for a whole one."""
+"""No download is longer than its file can be, and no file that was cut off is accepted as complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training store in zarr holds what the file holds, and is as hard to leave half written."""
+"""A training store in zarr has the same content as the file, and is never left incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who joins a cell that is reconstructed, and what was measured."""
+"""Companions of a cell that is reconstructed, and its measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the arrays lie must not matter."""
+"""Results do not depend on where arrays are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that the model meets after its setup."""
+"""Data that a model is applied to after its setup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that breaks stops, says why, and leaves what was good."""
+"""Training that diverges stops with an explanation, and keeps the last finite weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of what crosses between modalities draw the numbers they are given."""
+"""Plots of predictions across modalities draw the numbers they are given."""
 
 from __future__ import annotations
 

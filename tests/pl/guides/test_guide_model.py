@@ -1,4 +1,4 @@
-"""Plots of the guide model show its numbers, and what is not sure."""
+"""Plots of the guide model show its numbers and their uncertainty."""
 
 from __future__ import annotations
 

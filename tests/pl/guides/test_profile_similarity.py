@@ -1,4 +1,4 @@
-"""The heat map shows every pair, like beside like."""
+"""The heat map shows every pair, with similar profiles next to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mask that does not number its cells is refused, and what its error advises makes it one that does."""
+"""A mask that does not number its cells is refused, and the advice of the error message fixes it."""
 
 from __future__ import annotations
 

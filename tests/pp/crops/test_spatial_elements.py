@@ -1,4 +1,4 @@
-"""How pixels of labels lie upon those of an image; what can be told without spatialdata."""
+"""Alignment of the pixels of labels with those of an image, as far as it can be tested without spatialdata."""
 
 from __future__ import annotations
 

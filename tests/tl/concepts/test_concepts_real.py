@@ -1,4 +1,4 @@
-"""What embeddings mean, on real cells whose correspondence is assigned: everything runs, and nothing is claimed."""
+"""The tools for concepts run on real cells; no biology is asserted, because the correspondence is assigned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which guides worked, and how sure we are."""
+"""The guide model infers which guides worked, with uncertainty."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_errors_name_what_was_found() -> None:
     adata = tiny()
     with pytest.raises(KeyError, match=r"key='X_pca' is not in adata.obsm, which has \['X_emb'\]"):
         center_scale(adata, "X_pca")
-    with pytest.raises(TypeError, match=r"found ndarray\. Put an array into the obsm"):
+    with pytest.raises(TypeError, match=r"found ndarray\. Store an array in the obsm"):
         center_scale(adata.obsm["X_emb"], "X_emb")
     with pytest.raises(KeyError, match="'well' is not a column of adata.obs"):
         center_scale(adata, "X_emb", replicate_key="well")

@@ -1,4 +1,4 @@
-"""The whole protocol, from cells on, finds nothing where there is nothing."""
+"""The whole protocol, starting from cells, finds no effects where there are none."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class DataManager(AnnDataManager):
     """A manager that refers to its data weakly.
 
-    scvi-tools keeps every manager until the process ends, and with it the data. Whoever uses a manager has the data:
-    the user, or the model that was made with it.
+    scvi-tools keeps every manager, and with it the data, until the process ends. Here the data is kept alive only by
+    the user, or by the model that was built with it.
     """
 
     _data: weakref.ref[MuData] | None = None
@@ -35,7 +35,7 @@ class DataManager(AnnDataManager):
     def validate(self) -> None:
         """Write the codes of the contexts again if the data was set up for another model since.
 
-        scvi-tools would check all values again. Values that changed are noticed by their fingerprint.
+        scvi-tools would check all values again. Changed values are detected by their fingerprint.
         """
         adata = self.adata
         if adata.uns[MANAGER_UUID_KEY] == self.id:
@@ -46,7 +46,7 @@ class DataManager(AnnDataManager):
         adata.uns[MANAGER_UUID_KEY] = self.id
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for pickle, which knows no weak references."""
+        """State for pickle, which does not support weak references."""
         return {**vars(self), "_data": self.adata}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

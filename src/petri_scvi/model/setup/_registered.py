@@ -52,7 +52,7 @@ class RegisteredData(SavedRegistry):
 
     @classmethod
     def register_manager(cls, adata_manager: AnnDataManager) -> None:
-        """Remember how data was set up, until it is deleted."""
+        """Keep the registration of data until the data is deleted."""
         super().register_manager(adata_manager)
         forget_with_data(cls, adata_manager)
 
@@ -116,7 +116,7 @@ class RegisteredData(SavedRegistry):
                 # All checks come before the first write: data that is refused stays as it was.
                 self._check_modalities(mdata)
                 self._check_cells(mdata)
-                if not is_copy:  # data that changed is registered anew
+                if not is_copy:  # changed data is registered again
                     forget_data(self, mdata)
                 elif self.adata is None and not mdata.is_view:
                     mdata.uns[SCVI_UUID_KEY] = str(uuid4())
@@ -144,7 +144,7 @@ class RegisteredData(SavedRegistry):
                 where += "" if place["attr_key"] is None else f"[{place['attr_key']!r}]"
                 return (
                     f"{where} has changed since it was registered: {changed}. Put the registered values back. To keep "
-                    "raw counts beside normalised ones, register a layer that stays as it is: "
+                    "raw counts beside normalised ones, register a layer that is never changed: "
                     f"mdata['rna'].layers['counts'] = mdata['rna'].X.copy(), then {type(self).__name__}.setup_mudata("
                     "mdata) and a new model. Other cells, or cells in another order, are other data: pass mdata.copy()."
                 )
@@ -164,7 +164,7 @@ class RegisteredData(SavedRegistry):
         Raises
         ------
         ValueError
-            It takes the place of the training data, and its cells have other names or another order.
+            It replaces the training data, and its cells have other names or another order.
         """
         if manager is not self.adata_manager:
             return False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from petri_scvi._training_plan import PETRITrainingPlan
 
 CHECKED_EVERY_STEP = ("cpu",)
-"""Devices on which reading a number costs nothing."""
+"""Devices on which reading a number is free."""
 N_STEPS_BETWEEN_CHECKS = 20
 """On other devices, where reading a number waits for all computations before it."""
 
@@ -40,7 +40,7 @@ class DivergenceWatch(Callback):
         self._keep(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep the minibatch, to look for the cause there."""
+        """Keep the minibatch, in which the cause may be found."""
         self._minibatch = batch
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

@@ -35,7 +35,7 @@ class _Notice(Callback):
 def interrupted_model_is_kept(
     model: BaseModelClass, callbacks: list[Callback], checkpoint: Path | None = None
 ) -> Iterator[None]:
-    """Make an interrupted model one that was trained until then, and leave the interpreter running.
+    """Keep an interrupted model as trained until then, and leave the interpreter running.
 
     Lightning would ignore Ctrl-C from then on and end the interpreter.
 
@@ -46,12 +46,12 @@ def interrupted_model_is_kept(
     callbacks
         Callbacks of its trainer, to which one is added.
     checkpoint
-        File from which training can go on.
+        File from which training can resume.
 
     Raises
     ------
     KeyboardInterrupt
-        Training was interrupted; the message says how far it came.
+        Training was interrupted; the error message says after how many steps.
     """
     notice, history = _Notice(), model.history_
     callbacks.append(notice)
@@ -76,7 +76,7 @@ def interrupted_model_is_kept(
 
 
 def _finish(model: BaseModelClass, trainer: Any) -> None:
-    """What scvi-tools does after the last epoch."""
+    """Do what scvi-tools does after the last epoch."""
     for part in ("train", "validation", "test"):
         rows = getattr(trainer.datamodule, {"validation": "val"}.get(part, part) + "_idx", None)
         setattr(model, f"{part}_indices", rows)

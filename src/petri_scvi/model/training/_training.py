@@ -46,7 +46,7 @@ class TrainingMixin(RegisteredData):
 
     _datamodule_cls: type[DocumentDataModule] = DocumentDataModule
     _interrupted_checkpoint: Path | None = None
-    """File of a call that was not finished."""
+    """Checkpoint of an interrupted call."""
 
     def train(
         self,
@@ -75,14 +75,15 @@ class TrainingMixin(RegisteredData):
         Parameters
         ----------
         max_epochs
-            Passes over the cells: an epoch draws as many cells as the larger modality has. By default scvi-tools'
-            heuristic, ``min(400, 400 * 20000 / n_cells)``.
+            Passes over the cells: in an epoch, as many cells are drawn as the larger modality has. By default
+            scvi-tools' heuristic, ``min(400, 400 * 20000 / n_cells)``.
         accelerator, devices
             Where to train, as in Lightning. With ``strategy="ddp"``, and ``num_nodes`` where there are several, each
             device takes ``n_contexts_per_minibatch`` documents of its own in every step: two devices do what one with
             twice as many does.
         train_size, validation_size
-            Fractions of the cells of each context; all that do not train validate if ``validation_size`` is ``None``.
+            Fractions of the cells of each context; all that are not for training are for validation if
+            ``validation_size`` is ``None``.
         n_contexts_per_minibatch
             Documents per minibatch (G).
         n_cells_per_context
@@ -114,16 +115,16 @@ class TrainingMixin(RegisteredData):
             Early stopping without validation cells, a model without data, a ``checkpoint`` of another call, or a
             ``strategy`` that does not work.
         TypeError
-            An argument that neither this method nor the trainer knows.
+            An argument that neither this method nor the trainer accepts.
         RuntimeError
             Another process of the same run was killed.
         FloatingPointError
             A loss, a gradient or a weight became NaN or infinite. The model keeps its last finite weights, and a
             ``checkpoint`` stays as it was last written.
         KeyboardInterrupt
-            Training was interrupted, by Ctrl-C for example. The model is then trained as far as it came: its history
-            has the complete epochs, and it can embed cells, be saved and be trained further. With ``checkpoint``, the
-            same call goes on from the file.
+            Training was interrupted, by Ctrl-C for example. The model is then trained up to that point: its history has
+            the complete epochs, and it can embed cells, be saved and be trained further. With ``checkpoint``, the same
+            call resumes from the file.
         """
         if "batch_size" in trainer_kwargs:
             raise TypeError(
@@ -162,7 +163,7 @@ class TrainingMixin(RegisteredData):
             if checkpoint.exists():
                 check_checkpoint(checkpoint, described, self.module.state_dict())
                 runner.ckpt_path = checkpoint
-                # A model that was interrupted gets back the state that it had then.
+                # A model that was interrupted is restored to the state that it had then.
                 self.is_trained_, self.history_ = False, None
         if not self.is_trained_ and not runner.ckpt_path:
             self._fit_statistics(datamodule)
@@ -182,7 +183,7 @@ class TrainingMixin(RegisteredData):
 
     def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
         """The registered data."""
-        # Not self.adata_manager: the MuData may have been set up anew, for another model, in the meantime.
+        # Not self.adata_manager, because the MuData may have been set up again for another model in the meantime.
         manager = self._manager_of(None)
         seed = scvi.settings.seed if scvi.settings.seed is not None else 0
         return self._datamodule_cls(self._readers(manager), self._codes(manager), **{"seed": seed, **settings})
@@ -251,7 +252,7 @@ def _trainer_arguments(
         "check_val_every_n_epoch": 1,
         "gradient_clip_val": 1.0,
         "log_every_n_steps": 1,  # losses are logged per epoch; a larger value only warns about short epochs
-        # Our sampler knows its rank; Lightning's would deal every rank a part of rank 0's rows.
+        # DocumentSampler splits documents by rank; Lightning's sampler would split the rows of rank 0 once more.
         "use_distributed_sampler": False,
         # Lightning warns about the empty validation loader otherwise.
         "limit_val_batches": 0 if getattr(datamodule, "n_val", None) == 0 else None,
@@ -268,7 +269,7 @@ def _trainer_arguments(
             arguments["callbacks"].append(early_stopping_callback(arguments))
             arguments["early_stopping"] = False
         if arguments.get("logger") is None and not _is_forked(strategy):
-            # By default, scvi-tools would leave a file in the working directory to hand on the history.
+            # By default, scvi-tools would pass on the history in a file in the working directory.
             arguments["logger"] = SimpleLogger(save_dir=arguments.get("log_save_dir"))
     return arguments
 

@@ -1,4 +1,4 @@
-"""Everything about dimensions runs on real cells; what it finds there is claimed nowhere."""
+"""The tools for dimensions run on real cells; no biological result is asserted."""
 
 from __future__ import annotations
 
