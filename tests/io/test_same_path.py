@@ -64,7 +64,7 @@ def test_an_error_at_the_start_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(_write, "create_books", full)
+    monkeypatch.setattr(_write, "create_records", full)
     with pytest.raises(OSError, match="full"):
         io.write_training_store(mdata, tmp_path / f"s{suffix}", progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ def test_modalities_of_such_names_are_refused(name: str, rna: AnnData, tmp_path:
 
 
 def test_names_with_colons_are_kept_apart(rna: AnnData, tmp_path: Path) -> None:
-    """The books call the layer X of rna as they would the X of a modality named rna:layers."""
+    """The records call the layer X of rna as they would the X of a modality named rna:layers."""
     rna.layers["X"] = rna.X * 2
     other = AnnData(rna.X, obs=rna.obs.set_axis("other" + rna.obs_names, axis=0), var=rna.var.set_axis(list("abcdefg")))
     io.write_training_store({"rna": rna, "rna:layers": other}, tmp_path / "s.h5mu", progress=False)

@@ -204,7 +204,7 @@ def test_tables_in_obsm_keep_to_their_cells(image: AnnData, tmp_path: Path) -> N
     assert stored.obsm["shape"]["area"].tolist() == stored.obs["source_row"].tolist()
 
 
-def test_a_store_is_a_source_and_its_books_do_not_pile_up(image: AnnData, tmp_path: Path) -> None:
+def test_a_store_is_a_source_and_its_records_do_not_pile_up(image: AnnData, tmp_path: Path) -> None:
     first = write(image, tmp_path / "a.h5ad")
     again = write(tmp_path / "a.h5ad", tmp_path / "b.h5ad", seed=3)
     assert len(again.uns["petri_scvi"]["training_store"]["checksums"]) == 2

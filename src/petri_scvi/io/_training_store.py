@@ -14,7 +14,7 @@ from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.common import sole_writer
 from petri_scvi.common._storable import check_mapping
 from petri_scvi.io._open import open_store
-from petri_scvi.io.store._file import BOOK, check_is_finished, open_raw, read_layouts
+from petri_scvi.io.store._file import RECORDS, check_is_finished, open_raw, read_layouts
 from petri_scvi.io.store._source import read_source
 from petri_scvi.io.store._tables import join_tables
 from petri_scvi.io.store._write import N_COPIES, describe_damage, show_bytes, verify, write_file
@@ -159,7 +159,7 @@ def verify_training_store(path: str | os.PathLike[str], *, progress: bool = True
     check_flags(progress=progress)
     path = Path(path).expanduser().resolve()
     with open_store(path) as file:
-        if BOOK not in file:
+        if RECORDS not in file:
             raise ValueError(f"{path} has no checksums; petri_scvi.io.write_training_store writes them.")
         check_is_finished(file, path)
         layouts = read_layouts(file) if isinstance(file, h5py.File) else {}

@@ -35,7 +35,7 @@ def write(mdata: AnnData, path: Path, **arguments: Any) -> None:
 def written_blocks(path: Path) -> list[tuple[str, int]]:
     """Blocks that the file notes as written."""
     with h5py.File(path) as file:
-        flags = {array.attrs["path"]: array[:] for array in file[f"{_file.BOOK}/is_written"].values()}
+        flags = {array.attrs["path"]: array[:] for array in file[f"{_file.RECORDS}/is_written"].values()}
     return [(name, int(block)) for name, values in flags.items() for block in np.flatnonzero(values)]
 
 
@@ -106,7 +106,7 @@ def test_a_call_killed_20_times_goes_on_to_the_same_bytes(screen: AnnData, compl
     kill_at_random(screen, complete, tmp_path, n_kills=20)
 
 
-@pytest.mark.parametrize("where", ["_begin", "create_books", "write_rows", "mark_block", "verify", "sync_folder"])
+@pytest.mark.parametrize("where", ["_begin", "create_records", "write_rows", "mark_block", "verify", "sync_folder"])
 @pytest.mark.parametrize("is_after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_step_is_a_bad_moment_to_be_killed(
     screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, is_after: bool

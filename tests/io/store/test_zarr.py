@@ -41,7 +41,7 @@ def write(source: Any, path: Path, **arguments: Any) -> None:
     io.write_training_store(source, path, **{"progress": False, "max_memory": MAX_MEMORY, **arguments})
 
 
-def books(store: AnnData | MuData) -> dict[str, Any]:
+def records(store: AnnData | MuData) -> dict[str, Any]:
     return store.uns["petri_scvi"]["training_store"]
 
 
@@ -78,10 +78,10 @@ def test_the_store_is_an_ordinary_zarr_of_the_cells_order_and_checksums_of_the_f
         assert not found[name].obs["source_row"].is_monotonic_increasing
     assert found.obs_names.tolist() == expected.obs_names.tolist()
     assert found.uns["screen"] == "tiny"
-    checksums = books(expected)["checksums"]
-    assert set(books(found)["checksums"]) == set(checksums) == {"image:obsm:single_cell_images"} | set(checksums)
+    checksums = records(expected)["checksums"]
+    assert set(records(found)["checksums"]) == set(checksums) == {"image:obsm:single_cell_images"} | set(checksums)
     for name in checksums:
-        np.testing.assert_array_equal(books(found)["checksums"][name], checksums[name])
+        np.testing.assert_array_equal(records(found)["checksums"][name], checksums[name])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5mu", "s.zarr"]
     io.verify_training_store(tmp_path / "s.zarr", progress=False)
 
@@ -221,7 +221,7 @@ def test_an_interrupted_store_does_not_open_and_goes_on_with_the_first_missing_s
 
     monkeypatch.setattr(_zarr, "_write_shard", recorded)
     write(mdata, path)
-    n_shards = sum(len(flags) for flags in books(mudata.read_zarr(path))["is_written"].values())
+    n_shards = sum(len(flags) for flags in records(mudata.read_zarr(path))["is_written"].values())
     assert len(written) == n_shards - 2
     assert [left.name for left in tmp_path.iterdir()] == ["s.zarr"]
     write(mdata, tmp_path / "s.h5mu")

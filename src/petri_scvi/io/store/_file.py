@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BOOK = f"uns/{UNS_KEY}/{STORE_KEY}"
+RECORDS = f"uns/{UNS_KEY}/{STORE_KEY}"
 """HDF5 group with the records of the store: checksums, and which blocks were written."""
 PAGE = 4096
 VERIFY_BYTES = 2**24
@@ -36,25 +36,25 @@ def create_contiguous(group: h5py.Group, name: str, shape: tuple[int, ...], dtyp
     return array
 
 
-def create_books(file: h5py.File, path: str, n_rows: int, n_blocks: int) -> None:
+def create_records(file: h5py.File, path: str, n_rows: int, n_blocks: int) -> None:
     """Create the checksums of the rows of one array, and for each block whether it was written."""
     for key, n, dtype in [("checksums", n_rows, np.uint32), ("is_written", n_blocks, np.uint8)]:
-        array = create_contiguous(file.require_group(f"{BOOK}/{key}"), book_name(path), (n,), dtype)
+        array = create_contiguous(file.require_group(f"{RECORDS}/{key}"), record_name(path), (n,), dtype)
         array[:] = np.zeros(n, dtype=dtype)
         array.attrs["path"] = path
-    for group in (BOOK, f"{BOOK}/checksums", f"{BOOK}/is_written"):
+    for group in (RECORDS, f"{RECORDS}/checksums", f"{RECORDS}/is_written"):
         file[group].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
 
 
-def book_name(path: str) -> str:
-    """Name of an array in the books; HDF5 takes a slash for a group. Different arrays have different names."""
+def record_name(path: str) -> str:
+    """Name of an array in the records; HDF5 takes a slash for a group. Different arrays have different names."""
     return path.strip("/").removeprefix("mod/").replace("%", "%25").replace(":", "%3A").replace("/", ":")
 
 
 def check_is_finished(file: Any, path: str | os.PathLike[str]) -> None:
     """Require that all blocks, or shards, of a training store were written; other files have no such blocks."""
-    book = file[f"{BOOK}/is_written"] if f"{BOOK}/is_written" in file else {}
-    flags = [book[name][:] for name in book]
+    records = file[f"{RECORDS}/is_written"] if f"{RECORDS}/is_written" in file else {}
+    flags = [records[name][:] for name in records]
     n_blocks, n_written = sum(map(len, flags)), sum(int(array.sum()) for array in flags)
     if n_written < n_blocks:
         raise ValueError(
@@ -92,18 +92,18 @@ class Layout:
 
 
 def read_layouts(file: h5py.File) -> dict[str, Layout]:
-    """Layouts of all arrays in the books, by their paths."""
-    paths = [checksums.attrs["path"] for checksums in file[f"{BOOK}/checksums"].values()]
+    """Layouts of all arrays in the records, by their paths."""
+    paths = [checksums.attrs["path"] for checksums in file[f"{RECORDS}/checksums"].values()]
     return {path: _read_layout(file, path) for path in paths}
 
 
 def _read_layout(file: h5py.File, path: str) -> Layout:
-    element, name = file[path], book_name(path)
+    element, name = file[path], record_name(path)
     if isinstance(element, h5py.Group):
         pieces, starts = [element["data"], element["indices"]], element["indptr"][:].astype(np.int64)
     else:
         pieces, starts = [element], np.arange(len(element) + 1) * int(np.prod(element.shape[1:]))
-    checksums, flags = (file[f"{BOOK}/{key}/{name}"] for key in ("checksums", "is_written"))
+    checksums, flags = (file[f"{RECORDS}/{key}/{name}"] for key in ("checksums", "is_written"))
     return Layout(
         path,
         # An array without elements has no offset.

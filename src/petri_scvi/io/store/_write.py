@@ -20,9 +20,9 @@ from petri_scvi._constants import STORE_KEY, UNS_KEY
 from petri_scvi.common import written_whole
 from petri_scvi.common._files import check_space
 from petri_scvi.io.store._file import (
-    BOOK,
     PAGE,
-    create_books,
+    RECORDS,
+    create_records,
     find_damaged_rows,
     mark_block,
     open_raw,
@@ -117,9 +117,9 @@ def read_plan(path: Path) -> str:
     if not h5py.is_hdf5(path):
         raise foreign(path)
     with h5py.File(path, "r") as file:
-        if f"{BOOK}/plan" not in file:
+        if f"{RECORDS}/plan" not in file:
             raise foreign(path)
-        return str(file[f"{BOOK}/plan"].asstr()[()])
+        return str(file[f"{RECORDS}/plan"].asstr()[()])
 
 
 def foreign(path: Path) -> FileExistsError:
@@ -214,24 +214,24 @@ def _begin(
                 if path in file:
                     del file[path]
                 array.create(file, modality.order)
-                create_books(file, path, array.n_rows, len(parts))
+                create_records(file, path, array.n_rows, len(parts))
             file.flush()
     sync_folder(unfinished.parent)
 
 
 def join_modalities(tables: Tables, modalities: list[Modality], plan: str) -> AnnData | MuData:
-    """All but the large arrays, with the plan in the books."""
-    book = {STORE_KEY: {"plan": plan}}
+    """All but the large arrays, with the plan in the records."""
+    records = {STORE_KEY: {"plan": plan}}
     if set(tables.modalities) == {None}:
         frame = modalities[0].frame
-        frame.uns[UNS_KEY] = {**frame.uns.get(UNS_KEY, {}), **book}
+        frame.uns[UNS_KEY] = {**frame.uns.get(UNS_KEY, {}), **records}
         return frame
     frames = {str(modality.name): modality.frame for modality in modalities}
     with columns_stay_in_modalities():
         mdata = MuData(frames) if tables.is_named else build_mudata(**frames)
         mdata.uns = dict(tables.uns)
         others = {key: value for key, value in mdata.uns.get(UNS_KEY, {}).items() if key != STORE_KEY}
-        mdata.uns[UNS_KEY] = {**others, **book}
+        mdata.uns[UNS_KEY] = {**others, **records}
     return mdata
 
 

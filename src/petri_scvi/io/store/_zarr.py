@@ -14,7 +14,7 @@ from anndata.io import write_elem
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 from petri_scvi.common import written_whole
-from petri_scvi.io.store._file import BOOK, book_name, read_layouts
+from petri_scvi.io.store._file import RECORDS, read_layouts, record_name
 from petri_scvi.io.store._write import (
     N_COPIES,
     check_room,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from petri_scvi.io.store._source import Tables
     from petri_scvi.io.store._tables import Modality
 
-CHECKSUMS, FLAGS = f"{BOOK}/checksums", f"{BOOK}/is_written"
+CHECKSUMS, FLAGS = f"{RECORDS}/checksums", f"{RECORDS}/is_written"
 
 
 def write_zarr(
@@ -123,13 +123,13 @@ def _group(folder: Path, mode: str = "r") -> Any:
 
 
 def _read_plan(folder: Path) -> str:
-    if not (folder / f"{BOOK}/plan/zarr.json").exists():
+    if not (folder / f"{RECORDS}/plan/zarr.json").exists():
         raise foreign(folder)
-    return str(_group(folder)[f"{BOOK}/plan"][()])
+    return str(_group(folder)[f"{RECORDS}/plan"][()])
 
 
 def _arrays(folder: Path, *, is_writable: bool = False) -> list[tuple[ZarrRows, NDArray[np.uint32]]]:
-    """Rows of all arrays in the books, and their checksums."""
+    """Rows of all arrays in the records, and their checksums."""
     return [
         (ZarrRows(folder, checksums.attrs["path"], is_writable=is_writable), checksums[:])
         for checksums in _group(folder)[CHECKSUMS].array_values()
@@ -154,13 +154,13 @@ def _begin(
                 if path in group:
                     del group[path]
                 names = _create(group, path, file[path], max_bytes)
-                checksums = file[f"{CHECKSUMS}/{book_name(path)}"][:]
-                _note(group, f"{CHECKSUMS}/{book_name(path)}", path, checksums)
+                checksums = file[f"{CHECKSUMS}/{record_name(path)}"][:]
+                _note(group, f"{CHECKSUMS}/{record_name(path)}", path, checksums)
                 for part, name in enumerate(names):
                     n_shards = ZarrRows(new, path).n_shards(part)
-                    _note(group, f"{FLAGS}/{book_name(name)}", name, np.zeros(n_shards, dtype=np.uint8))
-        for book in (BOOK, CHECKSUMS, FLAGS):
-            group[book].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+                    _note(group, f"{FLAGS}/{record_name(name)}", name, np.zeros(n_shards, dtype=np.uint8))
+        for name in (RECORDS, CHECKSUMS, FLAGS):
+            group[name].attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
         sync_tree(new)
     sync_folder(unfinished.parent)
 
@@ -199,7 +199,7 @@ def _copy(unfinished: Path, between: Path, bar: Progress) -> None:
             task = bar.add_task(f"compress {rows.path}", total=rows.n_bytes)
             for part, name in enumerate(rows.names):
                 target, source = rows.parts[part], file[name]
-                flags = open_array(unfinished, f"{FLAGS}/{book_name(name)}", is_writable=True)
+                flags = open_array(unfinished, f"{FLAGS}/{record_name(name)}", is_writable=True)
                 is_written = flags.read().result()
                 length = rows.shard_length(part)
                 for shard in range(rows.n_shards(part)):
@@ -220,7 +220,7 @@ def _unmark(folder: Path, damaged: dict[str, NDArray[np.integer]]) -> None:
     for path, found in damaged.items():
         rows = ZarrRows(folder, path)
         for part, name in enumerate(rows.names):
-            flags = open_array(folder, f"{FLAGS}/{book_name(name)}", is_writable=True)
+            flags = open_array(folder, f"{FLAGS}/{record_name(name)}", is_writable=True)
             for row in found.tolist():
                 first, last = rows.starts[[row, row + 1]]
                 for shard in np.unique(rows.shard_of(part, np.arange(first, last))).tolist():
