@@ -104,7 +104,7 @@ def test_contexts_whose_labels_changed_are_refused_and_embeddings_do_not_need_th
     model = PETRI(mdata, **tiny)
     labels = mdata["rna"].obs["perturbation"].copy()
     mdata["rna"].obs["perturbation"] = labels.to_numpy()[::-1]
-    training = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    training: dict[str, Any] = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
     message = r"mdata\['rna'\]\.obs\[\['perturbation'\]\] has changed since it was registered"
     with pytest.raises(ValueError, match=message):
         model.train(**training)

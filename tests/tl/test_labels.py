@@ -198,7 +198,7 @@ def test_a_modality_without_replicates_is_left_out_with_a_warning(make_mudata: C
     expected = mdata.copy()
     tl.replicate_consistency(expected, "X_emb", n_null=500)
     mdata["rna"].obs["replicate"] = None
-    with pytest.warns(UserWarning, match="no cell of modality 'rna' has both"):
+    with pytest.warns(UserWarning, match="no cell of modality 'rna' but controls has both"):
         tl.replicate_consistency(mdata, "X_emb", n_null=500)
     table = results(mdata, "replicate_consistency")["table"]
     assert set(table["modality"]) == {"image"}
@@ -273,3 +273,32 @@ def test_numbers_as_perturbations_are_one_whatever_their_type_in_each_modality(p
     assert found["perturbations"].tolist() == expected["perturbations"].tolist()
     np.testing.assert_array_equal(found["mean"]["rna"], expected["mean"]["rna"])
     pd.testing.assert_frame_equal(second["dimension_agreement"]["table"], first["dimension_agreement"]["table"])
+
+
+def test_errors_name_the_columns_of_the_user(make_cells: MakeCells) -> None:
+    cells = make_cells()
+    cells.obs["nothing"] = None
+    with (
+        pytest.warns(UserWarning, match="have a 'guide' but no nothing"),
+        pytest.raises(ValueError, match="no cell has a 'guide', a 'target_gene' and 'nothing'"),
+    ):
+        tl.replicate_profiles(cells, "X_emb", replicate_key="nothing")
+    targets = cells.obs["target_gene"].astype(str).to_numpy()
+    cells.obs["other"] = np.where(np.arange(cells.n_obs) % 2, targets, "other")
+    with pytest.raises(ValueError, match=r"values of obs\['guide'\] have more than one obs\['other'\]"):
+        tl.replicate_profiles(cells, "X_emb", target_key="other")
+    cells.obs["perturbation"] = "non-targeting"
+    with (
+        pytest.warns(UserWarning, match="no cell of modality 'all' but controls has both"),
+        pytest.raises(ValueError, match="no perturbation was seen in two values"),
+    ):
+        tl.replicate_consistency(cells, "X_emb")
+
+
+def test_a_similarity_that_depends_on_the_order_of_profiles_is_refused(make_profiles: MakeProfiles) -> None:
+    profiles = make_profiles()
+    tl.profile_similarity(profiles)
+    profiles.obsp["lower"] = np.tril(profiles.obsp["similarity"])
+    for score in (tl.guide_consistency, tl.mean_average_precision):
+        with pytest.raises(ValueError, match=r"profiles.obsp\['lower'\] is not symmetric"):
+            score(profiles, similarity_key="lower", n_null=500)

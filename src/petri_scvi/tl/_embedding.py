@@ -108,12 +108,22 @@ class Slot:
         if folder is not None:
             self.owner.obsm[key_added] = self._write_file(self.file(folder, key_added), dtype, transform)
             return
-        in_place = key_added == self.key and _is_own_memory(self.array, dtype)
+        in_place = key_added == self.key and _is_own_memory(self.array, dtype) and not self._is_shared()
         target = self.array if in_place else np.empty(self.shape, dtype=dtype)
         for rows, chunk in self.chunks(transform):
             target[rows] = chunk
         if not in_place:
             self.owner.obsm[key_added] = target
+
+    def _is_shared(self) -> bool:
+        """Whether another slot has the same array, or a part of it."""
+        holders = [self.owner, *(self.owner.mod.values() if isinstance(self.owner, MuData) else ())]
+        return any(
+            np.may_share_memory(array, self.array)
+            for holder in holders
+            for key, array in holder.obsm.items()
+            if isinstance(array, np.ndarray) and not (holder is self.owner and key == self.key)
+        )
 
     def file(self, folder: str | os.PathLike[str], key_added: str) -> Path:
         """Path of the file of a matrix; its name starts with that of the modality if the rows are of a single one."""

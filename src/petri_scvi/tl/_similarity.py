@@ -111,7 +111,13 @@ def read_similarities(
             )
         matrix = profiles.obsp[similarity_key]
         matrix = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+        check_numbers(matrix, f"profiles.obsp[{similarity_key!r}]")
         matrix = np.asarray(matrix[np.ix_(rows, rows)], dtype=np.float64)
+        if not np.allclose(matrix, matrix.T, rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise ValueError(
+                f"profiles.obsp[{similarity_key!r}] is not symmetric, so the similarity of two profiles depends on "
+                "their order. Fill in both triangles, for example with their mean, (matrix + matrix.T) / 2."
+            )
         # A profile without a direction has NaN on its diagonal, one that lacks a partner may have NaN elsewhere.
         is_usable = np.isfinite(np.diag(matrix))
         is_usable[is_usable] = np.isfinite(matrix[np.ix_(is_usable, is_usable)]).all(axis=1)

@@ -235,3 +235,12 @@ def test_a_row_that_belongs_to_two_modalities_is_refused(make_cells: Callable[..
         center_scale(mdata, "X_joint")
     with pytest.raises(KeyError, match=r"nor in \{'image': \['X_emb'\], 'rna': \['X_emb'\]\}"):
         center_scale(mdata, "X_missing")
+
+
+def test_in_place_changes_no_other_slot_that_has_the_same_array(make_cells: Callable[..., AnnData]) -> None:
+    adata, expected = make_cells(), make_cells()
+    adata.obsm["X_kept"] = adata.obsm["X_emb"]
+    center_scale(adata, "X_emb", key_added="X_emb")
+    np.testing.assert_array_equal(adata.obsm["X_kept"], expected.obsm["X_emb"])
+    center_scale(expected, "X_emb")
+    np.testing.assert_array_equal(adata.obsm["X_emb"], expected.obsm["X_emb_scaled"])

@@ -179,7 +179,7 @@ def fold_guides(slot: Slot, guide_key: str, target_key: str, *transforms: Transf
     if not is_used.any():
         raise ValueError(f"no cell has both a {guide_key!r} and a {target_key!r}; name the columns that have them")
     guide = cells[guide_key][is_used]
-    targets = _one_target_each(guide, cells[target_key][is_used], guide_key, target_key)
+    targets = one_target_each(guide, cells[target_key][is_used], guide_key, target_key)
     guides = pd.Index(targets.index)
     modalities = list(pd.unique(cells[MODALITY].dropna()))
     group = np.full(len(cells), -1, dtype=np.intp)
@@ -235,7 +235,7 @@ def _over_groups(values: NDArray[np.float64], codes: NDArray[np.intp], n: int, s
     return (grouped.mean() if statistic == "mean" else grouped.median()).reindex(range(n)).to_numpy()
 
 
-def _one_target_each(guide: pd.Series, target: pd.Series, guide_key: str, target_key: str) -> pd.Series:
+def one_target_each(guide: pd.Series, target: pd.Series, guide_key: str, target_key: str) -> pd.Series:
     """Target gene of each guide."""
     pairs = pd.DataFrame({"guide": guide, "target": target}).drop_duplicates()
     names = pairs.loc[pairs["guide"].duplicated(), "guide"].unique()

@@ -9,9 +9,10 @@ import pandas as pd
 from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._embedding import MODALITY
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._aggregate import SEPARATOR, fold_guides, guide_profiles, one_slot
+from ._aggregate import SEPARATOR, fold_guides, guide_profiles, one_slot, one_target_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,13 @@ def replicate_profiles(
     n_lost = int((cells[[guide_key, target_key]].notna().all(axis=1) & replicate.isna()).sum())
     if n_lost:
         warn(f"{n_lost} cells have a {guide_key!r} but no {' and '.join(replicate_keys)}; they are left out")
+    is_complete = is_used & cells[[MODALITY, target_key]].notna().all(axis=1)
+    if not is_complete.any():
+        raise ValueError(
+            f"no cell has a {guide_key!r}, a {target_key!r} and {' and '.join(map(repr, replicate_keys))}; name the "
+            "columns that have them."
+        )
+    one_target_each(cells.loc[is_complete, guide_key], cells.loc[is_complete, target_key], guide_key, target_key)
     labelled = type(slot)(slot.owner, slot.key, slot.array, cells.assign(**{GROUP: group}))
     fold = fold_guides(labelled, GROUP, target_key)
     profiles = guide_profiles(fold, warns_one_sided=False)  # replicates of one modality are not in the other

@@ -104,14 +104,10 @@ def replicate_consistency(
     controls = [] if control is None else control_names(slots, perturbation_key, control)
     for slot in slots:
         for modality in pd.unique(slot.cells[MODALITY].dropna()):
-            if (
-                not slot.cells.loc[slot.cells[MODALITY] == modality, [perturbation_key, *replicate_keys]]
-                .notna()
-                .all(axis=1)
-                .any()
-            ):
+            cells = slot.cells.loc[slot.cells[MODALITY] == modality, [perturbation_key, *replicate_keys]].dropna()
+            if cells[perturbation_key].isin(controls).all():  # or there are none
                 warn(
-                    f"no cell of modality {modality!r} has both an obs[{perturbation_key!r}] and an "
+                    f"no cell of modality {modality!r} but controls has both an obs[{perturbation_key!r}] and an "
                     f"obs[{replicate_keys}]; it is not scored"
                 )
                 continue
