@@ -212,6 +212,13 @@ def test_a_store_is_a_source_and_its_records_do_not_pile_up(image: AnnData, tmp_
     np.testing.assert_array_equal(again.obsm[IMAGES], first.obsm[IMAGES][rows])
 
 
+def test_a_store_of_several_modalities_is_a_source(mdata: MuData, tmp_path: Path) -> None:
+    first = write(mdata, tmp_path / "a.h5mu")
+    again = write(tmp_path / "a.h5mu", tmp_path / "b.h5mu", seed=3)
+    rows = again["image"].obs["source_row"]
+    np.testing.assert_array_equal(again["image"].obsm[IMAGES], first["image"].obsm[IMAGES][rows])
+
+
 def test_empty_rows_and_no_counts_at_all_are_stored(rna: AnnData, tmp_path: Path) -> None:
     empty = sparse.csr_matrix(rna.shape, dtype="float32")
     some = rna.X.toarray()

@@ -126,6 +126,7 @@ def write_training_store(
                 name,
                 parts,
                 tables.origins[name],
+                tables.are_stores[name],
                 context_key=columns,
                 images_key=images_key,
                 image_channels=image_channels,

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from anndata import AnnData
 from mudata import MuData
 
+from petri_scvi._constants import STORE_KEY, UNS_KEY
 from petri_scvi.common._warn import warn
 from petri_scvi.io._open import open_screen
 
@@ -28,6 +29,8 @@ class Tables:
     modalities: dict[str | None, list[AnnData]]
     origins: dict[str | None, list[str]]
     """A name for each table."""
+    are_stores: dict[str | None, list[bool]]
+    """Whether each table is from a training store, whose ``source_row`` is replaced."""
     uns: dict[str, Any] = field(default_factory=dict)
     identity: list[Any] = field(default_factory=list)
     """What must be equal for an interrupted call to be resumed."""
@@ -48,7 +51,7 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
     if isinstance(source, Mapping):
         if not source:
             raise ValueError("source is an empty mapping; pass for example {'image': 'cells.h5sc', 'rna': 'rna.h5ad'}.")
-        tables = Tables({}, {})
+        tables = Tables({}, {}, {})
         for name, part in source.items():
             opened, labels, identity = _open_all(part)
             for label, table in zip(labels, opened, strict=True):
@@ -58,6 +61,7 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
                         f"mdata[{name!r}], or the MuData itself as source."
                     )
             tables.modalities[name], tables.origins[name] = list(opened), labels
+            tables.are_stores[name] = [_is_store(table) for table in opened]
             tables.identity.append([name, identity])
         return tables
     opened, labels, identity = _open_all(source)
@@ -68,7 +72,8 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
             "each otherwise: {'image': [...], 'rna': [...]}."
         )
     if kinds == {False}:
-        return Tables({None: list(opened)}, {None: labels}, identity=identity)
+        are_stores = [_is_store(table) for table in opened]
+        return Tables({None: list(opened)}, {None: labels}, {None: are_stores}, identity=identity)
     names = list(dict.fromkeys(name for screen in opened for name in screen.mod))
     joint = sorted({key for screen in opened for key in screen.obsm} - set(names))
     if joint:
@@ -79,10 +84,16 @@ def read_source(source: Source | Sequence[Source] | Mapping[str, Source | Sequen
     return Tables(
         {name: [screen.mod[name] for screen in opened if name in screen.mod] for name in names},
         {name: [label for screen, label in zip(opened, labels, strict=True) if name in screen.mod] for name in names},
+        {name: [_is_store(screen) for screen in opened if name in screen.mod] for name in names},
         dict(opened[0].uns),
         identity,
         is_named=True,
     )
+
+
+def _is_store(screen: AnnData | MuData) -> bool:
+    """Whether the screen was read from a training store."""
+    return STORE_KEY in screen.uns.get(UNS_KEY, {})
 
 
 def _open_all(source: Any) -> tuple[list[Any], list[str], list[Any]]:

@@ -57,6 +57,7 @@ def join_tables(
     name: str | None,
     tables: Sequence[AnnData],
     origins: Sequence[str],
+    are_stores: Sequence[bool],
     *,
     context_key: Sequence[str],
     images_key: str,
@@ -76,9 +77,9 @@ def join_tables(
         check_names([name], "a modality")
     where = "source" if name is None else f"source[{name!r}]"
     places = [where if len(tables) == 1 else f"{where} ({origin})" for origin in origins]
-    for table, place in zip(tables, places, strict=True):
+    for table, place, is_store in zip(tables, places, are_stores, strict=True):
         _check_storable(table, place)
-        _check_own_columns(table, place, len(tables))
+        _check_own_columns(table, place, len(tables), is_store=is_store)
         check_context_columns(table.obs, place, context_key)
         if not table.var_names.equals(tables[0].var_names) and _expression(table) is not None:
             raise ValueError(
@@ -113,9 +114,8 @@ def _check_storable(table: AnnData, place: str) -> None:
         check_array(array, f"{place}.varm[{key!r}]")
 
 
-def _check_own_columns(table: AnnData, place: str, n_tables: int) -> None:
-    """Require that the store overwrites no column of the user."""
-    is_store = STORE_KEY in table.uns.get(UNS_KEY, {})  # its rows are counted anew
+def _check_own_columns(table: AnnData, place: str, n_tables: int, *, is_store: bool) -> None:
+    """Require that the store overwrites no column of the user; the rows of a store are counted anew."""
     for column in [ORIGIN_KEY] * (n_tables > 1) + [ROW_KEY] * (not is_store):
         if column in table.obs:
             raise ValueError(
