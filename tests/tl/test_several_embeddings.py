@@ -91,3 +91,9 @@ def test_results_of_several_codes_and_embeddings_of_images_are_kept(cells: MuDat
     }
     first, second = (results[f"dimension_wells_{key}_sae_well"]["table"]["auc"] for key in ("X_first", "X_second"))
     assert not first.equals(second)
+
+
+def test_the_cells_that_a_modality_has_are_no_embedding(cells: MuData) -> None:
+    assert "rna" in cells.obsm
+    with pytest.raises(KeyError, match=r"key='rna' is not in mdata.obsm, which has \['X_first'"):
+        tl.probe(cells, "rna", obs_key="batch")

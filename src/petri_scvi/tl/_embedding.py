@@ -216,7 +216,7 @@ def _slots_of_mudata(data: MuData, key: str, columns: Sequence[str], modality: s
         raise KeyError(f"modality={modality!r} is not in mdata.mod; it has {list(data.mod)}. Name one of these.")
     check_modality_names(data.mod)
     names = list(data.mod) if modality is None else [modality]
-    if key in data.obsm:
+    if key in data.obsm and key not in data.mod:  # under the name of a modality, mudata notes which cells it has
         return [_shared_slot(data, key, columns, names, is_text)]
     holders = [name for name in names if key in data.mod[name].obsm]
     if not holders:

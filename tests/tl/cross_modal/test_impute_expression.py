@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from petri_scvi.tl import impute_expression
+from petri_scvi.tl import impute_expression, targeted_reconstruction
 from petri_scvi.tl.cross_modal._impute_expression import _correlation
 
 CONTROL = "non-targeting"
@@ -114,3 +114,10 @@ def test_several_labels_of_controls_count_as_one_context(trained_model, screen, 
     expected = np.log(treated / treated.sum()) - np.log(total / total.sum())
     np.testing.assert_allclose(both["TARGET03"].layers["observed"].ravel(), expected, rtol=1e-4, atol=1e-6)
     assert both.uns["petri_scvi"]["impute_expression"]["parameters"]["control"].tolist() == [CONTROL, "TARGET04"]
+
+
+def test_a_modality_of_another_kind_is_refused(trained_model):
+    with pytest.raises(ValueError, match=r"modality='image' has no expression. Name a modality that has: \['rna'\]"):
+        impute_expression(trained_model, modality="image")
+    with pytest.raises(ValueError, match=r"modality='rna' has no images. Name a modality that has: \['image'\]"):
+        targeted_reconstruction(trained_model, channel="actin", changed_context="TARGET01", modality="rna")

@@ -70,6 +70,13 @@ def other_modality(model: TrainedModel, modality: str) -> str:
     return next(name for name in names if name != modality)
 
 
+def check_kind(model: TrainedModel, modality: str, attribute: str, kind: str) -> None:
+    """Require a modality of images, or of expression, whose network has an attribute that others lack."""
+    if not hasattr(model.module.modality(modality), attribute):
+        names = [name for name in model.get_var_names() if hasattr(model.module.modality(name), attribute)]
+        raise ValueError(f"modality={modality!r} has no {kind}. Name a modality that has: {names}.")
+
+
 def target_rows(
     model: TrainedModel, mdata: MuData | None, modality: str, indices: Sequence[int] | None
 ) -> NDArray[np.integer]:

@@ -14,7 +14,7 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._cells_to_reconstruct import chosen_contexts, other_modality, target_rows
+from ._cells_to_reconstruct import check_kind, chosen_contexts, other_modality, target_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +114,7 @@ def impute_expression(
     """
     check_sizes(n_cells=n_cells, min_cells=min_cells)
     images = other_modality(model, modality)
+    check_kind(model, modality, "expression_likelihood", "expression")
     labels = model.get_contexts(mdata, modality=modality)
     held_out = target_rows(model, mdata, modality, indices)
     of_control = label_list(control, "control")

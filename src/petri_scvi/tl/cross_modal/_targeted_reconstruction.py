@@ -16,7 +16,7 @@ from petri_scvi.common._labels import label_list
 from petri_scvi.tl._embedding import subsample
 from petri_scvi.tl._results import one_or_several, write_result
 
-from ._cells_to_reconstruct import chosen_contexts, other_modality, target_rows
+from ._cells_to_reconstruct import check_kind, chosen_contexts, other_modality, target_rows
 from ._context_tests import context_tests
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def targeted_reconstruction(
     if threshold is None and not 0 <= quantile < 1:
         raise ValueError(f"quantile={quantile!r} is not accepted; pass a number from 0 to below 1, for example 0.9")
     expression = other_modality(model, modality)
+    check_kind(model, modality, "patch_size", "images")
     position = find_channel(channel, list(model.get_var_names()[modality]), "channel", "the model")
     contexts = model.get_contexts(mdata, modality=modality)
     rows = target_rows(model, mdata, modality, indices)
