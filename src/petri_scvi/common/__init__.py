@@ -10,7 +10,7 @@ from petri_scvi.common._files import hidden_folder, put_in_place, written_whole
 from petri_scvi.common._joined_labels import joined_columns, joined_labels, split_labels
 from petri_scvi.common._lock import sole_writer
 from petri_scvi.common._moments import RunningMoments
-from petri_scvi.common._names import check_file_name, in_markup, in_plot, user_path
+from petri_scvi.common._names import check_file_name, in_markup, user_path
 from petri_scvi.common._one_writer import one_writer
 from petri_scvi.common._rows import check_is_current, rows_from_indices, rows_in_mdata, rows_in_modality
 from petri_scvi.common._sealed import (
@@ -33,7 +33,6 @@ __all__ = [
     "code_in",
     "hidden_folder",
     "in_markup",
-    "in_plot",
     "joined_columns",
     "joined_labels",
     "one_writer",

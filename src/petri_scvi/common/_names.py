@@ -43,8 +43,3 @@ def check_file_name(name: str, argument: str, value: str) -> None:
 def in_markup(name: object) -> str:
     """Escape a name so that rich prints it literally; otherwise ``[`` begins a style."""
     return escape(str(name))
-
-
-def in_plot(name: object) -> str:
-    """Escape a name so that matplotlib draws it literally; otherwise two ``$`` enclose a formula."""
-    return str(name).replace("$", r"\$")

@@ -9,6 +9,7 @@ from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
 from petri_scvi._checks import check_different
+from petri_scvi.common import in_markup
 from petri_scvi.common._numbers import check_numbers
 from petri_scvi.modalities._fingerprint import fingerprint
 
@@ -82,13 +83,13 @@ class ModalityField(BaseAnnDataField):
 
     def view_state_registry(self, state_registry: dict) -> Table | None:
         """A two-column table of the state."""
-        table = Table(title=f"{self.registry_key} State Registry")
+        table = Table(title=f"{in_markup(self.registry_key)} State Registry")
         table.add_column("Property")
         table.add_column("Value")
         for name, value in state_registry.items():
             if name == FINGERPRINT:
                 continue
-            table.add_row(name, str(value))
+            table.add_row(in_markup(name), in_markup(value))
         return table
 
 

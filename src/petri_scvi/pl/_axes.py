@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 POINTS_PER_INCH = 72
 
@@ -33,7 +34,8 @@ def open_axes(ax: Axes | None, name: str, width: float, height: float) -> Iterat
         Size in inches under the defaults of matplotlib.
     """
     if ax is not None:
-        yield ax
+        with names_are_literal(ax.figure):
+            yield ax
         return
     with new_figure(name, width, height) as figure:
         yield figure.subplots()
@@ -47,11 +49,25 @@ def new_figure(name: str, width: float, height: float) -> Iterator[Figure]:
         figsize=(width * scale, height * scale), layout="compressed"
     )  # as constrained, and right for pictures too
     try:
-        yield figure
+        with names_are_literal(figure):
+            yield figure
     except BaseException:
         plt.close(figure)
         raise
     _autosave(figure, name)
+
+
+@contextmanager
+def names_are_literal(figure: FigureBase) -> Iterator[None]:
+    """Draw what is written to a figure as it is; two ``$`` in a name would otherwise enclose a formula.
+
+    Texts that the caller wrote before stay as they are, and so do the powers of ten of logarithmic axes.
+    """
+    before = {text: text.get_text() for text in figure.findobj(Text)}
+    yield
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and before.get(text) != text.get_text():
+            text.set_parse_math(False)
 
 
 def is_rasterized() -> bool:

@@ -82,7 +82,7 @@ def test_shares_of_genes_are_drawn_with_mean_and_paper(reconstructed):
     words = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "paper's mean, 0.117" in words
     assert "paper, 80% below 0.2" in words
-    assert ax.get_xlabel() == "$R^2$ by context"
+    assert ax.get_xlabel() == "R² by context"
     with pytest.raises(KeyError, match=r"image_to_expression_r2_X.*image_to_expression_r2\(mdata, 'X'\)"):
         pl.image_to_expression_r2(reconstructed, key="X")
 

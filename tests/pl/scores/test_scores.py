@@ -107,7 +107,7 @@ def test_probe_draws_folds_mean_and_chance_of_each_modality(cells):
 
 def test_probe_of_numbers_draws_r2_and_knows_no_accuracy(cells):
     ax = pl.probe(cells, obs_key="area", method="knn")
-    assert ax.get_ylabel() == "$R^2$"
+    assert ax.get_ylabel() == "R²"
     assert ax.collections[2].get_segments()[0][0, 1] == 0
     with pytest.raises(ValueError, match=r"metric='auc'.*\['r2'\]"):
         pl.probe(cells, obs_key="area", method="knn", metric="auc")

@@ -55,7 +55,7 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
             _draw_shares(ax, table["reliability"], PALETTE[1], "the most to expect", linestyle="--")
         ax.axvline(PAPER_MEAN, color=REFERENCE, linewidth=1, linestyle=":", label=f"paper's mean, {PAPER_MEAN}")
         ax.plot(PAPER_BELOW, PAPER_SHARE, "x", color=REFERENCE, label=f"paper, {PAPER_SHARE:.0%} below {PAPER_BELOW}")
-        ax.set(xlabel=f"$R^2$ by {summary['level']}", ylabel="Share of genes below", ylim=(-0.02, 1.02))
+        ax.set(xlabel=f"R² by {summary['level']}", ylabel="Share of genes below", ylim=(-0.02, 1.02))
         inner_legend(ax)
     return ax
 

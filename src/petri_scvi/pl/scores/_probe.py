@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
-NAMES = {"balanced_accuracy": "Balanced accuracy", "auc": "AUC, one class against the rest", "r2": "$R^2$"}
+NAMES = {"balanced_accuracy": "Balanced accuracy", "auc": "AUC, one class against the rest", "r2": "R²"}
 GUESS = {"auc": 0.5, "r2": 0.0}
 """Chance levels; that of balanced accuracy depends on the number of classes."""
 

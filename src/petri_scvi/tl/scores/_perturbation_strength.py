@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import CONTROL
-from petri_scvi.common import joined_columns
+from petri_scvi.common import in_markup, joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha
@@ -170,7 +170,7 @@ class _Tests:
         records = []
         is_bad = np.zeros(len(self.stratum), dtype=bool)
         self._warn_not_comparable()
-        names = track(self.rows_of, f"Strength, {self.modality}", disable=not progress)
+        names = track(self.rows_of, in_markup(f"Strength, {self.modality}"), disable=not progress)
         for name in names:
             rows = self.rows_of[name]
             rows = subsample(rows[self.is_comparable[rows]], max_cells, rng)

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.progress import Progress
 
 from petri_scvi._constants import CONTROL, UNS_KEY
-from petri_scvi.common import joined_labels
+from petri_scvi.common import in_markup, joined_labels
 from petri_scvi.common._labels import as_text, column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice
@@ -136,7 +136,7 @@ def score_screen(
         for key, slots in slots_of.items():
             tables = []
             for slot in slots:
-                bar.update(task, description=f"Scoring {key}")
+                bar.update(task, description=in_markup(f"Scoring {key}"))
                 scaler = fit_scaler(slot, replicate_keys, target_key, controls)
                 whitener = fit_whitener(slot, slot.cells[MODALITY].notna().to_numpy(), scaler)
                 tables.append(guide_profiles(fold_guides(slot, guide_key, target_key, scaler, whitener)))

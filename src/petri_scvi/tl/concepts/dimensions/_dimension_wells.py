@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY
+from petri_scvi.common import in_markup
 from petri_scvi.tl._arguments import check_folds
 from petri_scvi.tl._embedding import MODALITY, subsample
 from petri_scvi.tl._read_rows import canonical
@@ -114,7 +115,7 @@ def dimension_wells(
         splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
         for fold, (_, held_out) in enumerate(splitter.split(labels, labels)):
             folds[held_out] = fold
-        dimensions = track(range(len(shares)), f"Predicting {obs_key}, {name}", disable=not progress)
+        dimensions = track(range(len(shares)), in_markup(f"Predicting {obs_key}, {name}"), disable=not progress)
         auc = np.array([auc_of_dimension(codes, dimension, labels, folds) for dimension in dimensions])
         table = pd.DataFrame({"modality": name, "dimension": np.arange(len(shares)), "activity": shares[name]})
         tables.append(table.assign(is_multimodal=is_multimodal, auc=auc))
