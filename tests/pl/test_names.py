@@ -32,7 +32,9 @@ def marked(value):
     if isinstance(value, pd.Index):
         return pd.Index([marked(item) for item in value], name=value.name)
     if isinstance(value, pd.DataFrame):
-        found = value.apply(lambda column: [marked(item) for item in column] if column.dtype.kind not in "bif" else column)
+        found = value.apply(
+            lambda column: [marked(item) for item in column] if column.dtype.kind not in "bif" else column
+        )
         return found.set_axis(marked(value.index), axis=0).set_axis(marked(value.columns), axis=1)
     if isinstance(value, np.ndarray) and value.dtype.kind in "OUST":
         return np.array([marked(item) for item in value.tolist()], dtype=object)

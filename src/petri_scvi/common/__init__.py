@@ -11,7 +11,7 @@ from petri_scvi.common._joined_labels import joined_columns, joined_labels, spli
 from petri_scvi.common._lock import sole_writer
 from petri_scvi.common._moments import RunningMoments
 from petri_scvi.common._names import check_file_name, in_markup, user_path
-from petri_scvi.common._one_writer import one_writer
+from petri_scvi.common._one_writer import is_first_process, one_writer
 from petri_scvi.common._rows import check_is_current, rows_from_indices, rows_in_mdata, rows_in_modality
 from petri_scvi.common._sealed import (
     UnreadableFileError,
@@ -35,6 +35,7 @@ __all__ = [
     "in_markup",
     "joined_columns",
     "joined_labels",
+    "is_first_process",
     "one_writer",
     "put_in_place",
     "read_sealed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import h5py
 
 from petri_scvi._checks import check_flags, check_seed, context_columns
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
-from petri_scvi.common import sole_writer
+from petri_scvi.common import one_writer, sole_writer
 from petri_scvi.common._storable import check_mapping
 from petri_scvi.io._open import open_store
 from petri_scvi.io.store._file import RECORDS, check_is_finished, open_raw, read_layouts
@@ -116,7 +117,9 @@ def write_training_store(
     _check_bytes(max_memory)
     tables = read_source(source)
     _check_place(path, tables)
-    with sole_writer(path):
+    with one_writer(path) as is_writer, sole_writer(path) if is_writer else nullcontext():
+        if not is_writer:
+            return
         if path.exists():
             raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
         _check_images_key(images_key, image_channels, tables)

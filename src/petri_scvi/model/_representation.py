@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import EMBEDDING_KEY
-from petri_scvi.common import rows_from_indices, rows_in_modality
+from petri_scvi.common import one_writer, rows_from_indices, rows_in_modality, user_path
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._embedding_file import array_in_file, check_storable, check_target, tables_of
 from petri_scvi.model.setup._registered import RegisteredData
@@ -19,6 +18,7 @@ from petri_scvi.model.setup._registered import RegisteredData
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -206,11 +206,25 @@ class RepresentationMixin(EmbeddingMixin):
         if pool not in ("mean", "concat"):
             raise ValueError(f"pool={pool!r}; expected 'mean' or 'concat', which give one vector per cell.")
         _check_arguments(pool, position, batch_size)
-        path = Path(path).resolve()
+        path = user_path(path).resolve()
         manager = self._manager_of(mdata)
         shape, vectors_of = self._vectors(manager, batch_size, pool, position, seed)
         if modality is not None:
             self._require_modality(manager, modality)
+        with one_writer(path) as is_writer:
+            if is_writer:
+                self._write(path, manager, modality, key_added, shape, vectors_of)
+
+    def _write(
+        self,
+        path: Path,
+        manager: AnnDataManager,
+        modality: str | None,
+        key_added: str,
+        shape: tuple[int, ...],
+        vectors_of: VectorsOf,
+    ) -> None:
+        """Embed cells into a new file."""
         tables = tables_of(manager.adata, modality, list(self._readers(manager)))
         check_target(path, tables)
         check_storable(tables, key_added)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.image
@@ -16,13 +15,14 @@ from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
-from petri_scvi.common import written_whole
+from petri_scvi.common import user_path, written_whole
 from petri_scvi.pl.concepts._dimension_results import DimensionResults, example_montage
 from petri_scvi.pl.images._crop_pictures import intensity_range, join_pictures
 from petri_scvi.pl.images._montage import find_crops, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from mudata import MuData
@@ -104,7 +104,7 @@ def dimension_report(
         )
     images = {"channels": channels, "modality": modality, "images_key": images_key}
     cards = _Cards(data, results, results.is_multimodal(min_activity, max_activity), n_top, alpha, images)
-    target = Path(path)
+    target = user_path(path)
     shown = (cards.card(results.read(number)) for number in track(chosen, "Writing cards", disable=not progress))
     page = TEMPLATES.get_template("dimension_report.html")
     if not target.parent.is_dir():

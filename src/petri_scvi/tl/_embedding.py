@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy import sparse
 
 from petri_scvi._checks import check_modality_names
 from petri_scvi._constants import ALL
-from petri_scvi.common import rows_in_modality, written_whole
+from petri_scvi.common import is_first_process, one_writer, rows_in_modality, user_path, written_whole
 from petri_scvi.common._files import check_space
 from petri_scvi.common._labels import check_controls, check_one_column, read_column, read_labels
 from petri_scvi.common._numbers import check_numbers, number_dtype
@@ -23,6 +22,7 @@ from petri_scvi.tl._read_rows import read_rows
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -129,16 +129,21 @@ class Slot:
         """Path of the file of a matrix; its name starts with that of the modality if the rows are of a single one."""
         names = pd.unique(self.cells[MODALITY].dropna())
         prefix = f"{names[0]}_" if len(names) == 1 and names[0] != ALL else ""
-        return Path(folder).resolve() / f"{prefix}{key_added}.npy"
+        return user_path(folder).resolve() / f"{prefix}{key_added}.npy"
 
     def _write_file(self, path: Path, dtype: Any, transform: Transform) -> NDArray[Any]:
+        with one_writer(path, is_first=True) as is_writer:
+            if is_writer:
+                self._fill_file(path, dtype, transform)
+        return np.asarray(np.load(path, mmap_mode="r"))  # still mapped; anndata does not write the class memmap
+
+    def _fill_file(self, path: Path, dtype: Any, transform: Transform) -> None:
         with written_whole(path) as unfinished:
             target = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=self.shape)
             for rows, chunk in self.chunks(transform):
                 target[rows] = chunk
             target.flush()
             del target  # a mapped file cannot be renamed on Windows
-        return np.asarray(np.load(path, mmap_mode="r"))  # still mapped; anndata does not write the class memmap
 
     @property
     def result_dtype(self) -> np.dtype[Any]:
@@ -150,14 +155,16 @@ def check_files(slots: Sequence[Slot], folder: str | os.PathLike[str] | None, ke
     """Require that results can be written to new files in a folder, before any of them is computed."""
     if folder is None:
         return
-    if not Path(folder).is_dir():
+    if not user_path(folder).is_dir():
         raise FileNotFoundError(f"folder={str(folder)!r} is not a folder. Create it first, or pass another one.")
+    if not is_first_process():  # the first one may have written them by now
+        return
     for slot in slots:
         path = slot.file(folder, key_added)
         if path.exists():
             raise FileExistsError(f"{path} exists. Delete it, or pass another folder or key_added.")
     n_bytes = sum(int(np.prod(slot.shape)) * slot.result_dtype.itemsize for slot in slots)
-    check_space(Path(folder), n_bytes, key_added, remedy="pass a folder on another disk")
+    check_space(user_path(folder), n_bytes, key_added, remedy="pass a folder on another disk")
 
 
 def find_slots(

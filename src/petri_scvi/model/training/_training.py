@@ -193,7 +193,8 @@ class TrainingMixin(RegisteredData):
     ) -> Path | None:
         ckpt_path = trainer_kwargs.get("ckpt_path")
         if ckpt_path is not None:
-            check_ckpt_path(user_path(ckpt_path))
+            trainer_kwargs["ckpt_path"] = user_path(ckpt_path)
+            check_ckpt_path(trainer_kwargs["ckpt_path"])
         if checkpoint is None:
             if every_n_steps is not None:
                 raise ValueError(

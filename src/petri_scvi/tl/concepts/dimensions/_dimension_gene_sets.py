@@ -12,6 +12,7 @@ from scipy.stats import hypergeom
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
+from petri_scvi.common import user_path
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._results import write_result
 
@@ -113,7 +114,7 @@ def dimension_gene_sets(
 def read_gmt(path: str | Path) -> dict[str, list[str]]:
     """Gene sets of a GMT file: per line a name, a description and genes, between tabs."""
     sets: dict[str, list[str]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(user_path(path).read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         name, *rest = (field.strip() for field in line.split("\t"))
