@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import pytest
 import rich
@@ -10,6 +11,9 @@ from mudata import MuData
 
 from petri_scvi import PETRI, tl
 from petri_scvi._compat import columns_stay_in_modalities
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NAME = "rna[/]"
 
