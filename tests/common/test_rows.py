@@ -94,7 +94,9 @@ def test_the_embedding_of_reordered_cells_is_refused_and_then_right() -> None:
     with pytest.raises(ValueError, match=r"mdata\.update\(\)"):
         model.get_latent_representation()
     mdata.update()
-    embedding = model.get_latent_representation()
+    with pytest.raises(ValueError, match=r"cells in another order, are other data: pass mdata\.copy\(\)"):
+        model.get_latent_representation()
+    embedding = model.get_latent_representation(mdata.copy())
     expected = np.stack([by_name[name] for name in mdata["rna"].obs_names])
     np.testing.assert_allclose(embedding[rows_in_mdata(mdata, "rna")], expected, rtol=1e-4, atol=1e-5)
 
