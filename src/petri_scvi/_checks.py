@@ -72,6 +72,15 @@ def check_is_mudata(mdata: object) -> None:
         )
 
 
+def check_not_view(mdata: MuData) -> None:
+    """Require a MuData of its own, to which the codes of contexts can be written."""
+    if mdata.is_view:
+        raise ValueError(
+            f"mdata is a view of {mdata.n_obs} cells of another MuData, so nothing can be written to it. Copy it "
+            "first: mdata = mdata.copy()."
+        )
+
+
 def check_modality(mdata: MuData, modality: str, argument: str) -> None:
     """Require that a modality exists."""
     if modality not in mdata.mod:

@@ -339,3 +339,11 @@ def test_a_failed_setup_leaves_an_earlier_one_in_force(screen, build, quiet, ref
         PETRI.setup_mudata(screen, context_key="cell")
     model.train(max_epochs=1, **quiet)
     assert screen["rna"].obs["_scvi_petri_context"].nunique() == 8
+
+
+def test_a_view_is_refused_with_the_copy_that_works(screen, build, refused):
+    some = screen[::2]
+    with refused(ValueError, f"a view of {some.n_obs} cells", "mdata = mdata.copy()"):
+        PETRI.setup_mudata(some)
+    some = some.copy()
+    build(some)

@@ -11,6 +11,7 @@ from petri_scvi._checks import (
     check_is_mudata,
     check_modality,
     check_modality_names,
+    check_not_view,
     check_unique_names,
     check_unshared_names,
     context_columns,
@@ -67,6 +68,7 @@ class RegistrationMixin(RegisteredData):
         check_modality_names(names)
         check_unique_names(mdata, present)
         check_is_current(mdata, present)
+        check_not_view(mdata)
         if not is_paired:
             check_unshared_names(mdata, present)
         contexts = [ContextField(name, context_key, names) for name in names]
