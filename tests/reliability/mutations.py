@@ -362,8 +362,8 @@ def steps(mdata: Any, folder: Path) -> list[tuple[str, Callable[[], Any]]]:
         assert np.isfinite(found.X).any(axis=1).all(), "SILENT: a profile is NaN"
 
     def store() -> None:
-        path = io.write_training_store(mdata, folder / "store.h5mu", progress=False) or folder / "store.h5mu"
-        io.verify_training_store(path, progress=False)
+        io.write_training_store(mdata, folder / "store.h5mu", progress=False)
+        io.verify_training_store(folder / "store.h5mu", progress=False)
 
     def save() -> None:
         state["model"].save(folder / "model")

@@ -106,7 +106,9 @@ def test_a_call_killed_20_times_goes_on_to_the_same_bytes(screen: AnnData, compl
     kill_at_random(screen, complete, tmp_path, n_kills=20)
 
 
-@pytest.mark.parametrize("where", ["_begin", "create_records", "write_rows", "mark_block", "verify", "sync_folder"])
+@pytest.mark.parametrize(
+    "where", ["_begin", "create_records", "write_rows", "mark_block", "verify", "sync_folder", "put_in_place"]
+)
 @pytest.mark.parametrize("is_after", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_step_is_a_bad_moment_to_be_killed(
     screen: AnnData, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, is_after: bool
@@ -117,7 +119,7 @@ def test_no_step_is_a_bad_moment_to_be_killed(
     def fatal(*args: Any, **kwargs: Any) -> Any:
         nonlocal n_calls
         n_calls += 1
-        if n_calls == 2 or where in {"_begin", "verify"}:
+        if n_calls == 2 or where in {"_begin", "verify", "sync_folder", "put_in_place"}:
             if is_after:
                 step(*args, **kwargs)
             os.kill(os.getpid(), signal.SIGKILL)

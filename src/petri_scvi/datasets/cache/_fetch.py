@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pooch
 
-from petri_scvi.common import sole_writer
+from petri_scvi.common import put_in_place, sole_writer
 from petri_scvi.common._files import as_size, check_space, existing_parent, free_space
 from petri_scvi.common._warn import warn
 
@@ -168,6 +168,6 @@ def _download_alone(entry: Entry, path: Path, progress: bool) -> Path:
     except ValueError:
         resume.forget()
         raise
-    part.replace(path)
+    put_in_place(part, path)
     write_record(path, sha256)
     return path

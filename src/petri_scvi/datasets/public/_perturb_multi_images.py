@@ -16,6 +16,7 @@ from anndata.io import read_elem, write_elem
 from rich.progress import Progress
 
 from petri_scvi._constants import IMAGES_KEY
+from petri_scvi.common import put_in_place
 from petri_scvi.common._files import check_space
 from petri_scvi.datasets.cache._registry_public import PERTURB_MULTI_CHANNELS
 from petri_scvi.datasets.cache._verify import CACHE_REMEDY, RECORD_SUFFIX, write_whole
@@ -84,7 +85,7 @@ def write_images(
             write_whole(note, state)
             bar.advance(task)
     del images
-    partial.replace(path)
+    put_in_place(partial, path)
     note.unlink()
 
 

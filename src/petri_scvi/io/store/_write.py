@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import STORE_KEY, UNS_KEY
-from petri_scvi.common import written_whole
-from petri_scvi.common._files import check_space
+from petri_scvi.common import put_in_place, written_whole
+from petri_scvi.common._files import check_space, sync_folder
 from petri_scvi.io.store._file import (
     PAGE,
     RECORDS,
@@ -102,8 +101,7 @@ def write_file(
             f"the disk returns other bytes than were written to {unfinished}: {describe_damage(damaged)}. Repeat "
             "the call to write these rows again."
         )
-    os.replace(unfinished, path)
-    sync_folder(path.parent)
+    put_in_place(unfinished, path)
 
 
 def make_plan(modalities: list[Modality], arguments: dict[str, Any]) -> str:
@@ -266,13 +264,3 @@ def _unmark(
     found = np.searchsorted(first_rows, modality.order[damaged], side="right") - 1
     for block in np.unique(found).tolist():
         mark_block(raw, layout, block, is_written=False)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until a new name is on the disk, if the system supports it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

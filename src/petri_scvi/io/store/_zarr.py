@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from anndata.io import write_elem
 
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
-from petri_scvi.common import written_whole
+from petri_scvi.common import put_in_place, written_whole
+from petri_scvi.common._files import sync_folder
 from petri_scvi.io.store._file import RECORDS, read_layouts, record_name
 from petri_scvi.io.store._write import (
     N_COPIES,
@@ -25,7 +25,6 @@ from petri_scvi.io.store._write import (
     make_plan,
     read_plan,
     show_bytes,
-    sync_folder,
     write_file,
 )
 from petri_scvi.io.store._zarr_rows import (
@@ -97,8 +96,7 @@ def write_zarr(
         )
     # Before the store gets its final name, because a completed call is not repeated to clean up.
     between.unlink(missing_ok=True)
-    os.replace(unfinished, path)
-    sync_folder(path.parent)
+    put_in_place(unfinished, path)
 
 
 def verify_zarr(folder: Path, bar: Progress) -> dict[str, NDArray[np.integer]]:
