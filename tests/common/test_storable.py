@@ -152,3 +152,15 @@ def test_uns_is_tried_entry_by_entry() -> None:
         check_mapping({"a": {"b": object()}}, "uns")
     with pytest.raises(ValueError, match=r"uns\['a'\]\['when'\] has dtype datetime64"):
         check_mapping({"a": pd.DataFrame({"when": COLUMNS["dates"]})}, "uns")
+
+
+@pytest.mark.parametrize("values", [["a", "b\0c", "a"], pd.Categorical(["a", "b\0c", "a"])])
+def test_null_characters_in_text_are_refused_with_the_call_that_replaces_them(values: Any) -> None:
+    obs = pd.DataFrame({"a": values})
+    with pytest.raises(ValueError, match=r"of kind text with null characters.* = obs\['a'\]\.astype\(str\)") as error:
+        check_table(obs, "obs")
+    call = str(error.value).split(": ", 1)[1].split("; or drop it")[0].removeprefix("Convert it: ")
+    exec(call, {"obs": obs})
+    check_table(obs, "obs")
+    with pytest.raises(ValueError, match="the index of obs has names with null characters"):
+        check_table(pd.DataFrame(index=["a\0"]), "obs")

@@ -23,12 +23,14 @@ FORBIDDEN = ("/", "\\", "\0")
 """Characters that HDF5 or zarr would read as a path separator or as the end of a name."""
 RESERVED = ("", ".", "..")
 NUMBERS, AS_TEXT = "pandas.to_numeric({})", "{}.map(str, na_action='ignore').astype('category')"
+NULLS = "text with null characters"
 CONVERSIONS = dict.fromkeys(["integer", "integer-na", "mixed-integer-float"], NUMBERS) | {
     "boolean": "{}.astype('boolean')",
     "empty": "{}.astype(float)",
     "floating": "{}.astype(float)",
     "string": "{}.astype(object).astype('category')",
     "sparse": "{}.sparse.to_dense()",
+    NULLS: "{}.astype(str).str.replace('\\0', ' ')",
 }
 """How to convert columns, by the kind of their values, so that files can hold them; others become text."""
 TABLE_RESERVED = "_index"
@@ -69,6 +71,8 @@ def check_table(table: pd.DataFrame, where: str) -> None:
         raise ValueError(f"{where} has several columns {twice}. Rename or drop all but one of each.")
     if table.index.name is not None:
         check_names([table.index.name], f"the name of the index of {where}")
+    if _has_nulls(table.index):
+        raise ValueError(f"the index of {where} has names with null characters, which files cannot hold. Rename them.")
     if TABLE_RESERVED in table.columns:
         raise ValueError(
             f"a column of {where} is {TABLE_RESERVED!r}, which files reserve for the row names. Rename it."
@@ -113,12 +117,19 @@ def _is_plain(value: Any) -> bool:
     return (isinstance(value, np.ndarray) or sparse.issparse(value)) and value.dtype.kind in "biuf"
 
 
+def _has_nulls(text: Iterable[Any]) -> bool:
+    """Whether a text has a null character, where HDF5 ends it."""
+    return any("\0" in value for value in text if isinstance(value, str))
+
+
 def _unstorable_kind(column: pd.Series) -> str:
     """Kind of the values of a column that files cannot hold; empty if they can."""
     values = column.cat.categories.to_series() if isinstance(column.dtype, pd.CategoricalDtype) else column
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufc":
         return ""
     found = "sparse" if isinstance(values.dtype, pd.SparseDtype) else str(infer_dtype(values, skipna=True))
+    if found == "string" and _has_nulls(values.unique()):
+        return NULLS
     # anndata makes categories of text that repeats, and of objects that are text.
     if found == "string" and (values.dtype == object or values.nunique() < len(values)):
         return ""

@@ -309,3 +309,12 @@ def test_mean_patch_and_mean_of_visible_patches_are_scored_as_defined(trained_mo
     visible = pixels[:2, :, 8:, 8:].repeat(1, 1, 2, 2)
     expected = (pixels[:2] - visible).square()
     torch.testing.assert_close(scores["mean of visible patches"], expected[:, :, is_hidden].mean(dim=(1, 2)))
+
+
+def test_a_modality_that_is_predicted_without_error_has_no_margin(make_screen, fit):
+    screen = make_screen()
+    screen["image"].obsm[IMAGES] = screen["image"].obsm[IMAGES] * 0
+    table = fit(screen).get_reconstruction_error().set_index(["modality", "predictor"])
+    assert table.loc[("image", "mean patch"), "loss"] == 0
+    assert np.isnan(table.loc[("image", "mean patch"), "margin"])
+    assert np.isfinite(table.loc["rna", "margin"]).all()

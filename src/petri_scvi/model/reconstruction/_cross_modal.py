@@ -140,7 +140,7 @@ def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
     -------
     ``n_cells`` and ``n_contexts``; mean ``loss_own`` and ``loss_other``; ``gain``, their difference, with its 95 %
     interval ``gain_low`` and ``gain_high``, and ``p_value``, both between contexts, as
-    :func:`petri_scvi.common.paired_statistics` has them; ``relative_gain`` to ``loss_other``; ``effect_size``, Cohen's
+    :func:`paired_statistics` has them; ``relative_gain`` to ``loss_other``, NaN if that is 0; ``effect_size``, Cohen's
     d over cells; ``share_of_cells`` that gain.
     """
     rows = []
@@ -158,7 +158,7 @@ def summarise_gain(per_cell: pd.DataFrame) -> pd.DataFrame:
                 "gain": found["mean"],
                 "gain_low": found["low"],
                 "gain_high": found["high"],
-                "relative_gain": found["mean"] / other,
+                "relative_gain": found["mean"] / other if other else np.nan,
                 "effect_size": found["effect_size"],
                 "share_of_cells": found["share_of_cells"],
                 "p_value": found["p_value"],

@@ -131,7 +131,7 @@ class ReconstructionMixin(MeasurementMixin):
         Returns
         -------
         One row per ``modality`` and ``predictor``: ``n_cells``, mean ``loss`` (squared error of normalised pixels, or
-        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it. Averages are taken
+        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it, NaN if that is 0. Averages are taken
         of the model's training cells, or of the data itself if it is other data.
 
         Raises
@@ -166,7 +166,7 @@ class ReconstructionMixin(MeasurementMixin):
                     "predictor": predictor,
                     "n_cells": len(rows),
                     "loss": mean,
-                    "margin": 1 - means["PETRI"] / mean,
+                    "margin": 1 - means["PETRI"] / mean if mean else np.nan,
                 }
                 for predictor, mean in means.items()
             ]
