@@ -131,8 +131,8 @@ class ReconstructionMixin(MeasurementMixin):
         Returns
         -------
         One row per ``modality`` and ``predictor``: ``n_cells``, mean ``loss`` (squared error of normalised pixels, or
-        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it, NaN if that is 0. Averages are taken
-        of the model's training cells, or of the data itself if it is other data.
+        negative log-likelihood per gene), and ``margin``, by how much of its loss PETRI is below it, NaN if that is 0.
+        Averages are taken of the model's training cells, or of the data itself if it is other data.
 
         Raises
         ------
