@@ -278,6 +278,15 @@ def test_mixed_precision_trains_and_scores_in_float32(screen, build, quiet):
     assert np.isfinite(model.history["validation_loss"].to_numpy(dtype=float)).all()
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", 64])
+def test_precisions_that_change_the_type_of_the_weights_are_refused(screen, build, quiet, refused, precision):
+    model = build(screen)
+    with refused(ValueError, f"precision={precision!r}", "'32-true', 'bf16-mixed' or '16-mixed'"):
+        model.train(max_epochs=1, precision=precision, **quiet)
+    assert next(model.module.parameters()).dtype == torch.float32
+    model.train(max_epochs=1, precision="32-true", **quiet)
+
+
 def test_batch_size_is_refused_with_what_to_pass_instead(screen, build, refused):
     with refused(TypeError, "batch_size is not an argument", "n_contexts_per_minibatch", "n_cells_per_context"):
         build(screen).train(max_epochs=1, batch_size=128)

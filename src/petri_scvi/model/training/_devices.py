@@ -18,6 +18,8 @@ LOST_CONTACT = re.compile(
 )
 """What the messages of torch's backends have in common when a process does not answer."""
 
+PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
+
 
 def is_data_parallel(strategy: Any) -> bool:
     """Whether Lightning's strategy is distributed data parallel, for which scvi-tools makes exceptions."""
@@ -52,6 +54,21 @@ def check_strategy(strategy: Any) -> None:
         raise ValueError(
             f"strategy={name!r} shards the weights of a model over the devices, which is not supported: the model fits "
             "on every device. Pass strategy='ddp', with which each device trains on its own documents."
+        )
+
+
+def check_precision(precision: Any) -> None:
+    """Refuse precisions in which weights are not float32: statistics, losses and saved models are.
+
+    Raises
+    ------
+    ValueError
+        The precision is another one.
+    """
+    if str(precision) not in PRECISIONS:
+        raise ValueError(
+            f"precision={precision!r}; expected '32-true', 'bf16-mixed' or '16-mixed', which keep the weights in "
+            "float32. With the mixed ones, layers compute in 16 bits."
         )
 
 

@@ -23,6 +23,7 @@ from petri_scvi.model.training._checkpoint import (
 )
 from petri_scvi.model.training._devices import (
     allow_unused_parameters,
+    check_precision,
     check_strategy,
     early_stopping_callback,
     early_stopping_is_ours,
@@ -113,7 +114,7 @@ class TrainingMixin(RegisteredData):
         ------
         ValueError
             Early stopping without validation cells, a model without data, a ``checkpoint`` of another call, or a
-            ``strategy`` that does not work.
+            ``strategy`` or ``precision`` that does not work.
         TypeError
             An argument that neither this method nor the trainer accepts.
         RuntimeError
@@ -263,6 +264,7 @@ def _trainer_arguments(
     arguments["callbacks"] = [*(arguments.get("callbacks") or []), DivergenceWatch()]
     strategy = arguments.get("strategy")
     check_strategy(strategy)
+    check_precision(arguments.get("precision"))
     if is_data_parallel(strategy):
         if getattr(datamodule, "n_kinds_of_documents", 1) > 1:
             arguments["strategy"] = allow_unused_parameters(strategy)
