@@ -37,6 +37,7 @@ DATES = pd.date_range("2020", periods=3)
         (pd.DataFrame({"a": ["1", "2", "3"]}), "1 of 1 columns"),
         (pd.DataFrame({"a": [1j, 2, 3]}), "complex"),
         ([1, 2], "is a list"),
+        (np.ma.masked_less(np.eye(3), 1), r"is a masked array.*x\.filled\(numpy\.nan\)"),
     ],
 )
 def test_what_is_no_number_is_named(array: Any, message: str) -> None:

@@ -34,6 +34,11 @@ def check_numbers(array: Any, where: str, *, is_expression: bool = False) -> Non
         It holds anything else, or is empty.
     """
     shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"{where} is a masked array, whose mask would be ignored. Fill in what is masked: "
+            f"{where}.filled(numpy.nan), or another value."
+        )
     if shape is None or (dtype is None and not isinstance(array, pd.DataFrame)):
         raise ValueError(f"{where} is a {type(array).__name__}; expected an array of numbers. Delete it or convert it.")
     if 0 in shape[1:]:

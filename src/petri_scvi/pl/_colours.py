@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.colors import is_color_like
 
+from petri_scvi.common._labels import as_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,7 +42,7 @@ def stored_colours(groups: Sequence[str], group_key: str, *owners: AnnData | MuD
         column = owner.obs.get(group_key)
         if stored is None or column is None or not isinstance(column.dtype, pd.CategoricalDtype):
             continue
-        colour_of = dict(zip(map(str, column.cat.categories), map(str, stored), strict=False))
+        colour_of = dict(zip(as_text(pd.Series(column.cat.categories)), map(str, stored), strict=False))
         if all(group in colour_of and is_color_like(colour_of[group]) for group in groups):
             return {group: colour_of[group] for group in groups}
     return None

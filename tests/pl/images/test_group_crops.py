@@ -231,3 +231,15 @@ def test_autosave_saves_the_pair(tmp_path):
     pl.umap_crops(umap_cells(), "group")
     assert (tmp_path / "umap_crops.png").stat().st_size > 0
     assert not plt.get_fignums()
+
+
+def test_numbers_are_one_group_whatever_their_type():
+    ax = pl.crops(cells_of(np.array([1, "1", 1.0, 2, 2.0] * 4, dtype=object)), "group", n_per_group=20)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "2"]
+    assert tiles(ax).shape[1] == 12
+    image, rna = cells_of(np.arange(20) % 2), cells_of((np.arange(20) % 2).astype(float)[::-1])
+    rna.obs_names = [f"r{i}" for i in range(20)]
+    mdata = MuData({"image": image, "rna": rna})
+    mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(40, 2))
+    left, _ = pl.umap_crops(mdata, "group", n_per_group=2)
+    assert [len(dots.get_offsets()) for dots in left.collections] == [0, 40, 4]  # none is in the background

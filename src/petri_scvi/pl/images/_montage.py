@@ -13,6 +13,7 @@ from mudata import MuData
 from petri_scvi._checks import check_sizes, crops_of
 from petri_scvi._constants import IMAGE, IMAGES_KEY
 from petri_scvi.common._channels import channel_names, find_channels
+from petri_scvi.common._labels import as_text, label_list
 
 from ._crop_pictures import CHANNEL_COLOURS, channel_legend, colour_channels, draw_montage, intensity_range
 
@@ -85,7 +86,7 @@ def choose_crops(
     adata, images = crops_of(data, modality, images_key)
     if group_key not in adata.obs:
         raise KeyError(f"group_key={group_key!r} is not a column of obs; it has {list(adata.obs.columns)}")
-    labels = adata.obs[group_key].astype(object)
+    labels = as_text(adata.obs[group_key])
     rows_of = {str(group): np.asarray(rows, dtype=np.intp) for group, rows in labels.groupby(labels).indices.items()}
     names = _groups_to_draw(adata.obs[group_key], rows_of, groups, group_key)
     # A seed per group: which cells are drawn does not depend on the other groups.
@@ -122,7 +123,7 @@ def _groups_to_draw(
     if not rows_of:
         raise ValueError(f"obs[{group_key!r}] is missing for all {len(column)} cells; name a column with groups")
     if groups is not None:
-        chosen = [groups] if isinstance(groups, str) else [str(group) for group in groups]
+        chosen = label_list(groups, "groups") if len(groups) else []
         unknown = [group for group in chosen if group not in rows_of]
         if unknown or not chosen:
             raise ValueError(
@@ -130,7 +131,7 @@ def _groups_to_draw(
             )
         return list(dict.fromkeys(chosen))
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
-    every = map(str, column.cat.categories) if is_category else sorted(rows_of, key=natural)
+    every = as_text(pd.Series(column.cat.categories)) if is_category else sorted(rows_of, key=natural)
     order = [group for group in every if group in rows_of]
     largest = sorted(order, key=lambda group: -len(rows_of[group]))[:MAX_GROUPS]
     return [group for group in order if group in largest]

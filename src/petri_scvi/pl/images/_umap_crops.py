@@ -11,6 +11,7 @@ from mudata import MuData
 
 from petri_scvi._constants import IMAGE, IMAGES_KEY
 from petri_scvi.common import rows_in_mdata
+from petri_scvi.common._labels import as_text
 from petri_scvi.pl._axes import has_frame, is_rasterized, new_figure
 from petri_scvi.pl._colours import BACKGROUND, group_colours
 
@@ -100,12 +101,12 @@ def _points(
         raise ValueError(f"obsm[{basis!r}] has shape {points.shape}; expected two coordinates per cell")
     rows = np.concatenate(list(montage.rows.values()))
     if not isinstance(owner, MuData):
-        return points, owner.obs[group_key].astype(object).to_numpy(), rows
+        return points, as_text(owner.obs[group_key]).to_numpy(), rows
     labels = np.full(owner.n_obs, None, dtype=object)
     for name, adata in owner.mod.items():
         place = rows_in_mdata(owner, name)
         if group_key in adata.obs:
-            labels[place] = adata.obs[group_key].astype(object).to_numpy()
+            labels[place] = as_text(adata.obs[group_key]).to_numpy()
         if adata is montage.adata:
             rows = place[rows]
     return points, labels, rows
