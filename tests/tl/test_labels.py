@@ -189,7 +189,7 @@ def test_words_for_missing_values_are_pointed_out(make_cells: MakeCells) -> None
     cells = make_cells()
     cells.obs.loc[cells.obs["guide"] == "sg0", "target_gene"] = None
     cells.obs["target_gene"] = cells.obs["target_gene"].astype(object).map(str)
-    with pytest.warns(UserWarning, match=r"20 rows of adata.obs\['target_gene'\] have the label 'None'"):
+    with pytest.warns(UserWarning, match=r"20 rows of adata.obs\['target_gene'\] have the label '(None|nan)'"):
         tl.aggregate_profiles(cells, "X_emb")
 
 
