@@ -2,14 +2,25 @@
 
 Encoders compress a cell to latent tokens, the set transformer joins those of a document, decoders reconstruct cells.
 Open first: ``_image_networks.py``, then ``_expression_networks.py``. ``_shared_tokens.py`` is the same expression
-encoder with less work, ``_linear_paths.py`` what is added to the latents past the attention blocks.
+encoder with less work.
 """
 
-from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock
+from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, sincos_position
 from petri_scvi.nn._device import choose_device
-from petri_scvi.nn._expression_networks import ExpressionDecoder, ExpressionEncoder, negative_binomial_nll
-from petri_scvi.nn._image_networks import ImageDecoder, ImageEncoder, patchify, sincos_position, unpatchify
-from petri_scvi.nn._linear_paths import ChannelMoments, ExpressionPath, ImagePath
+from petri_scvi.nn._expression_networks import (
+    ExpressionDecoder,
+    ExpressionEncoder,
+    ExpressionPath,
+    negative_binomial_nll,
+)
+from petri_scvi.nn._image_networks import (
+    ChannelMoments,
+    ImageDecoder,
+    ImageEncoder,
+    ImagePath,
+    patchify,
+    unpatchify,
+)
 from petri_scvi.nn._masking import masked_mean, random_masking, random_numbers, take_tokens
 from petri_scvi.nn._set_transformer import SetTransformer
 

@@ -1,9 +1,10 @@
-"""Pre-norm attention blocks."""
+"""Pre-norm attention blocks, and the position embedding of image patches."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
@@ -147,3 +148,23 @@ class CrossAttentionBlock(nn.Module):
         """Add what was read to the latents, and apply the MLP; all of shape ``(B, L, D)``."""
         latents = latents + self.project(read)
         return latents + self.mlp(self.norm_mlp(latents))
+
+
+def sincos_position(n_rows: int, n_columns: int, embed_dim: int) -> Tensor:
+    """Fixed two-dimensional sine-cosine position embedding :cite:p:`He2022`.
+
+    Parameters
+    ----------
+    n_rows, n_columns
+        Size of the patch grid.
+    embed_dim
+        Width D, a multiple of 4: a quarter each for sine and cosine of row and column.
+
+    Returns
+    -------
+    One vector per patch, row by row, shape ``(n_rows * n_columns, D)``.
+    """
+    frequency = 1.0 / 10_000 ** (torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim / 4))  # (D / 4,)
+    row, column = torch.meshgrid(torch.arange(n_rows), torch.arange(n_columns), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequency for axis in (row, column)]  # 2 x (N, D / 4)
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()

@@ -1,4 +1,4 @@
-"""Perceiver that compresses a transcriptome to latent tokens, the decoder, and the likelihood of counts."""
+"""Perceiver with a linear path that compresses a transcriptome to latent tokens, the decoder, and the likelihood."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, gelu
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, init_weights
-from petri_scvi.nn._linear_paths import ExpressionPath
 from petri_scvi.nn._shared_tokens import encode_with_shared_tokens
+
+GENE_GAIN = 3.0
+"""Factor of the mean over genes, which is small because deviations of single genes have both signs."""
 
 
 class GeneTokens(nn.Module):
@@ -81,6 +83,47 @@ class GeneTokens(nn.Module):
         They are scaled to a mean square of 1 over genes, as that of the other dimensions, which stay as they are.
         """
         self.embedding[:, : len(axes)] = axes.T.to(self.embedding) * axes.shape[1] ** 0.5
+
+
+class ExpressionPath(nn.Module):
+    """Mean over the visible genes of embedding times deviation, through one linear layer that starts as the identity.
+
+    With embeddings that start as principal axes, an untrained path gives the principal components of the cell.
+
+    Parameters
+    ----------
+    embed_dim
+        Width D of the gene embeddings and of the latents.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(embed_dim, embed_dim, bias=False)
+        nn.init.eye_(self.project.weight)
+
+    def forward(self, tokens: GeneTokens, levels: Tensor, visible: Tensor | None = None) -> Tensor:
+        """What is added to the latents of each cell.
+
+        Parameters
+        ----------
+        tokens
+            Embeddings of the genes, and the statistics of their levels.
+        levels
+            Log expression, shape ``(B, M)``.
+        visible
+            Positions of the genes to see, shape ``(B, M_visible)``; all if ``None``.
+
+        Returns
+        -------
+        Shape ``(B, D)``.
+        """
+        deviations = tokens.standardise(levels)  # (B, M)
+        n_visible = levels.shape[1]
+        if visible is not None:
+            n_visible = visible.shape[1]
+            # Scattered, so that one product over the gene axis serves all cells, whichever genes are visible.
+            deviations = torch.zeros_like(deviations).scatter(1, visible, deviations.gather(1, visible))
+        return self.project(deviations @ tokens.embedding * (GENE_GAIN / n_visible))
 
 
 class ExpressionEncoder(nn.Module):

@@ -1,13 +1,152 @@
-"""Vision Transformer that compresses a crop to latent tokens, and the decoder that reconstructs its patches."""
+"""Vision Transformer with a linear path that compresses a crop to latent tokens, and the decoder."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights
-from petri_scvi.nn._linear_paths import ImagePath
+from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights, sincos_position
 from petri_scvi.nn._masking import other_positions, take_tokens
+
+if TYPE_CHECKING:
+    from typing import Self
+
+MIN_RELATIVE_MEAN = 0.01
+"""Smallest mean intensity of a cell, relative to that of all cells, whose logarithm is taken."""
+MIN_VARIANCE = 1e-4
+"""Added to variances before their logarithm is taken, in units of the variance of the channel over all pixels."""
+MIN_STATISTIC_STD = 1e-4
+"""A statistic that varies less over the training cells is not divided by its standard deviation."""
+
+
+class ChannelMoments(NamedTuple):
+    """Moments of the visible pixels of each cell, in the units of the pixels."""
+
+    mean: Tensor
+    """Of each channel, shape ``(B, C)``."""
+    between: Tensor
+    """Variance between the means of patches, shape ``(B, C)``."""
+    covariance: Tensor
+    """Of the channels over all pixels, shape ``(B, C, C)``."""
+
+    @classmethod
+    def of(cls, patches: Tensor, n_channels: int) -> Self:
+        """Moments of patches of C channels, shape ``(B, T, C * P * P)``."""
+        pixels = patches.unflatten(-1, (n_channels, -1)).transpose(1, 2)  # (B, C, T, P * P)
+        patch_mean = pixels.mean(dim=-1)  # (B, C, T)
+        mean = patch_mean.mean(dim=-1)
+        centred = pixels.flatten(2) - mean.unsqueeze(-1)  # (B, C, T * P * P)
+        return cls(
+            mean,
+            (patch_mean - mean.unsqueeze(-1)).square().mean(dim=-1),
+            centred @ centred.transpose(1, 2) / centred.shape[-1],
+        )
+
+    def normalised(self, mean: Tensor, std: Tensor) -> Self:
+        """The moments that pixels have once the ``mean`` of each channel is subtracted and divided by ``std``."""
+        variance = std.square()
+        return type(self)(
+            (self.mean - mean) / std,
+            self.between / variance,
+            self.covariance / (std * std.unsqueeze(-1)),
+        )
+
+    def statistics(self, relative_std: Tensor) -> Tensor:
+        """Logarithms of means and standard deviations, and correlations; shape ``(B, 3 C + C (C - 1) / 2)``.
+
+        Parameters
+        ----------
+        relative_std
+            Standard deviation of each channel over all pixels, divided by its mean; shape ``(C,)``. It turns the mean
+            of normalised pixels into a mean intensity relative to that of all cells.
+        """
+        variance = self.covariance.diagonal(dim1=1, dim2=2)  # (B, C)
+        within = variance - self.between  # mean variance within patches, which are equally large
+        std = variance.clamp(min=MIN_VARIANCE).sqrt()
+        correlation = self.covariance / (std.unsqueeze(1) * std.unsqueeze(2))  # (B, C, C)
+        first, second = torch.triu_indices(std.shape[1], std.shape[1], 1, device=std.device)
+        parts = [
+            (1 + self.mean * relative_std).clamp(min=MIN_RELATIVE_MEAN).log(),
+            (self.between + MIN_VARIANCE).log() / 2,
+            (within.clamp(min=0) + MIN_VARIANCE).log() / 2,
+            correlation[:, first, second],
+        ]
+        return torch.cat(parts, dim=1)
+
+
+class ImagePath(nn.Module):
+    """Statistics of the channels over the visible patches, standardised, through one linear layer.
+
+    They are, of each channel, the log of the mean intensity relative to that of all cells, the log standard deviation
+    between the means of patches and the one within patches, and of each pair of channels their correlation.
+
+    Parameters
+    ----------
+    n_channels
+        Number of channels (C).
+    embed_dim
+        Width D of the latents.
+    """
+
+    def __init__(self, n_channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        n_statistics = 3 * n_channels + n_channels * (n_channels - 1) // 2
+        self.relative_std: Tensor
+        self.statistic_mean: Tensor
+        self.statistic_std: Tensor
+        self.register_buffer("relative_std", torch.ones(n_channels))
+        self.register_buffer("statistic_mean", torch.zeros(n_statistics))
+        self.register_buffer("statistic_std", torch.ones(n_statistics))
+        self.project = nn.Linear(n_statistics, embed_dim, bias=False)
+        nn.init.eye_(self.project.weight)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """What is added to the latents of each cell.
+
+        Parameters
+        ----------
+        patches
+            Visible patches of normalised images, shape ``(B, T, C * P * P)``.
+
+        Returns
+        -------
+        Shape ``(B, D)``.
+        """
+        # In bfloat16 a correlation of two channels would have two digits.
+        with torch.autocast(patches.device.type, enabled=False):
+            statistics = ChannelMoments.of(patches, self.n_channels).statistics(self.relative_std)
+        return self.project((statistics - self.statistic_mean) / self.statistic_std)
+
+    @torch.no_grad()
+    def fit(self, relative_std: Tensor, statistics: Tensor) -> Tensor:
+        """Standardise the statistics by those of training cells.
+
+        Parameters
+        ----------
+        relative_std
+            See :meth:`ChannelMoments.statistics`.
+        statistics
+            What it returned for the training cells.
+
+        Returns
+        -------
+        The standardised statistics, of the same shape.
+        """
+        mean, std = statistics.mean(dim=0), statistics.std(dim=0, correction=0)
+        std = torch.where(std > MIN_STATISTIC_STD, std, 1.0)
+        self.relative_std.copy_(relative_std)
+        self.statistic_mean.copy_(mean)
+        self.statistic_std.copy_(std)
+        return (statistics - mean) / std
+
+    @torch.no_grad()
+    def start_at(self, axes: Tensor) -> None:
+        """Set the linear layer to these axes of the standardised statistics, shape ``(K, n_statistics)``, K <= D."""
+        self.project.weight.zero_()
+        self.project.weight[: len(axes)] = axes.to(self.project.weight)
 
 
 class ImageEncoder(nn.Module):
@@ -167,23 +306,3 @@ def unpatchify(patches: Tensor, image_shape: tuple[int, int, int], patch_size: i
     n_rows, n_columns = height // patch_size, width // patch_size
     grid = patches.reshape(len(patches), n_rows, n_columns, n_channels, patch_size, patch_size)  # (B, h, w, C, P, P)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), n_channels, height, width)
-
-
-def sincos_position(n_rows: int, n_columns: int, embed_dim: int) -> Tensor:
-    """Fixed two-dimensional sine-cosine position embedding :cite:p:`He2022`.
-
-    Parameters
-    ----------
-    n_rows, n_columns
-        Size of the patch grid.
-    embed_dim
-        Width D, a multiple of 4: a quarter each for sine and cosine of row and column.
-
-    Returns
-    -------
-    One vector per patch, row by row, shape ``(n_rows * n_columns, D)``.
-    """
-    frequency = 1.0 / 10_000 ** (torch.arange(embed_dim // 4, dtype=torch.float64) / (embed_dim / 4))  # (D / 4,)
-    row, column = torch.meshgrid(torch.arange(n_rows), torch.arange(n_columns), indexing="ij")
-    angles = [axis.reshape(-1, 1) * frequency for axis in (row, column)]  # 2 x (N, D / 4)
-    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()
