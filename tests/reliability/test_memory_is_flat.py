@@ -76,7 +76,7 @@ def test_memory_stays_flat_over_300_steps_and_60_embeddings(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     steps, embeddings = (ast.literal_eval(line) for line in done.stdout.splitlines()[-2:])
     print(steps, embeddings)
-    # One minibatch that is kept per step would be 20 MiB, one embedding per call 18 MiB. The allocator settles over the
+    # One minibatch that is kept per step would be 60 MiB, one embedding per call 18 MiB. The allocator settles over the
     # first 200 steps, and what it keeps later differs by about 1 MiB between runs.
     assert steps[500] - steps[200] < 4
     assert embeddings[70] - embeddings[10] < 2
