@@ -152,6 +152,7 @@ def test_lasso_shows_a_montage_the_enriched_perturbation_and_saves_the_names(
         (places >= places[is_in].min(axis=0) - 8).all(axis=1) & (places <= places[is_in].max(axis=0) + 8).all(axis=1)
     )
     page.locator(f"#chosen[data-n='{len(rows)}']").wait_for()
+    page.locator("#enrichment tbody tr td").first.wait_for()
     first = page.locator("#enrichment tbody tr").first.locator("td").all_inner_texts()
     assert first[0] == "TARGET02"
     assert first[1] == str(is_in.sum())
@@ -163,7 +164,7 @@ def test_lasso_shows_a_montage_the_enriched_perturbation_and_saves_the_names(
     assert float(first[2]) == pytest.approx(expected, abs=0.06)
     assert rows_here.size
     n_images = int(np.isin(mapped.obs_names[rows], mapped["image"].obs_names).sum())
-    assert page.locator(".montage canvas").count() == min(40, n_images)
+    page.wait_for_function(f"document.querySelectorAll('.montage canvas').length === {min(40, n_images)}")
     page.wait_for_function("document.querySelector('.montage canvas').dataset.painted")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Download these cell names").click()

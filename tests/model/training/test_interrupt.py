@@ -32,11 +32,12 @@ class PressCtrlC(Callback):
 
 def interrupt(model, step, hook="on_train_batch_end", **train):
     """Train until the signal comes, and return what the error says."""
-    before = signal.getsignal(signal.SIGINT)
+    before, threads = signal.getsignal(signal.SIGINT), set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt) as caught:
         model.train(**{**TRAIN, **train}, callbacks=[PressCtrlC(step, hook)])
     assert signal.getsignal(signal.SIGINT) is before
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("petri_scvi")]
+    left = set(threading.enumerate()) - threads
+    assert not [thread.name for thread in left if thread.name.startswith("petri_scvi")]
     return str(caught.value)
 
 
