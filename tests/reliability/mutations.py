@@ -1,7 +1,7 @@
 """Small screens with something odd about them, and everything that is then done with them.
 
 ``mutated(seed)`` makes a screen and changes one or two things in it. ``attempt(mdata, folder)`` registers it, trains a
-few steps, embeds, scores and stores it, and tells how far it came. ``python -m tests.reliability.mutations 3000`` runs
+few steps, embeds, scores and stores it, and tells how far it came. ``python tests/reliability/mutations.py 3000`` runs
 many and prints what happened.
 """
 

@@ -9,7 +9,7 @@ from tests.reliability.mutations import campaign
 
 @pytest.mark.slow
 def test_what_is_odd_about_a_screen_is_refused_or_does_no_harm() -> None:
-    """Sixty of the screens that ``python -m tests.reliability.mutations 3000`` tries."""
+    """Sixty of the screens that ``python tests/reliability/mutations.py 3000`` tries."""
     counts, wrong = campaign(range(60))
     assert wrong == {}
     assert counts["setup", "refused"] > 10
