@@ -183,3 +183,9 @@ def test_more_than_the_images_hold_is_refused(screen, arguments, message):
     PCAPixels.setup_mudata(screen)
     with pytest.raises(ValueError, match=message):
         PCAPixels(screen, **arguments)
+
+
+def test_cells_of_equal_expression_have_no_components(screen):
+    screen["rna"].X = sparse.csr_matrix(np.repeat(screen["rna"].X[:1].toarray(), screen["rna"].n_obs, axis=0))
+    with pytest.raises(ValueError, match=r"all \d+ cells of mdata\['rna'\] have the same expression"):
+        fit(PCAExpression, screen, n_components=2)

@@ -88,6 +88,11 @@ class PCAExpression(ExpressionModel):
             self._genes = np.flatnonzero(expression.var["highly_variable"])
             expression = AnnData(expression.X[:, self._genes])
         self._gene_mean, self._gene_std = None, None
+        if (expression.X.max(axis=0).toarray() == expression.X.min(axis=0).toarray()).all():
+            raise ValueError(
+                f"all {len(rows)} cells of mdata[{self.modality_!r}] have the same expression after normalisation, so "
+                "there are no components to find. Check the counts, or leave this baseline out."
+            )
         if self.scale:
             expression.X = expression.X.toarray()  # scanpy warns if it has to do it
             sc.pp.scale(expression, max_value=MAX_SCALED)
