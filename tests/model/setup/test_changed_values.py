@@ -121,6 +121,10 @@ def test_held_out_cells_are_known_by_name(screen, build, quiet, tmp_path, method
     }
     with pytest.raises(ValueError, match=r"cells of mdata\['rna'\] are not those that the model was trained on"):
         calls[method]()
+    # What the message advises: the same cells as other data.
+    other = PETRI.load(tmp_path / "model", adata=False)
+    assert len(other.get_held_out_rows(screen, modality="rna")) == screen["rna"].n_obs
+    assert np.isfinite(other.get_reconstruction_error(screen)["loss"]).all()
 
 
 def test_changes_of_large_arrays_are_noticed_without_reading_them_whole(monkeypatch):

@@ -140,13 +140,19 @@ class RegisteredData(SavedRegistry):
                 if not changed:
                     continue
                 place = manager.data_registry[field]
-                where = f"mdata[{modality!r}].{place['attr_name']}"
+                cells = f"mdata[{modality!r}]"
+                where = f"{cells}.{place['attr_name']}"
                 where += "" if place["attr_key"] is None else f"[{place['attr_key']!r}]"
+                is_matrix = place["attr_name"] in ("X", "layers")
+                layer = (
+                    "To keep raw counts beside normalised ones, register a layer that is never changed: "
+                    f"{cells}.layers['counts'] = {cells}.X.copy(), then {type(self).__name__}.setup_mudata(mdata) and "
+                    "a new model. "
+                )
                 return (
-                    f"{where} has changed since it was registered: {changed}. Put the registered values back. To keep "
-                    "raw counts beside normalised ones, register a layer that is never changed: "
-                    f"mdata['rna'].layers['counts'] = mdata['rna'].X.copy(), then {type(self).__name__}.setup_mudata("
-                    "mdata) and a new model. Other cells, or cells in another order, are other data: pass mdata.copy()."
+                    f"{where} has changed since it was registered: {changed}. Put the registered values back. "
+                    f"{layer if is_matrix else ''}Other cells, or cells in another order, are other data: pass "
+                    "mdata.copy()."
                 )
         return ""
 
@@ -173,8 +179,9 @@ class RegisteredData(SavedRegistry):
         if changed:
             raise ValueError(
                 f"the cells of mdata[{changed[0]!r}] are not those that the model was trained on, or are in another "
-                "order, so it is not known which of them were held out. Pass the rows to use as indices=..., or the "
-                f"training data: {type(self).__name__}.load(folder, mdata)."
+                "order, so it is not known which of them were held out. Load the model with its training data, "
+                f"{type(self).__name__}.load(folder, mdata), or without data, {type(self).__name__}.load(folder, "
+                "adata=False), and pass these cells as other data: model.get_reconstruction_error(mdata)."
             )
         return True
 
