@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.utils.extmath import randomized_svd
+from sklearn.utils.extmath import randomized_svd, svd_flip
 from torch import Tensor
 
 N_CELLS_FOR_AXES = 4_000
@@ -55,6 +55,5 @@ def principal_axes(rows: Tensor, n_axes: int) -> Tensor:
         return rows.new_zeros(0, rows.shape[1])
     n_axes = min(n_axes, *centred.shape)
     _, values, axes = randomized_svd(centred, n_axes, n_oversamples=N_OVERSAMPLES, random_state=0, flip_sign=False)
-    axes = axes[values > MIN_SHARE * values[0]]
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
-    return torch.from_numpy(axes * np.sign(largest))
+    _, axes = svd_flip(u=None, v=axes[values > MIN_SHARE * values[0]], u_based_decision=False)
+    return torch.from_numpy(axes)
