@@ -14,7 +14,7 @@ import pytest
 
 from petri_scvi import PETRI, io, tl
 from petri_scvi.model import _embedding_file
-from petri_scvi.tl import _embedding
+from petri_scvi.tl import _embedding, _read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,8 @@ def test_scaling_and_profiles_from_the_file_are_those_from_memory(
     monkeypatch: pytest.MonkeyPatch,
     in_folder: bool,
 ) -> None:
-    monkeypatch.setattr(_embedding, "CHUNK_ROWS", 50)
+    for reader in (_embedding, _read_rows):
+        monkeypatch.setattr(reader, "CHUNK_ROWS", 50)
     largest = 0
     original = _embedding.read_rows
 

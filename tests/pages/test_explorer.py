@@ -12,7 +12,7 @@ import pytest
 from mudata import MuData
 from PIL import Image
 
-from petri_scvi import pages
+from petri_scvi import pages, pp, tl
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.pages.contents._cells import spread_evenly
 from petri_scvi.pages.contents._payload import quantised
@@ -199,6 +199,36 @@ def test_a_missing_map_is_made_from_the_embedding_and_not_stored(
     within = pd.Series(x).groupby(labels).std().mean()
     shuffled = pd.Series(x).groupby(np.random.default_rng(0).permutation(labels)).std().mean()
     assert within < 0.95 * shuffled  # perturbations are apart in the embedding
+
+
+def test_cells_that_changed_since_the_last_update_are_refused(mapped: MuData, tmp_path: Path) -> None:
+    mdata = copied(mapped)
+    mdata.mod["rna"] = mdata["rna"][::-1].copy()
+    with pytest.raises(ValueError, match=r"Call mdata\.update\(\) first"):
+        write(mdata, tmp_path)
+
+
+def test_the_strongest_perturbations_of_the_embedding_have_a_colour(
+    mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    mdata = copied(mapped)
+    tl.perturbation_strength(mdata, "X_petri", progress=False)
+    table = mdata.uns["petri_scvi"]["perturbation_strength_X_petri"]["table"]
+    strongest = table.groupby("perturbation")["energy_distance"].max().sort_values(ascending=False).index[:6]
+    assert read_page(write(mdata, tmp_path)).meta["start"]["picked"][1:] == list(strongest)
+
+
+def test_rows_in_another_order_keep_their_genes(
+    mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    mdata = copied(mapped)
+    before = read_page(write(mdata, tmp_path)).values("gene:GENE0001")
+    names = mdata.obs_names
+    turned = pp.build_mudata(image=mdata["image"].copy(), rna=mdata["rna"][::-1].copy())
+    for key in ("X_petri", "X_umap"):
+        turned.obsm[key] = mdata.obsm[key][names.get_indexer(turned.obs_names)]
+    after = read_page(write(turned, tmp_path)).values("gene:GENE0001")
+    np.testing.assert_allclose(after, before[names.get_indexer(turned.obs_names)], atol=0.05)
 
 
 def test_what_cannot_be_shown_is_refused_with_the_way_out(mapped: MuData, tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_search_finds_a_perturbation_and_chooses_its_cells(
     assert page.locator("#chosen h2").inner_text().startswith("TARGET03")
 
 
+def test_search_says_which_genes_are_not_on_the_page(look: Callable[..., Any], mapped: MuData, tmp_path: Path) -> None:
+    path = pages.explorer(mapped, path=tmp_path / "few.html", genes=["GENE0001"], progress=False)
+    page = look(path)
+    other = next(name for name in mapped["rna"].var_names if name.startswith("GENE") and name != "GENE0001")
+    page.get_by_role("combobox", name="Search").fill(other)
+    hit = page.locator("li[role=option]:first-child")
+    hit.filter(has_text="its values are not on this page").wait_for()
+    assert hit.get_attribute("aria-disabled") == "true"
+
+
 def test_search_finds_a_gene_and_colours_by_it(look: Callable[..., Any], page_file: Path, mapped: MuData) -> None:
     page = look(page_file)
     page.get_by_role("combobox", name="Search").fill("gene0001")

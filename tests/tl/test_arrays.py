@@ -12,7 +12,7 @@ import zarr
 from scipy import sparse
 
 from petri_scvi import tl
-from petri_scvi.tl import _embedding
+from petri_scvi.tl import _embedding, _read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,8 @@ def test_every_tool_that_reads_cells(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_embedding, "CHUNK_ROWS", 37)  # several chunks
+    for reader in (_embedding, _read_rows):
+        monkeypatch.setattr(reader, "CHUNK_ROWS", 37)  # several chunks
     plain, other = make_cells(), make_cells()
     values = plain.obsm["X_emb"].copy()
     other.obsm["X_emb"] = as_kind(kind, values, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 
 from petri_scvi.io import open_screen
-from petri_scvi.tl import _embedding, aggregate_profiles, center_scale, whiten
+from petri_scvi.tl import _embedding, _read_rows, aggregate_profiles, center_scale, whiten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def test_the_steps_in_place_or_in_files_need_less_than_a_third_of_the_array_on_top(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_on_disk: bool
 ) -> None:
-    monkeypatch.setattr(_embedding, "CHUNK_ROWS", 1024)  # as small beside this array as it is beside a large one
+    for reader in (_embedding, _read_rows):
+        monkeypatch.setattr(reader, "CHUNK_ROWS", 1024)  # as small beside this array as it is beside a large one
     n_cells, rng = 100_000, np.random.default_rng(0)
     target = rng.integers(10, size=n_cells)
     obs = pd.DataFrame(

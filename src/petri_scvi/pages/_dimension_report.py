@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.image
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 from rich.progress import track
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
-from petri_scvi.common import user_path, written_whole
+from petri_scvi.common import written_whole
 from petri_scvi.pl.concepts._dimension_results import DimensionResults, example_montage
 from petri_scvi.pl.images._crop_pictures import intensity_range, join_pictures
 from petri_scvi.pl.images._montage import find_crops, read_rows
+
+from ._page import TEMPLATES, page_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from petri_scvi.pl.concepts._dimension_results import Dimension
     from petri_scvi.pl.images._montage import Montage
 
-TEMPLATES = Environment(loader=PackageLoader("petri_scvi.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 LABELS = {"image_features": "Image features", "gene_sets": "Gene sets", "genes": "Genes"}
 N_PERTURBATIONS = 5
 N_FOR_RANGE = 200
@@ -104,11 +104,9 @@ def dimension_report(
         )
     images = {"channels": channels, "modality": modality, "images_key": images_key}
     cards = _Cards(data, results, results.is_multimodal(min_activity, max_activity), n_top, alpha, images)
-    target = user_path(path)
+    target = page_path(path)
     shown = (cards.card(results.read(number)) for number in track(chosen, "Writing cards", disable=not progress))
     page = TEMPLATES.get_template("dimension_report.html")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
     with written_whole(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         # Piece by piece, so that memory holds the pictures of one card.
         file.writelines(

@@ -9,13 +9,13 @@ from rich.progress import Progress
 
 from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA
-from petri_scvi.common import user_path, written_whole
+from petri_scvi.common import in_markup, written_whole
 from petri_scvi.common._warn import warn
 from petri_scvi.pages.contents._cells import all_cells, spread_evenly
 from petri_scvi.pages.contents._contents import Contents
 from petri_scvi.pages.contents._map import coordinates, find_space
 
-from ._page import render
+from ._page import page_path, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,14 +125,13 @@ def explorer(
 
     Notes
     -----
-    Genes up and down are those of :func:`scanpy.tl.rank_genes_groups` with an overestimated variance, each perturbation
-    against the controls. A cell's own genes are those furthest above the mean of all cells, in standard deviations.
+    The genes that perturbations change are found with :func:`scanpy.tl.rank_genes_groups` with an overestimated
+    variance, each perturbation against the controls. A cell's own genes are those furthest above the mean of all cells,
+    in standard deviations.
     """
     check_sizes(max_cells=max_cells, crop_size=crop_size)
     check_seed(seed)
-    target = user_path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
+    target = page_path(path)
     space, name = find_space(data, key, basis)
     with Progress(disable=not progress) as bar:
         task = bar.add_task("Laying out cells", total=100)
@@ -143,26 +142,26 @@ def explorer(
         every = all_cells(space, name)
         cells, points = _on_map(every, key, basis, perturbation_key, max_cells, seed)
         advance(25, "Packing columns")
-        contents = Contents(cells, np.bincount(every.kind, minlength=len(every.kinds)), max_megabytes * 1e6, True)
+        contents = Contents(cells, np.bincount(every.kind, minlength=len(every.kinds)), max_megabytes * 1e6)
         contents.add_points(points, basis if basis in space.obsm else f"UMAP of {key}")
         contents.add_labels(perturbation_key, guide_key, control)
         contents.add_features(features_key)
         contents.add_genes(modalities[1], genes, layer, is_normalized)
         advance(50, "Packing crops")
         image = modalities[0]
-        contents.add_images(image, images_key, channels, set(), crop_size, seed, lambda s: bar.advance(task, 45 * s))
+        contents.add_images(image, images_key, channels, crop_size, seed, lambda s: bar.advance(task, 45 * s))
         meta = contents.meta | {
             "title": title or f"{key}, {len(cells):,} cells",
             "views": ["cells", "about"],
             "columns": contents.columns.columns,
             "left_out": contents.columns.left_out,
-            "start": contents.start(color),
+            "start": contents.start(color, key),
         }
         opening = {meta["cells"]["x"], meta["cells"]["y"], *_arrays_of(meta, ["modality", meta["start"]["color"]])}
         first, rest = contents.payload.split(opening)
         with written_whole(target) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
             file.writelines(render(meta, first=first, rest=rest))
-        advance(100, f"Written to {target}")
+        advance(100, f"Written to {in_markup(target)}")
     return target
 
 

@@ -13,10 +13,12 @@ from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from petri_scvi.pl._colours import DIVERGING, PALETTE
+from petri_scvi.common import user_path
+from petri_scvi.pl._colours import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 TEMPLATES = Environment(loader=PackageLoader("petri_scvi.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 STATIC = files("petri_scvi.pages") / "static"
@@ -38,6 +40,14 @@ SCRIPTS = (
     "main.js",
 )
 """Our own code, in the order in which it is read."""
+
+
+def page_path(path: str | Path) -> Path:
+    """The file to write a page to, in a folder that exists."""
+    target = user_path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
+    return target
 
 
 def render(
@@ -68,14 +78,14 @@ def render(
 
 
 def palettes() -> dict[str, list[str]]:
-    """Colours of groups, of numbers on a light and on a dark page, and of signed numbers from -1 to 1."""
+    """Colours of groups, and of numbers on a light and on a dark page."""
 
     def steps(name: str, start: float, end: float, n: int = 48) -> list[str]:
         return [to_hex(colour) for colour in colormaps[name](np.linspace(start, end, n))]
 
     # Without the end that cannot be told from the page.
     light, dark = steps("viridis_r", 0.08, 1.0), steps("viridis", 0.15, 1.0)
-    return {"groups": list(PALETTE), "light": light, "dark": dark, "diverging": steps(DIVERGING, 0.0, 1.0, 101)}
+    return {"groups": list(PALETTE), "light": light, "dark": dark}
 
 
 def _script(name: str) -> Markup:

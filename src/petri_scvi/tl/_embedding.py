@@ -17,7 +17,7 @@ from petri_scvi.common import is_first_process, one_writer, rows_in_modality, us
 from petri_scvi.common._files import check_space
 from petri_scvi.common._labels import check_controls, check_one_column, read_column, read_labels
 from petri_scvi.common._numbers import check_numbers, number_dtype
-from petri_scvi.tl._read_rows import read_rows
+from petri_scvi.tl._read_rows import CHUNK_ROWS, chosen_rows, read_rows
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Transform = Callable[[NDArray[np.float64], slice], NDArray[np.float64]]
     """Maps a chunk of rows and their place in the matrix to the changed chunk."""
 
-CHUNK_ROWS = 8192
 MODALITY = "\0modality"
 """Column of the modality in ``Slot.cells``; a name that no user column has."""
 
@@ -86,18 +85,7 @@ class Slot:
 
     def take(self, rows: NDArray[np.intp]) -> NDArray[np.floating[Any]]:
         """Chosen rows, shape ``(len(rows), D)``, in single precision if the matrix is."""
-        dtype = self.result_dtype
-        if isinstance(self.array, np.ndarray):
-            return np.asarray(self.array[rows], dtype=dtype)
-        found = np.empty((len(rows), self.shape[1]), dtype=dtype)
-        order = np.argsort(rows, kind="stable")
-        wanted = rows[order]
-        for start in range(0, self.shape[0], CHUNK_ROWS):
-            first, last = np.searchsorted(wanted, [start, start + CHUNK_ROWS])
-            if first < last:
-                chunk = read_rows(self.array, slice(start, min(start + CHUNK_ROWS, self.shape[0])))
-                found[order[first:last]] = chunk[wanted[first:last] - start]
-        return found
+        return chosen_rows(self.array, rows, self.result_dtype)
 
     def write(self, key_added: str, transform: Transform, folder: str | os.PathLike[str] | None = None) -> None:
         """Put the transformed matrix into ``owner.obsm[key_added]``, in place if it replaces its own array.

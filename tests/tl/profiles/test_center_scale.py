@@ -13,6 +13,7 @@ from scipy import sparse
 
 from petri_scvi.tl import (
     _embedding,
+    _read_rows,
     aggregate_profiles,
     center_scale,
     guide_consistency,
@@ -96,7 +97,8 @@ def test_slots_of_modalities_are_scaled_where_they_are(make_mudata: Callable[...
 def test_any_kind_of_array_gives_the_same_numbers(
     kind: str, make_cells: Callable[..., AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_embedding, "CHUNK_ROWS", 37)  # several chunks
+    for reader in (_embedding, _read_rows):
+        monkeypatch.setattr(reader, "CHUNK_ROWS", 37)  # several chunks
     adata = make_cells()
     values = adata.obsm["X_emb"]
     center_scale(adata, "X_emb", key_added="expected")

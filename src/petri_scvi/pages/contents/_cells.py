@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from petri_scvi.common import rows_in_modality
 from petri_scvi.common._labels import as_text, read_column
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def all_cells(data: AnnData | MuData, name: str | None = None) -> Cells:
     """Cells of all modalities, one row each; those of an AnnData are called ``name``."""
     if isinstance(data, AnnData):
         return _cells(data, {name or ALL: data}, {name or ALL: np.arange(data.n_obs)}, data.obs_names)
-    # obsmap holds 1-based rows, 0 where the cell is absent.
-    rows = {str(name): np.asarray(data.obsmap[name]).ravel().astype(np.intp) - 1 for name in data.mod}
+    rows = {str(name): rows_in_modality(data, name) for name in data.mod}
     return _cells(data, {str(name): part for name, part in data.mod.items()}, rows, data.obs_names)
 
 

@@ -13,7 +13,7 @@ from petri_scvi.common._labels import check_controls
 from petri_scvi.pl.images._montage import Montage, find_crops
 
 from ._columns import Columns
-from ._expression import changed_genes, log_normalised, top_genes
+from ._expression import changed_genes, log_normalised_rows, top_genes
 from ._payload import Payload
 from ._sprites import Crops, add_crops
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._cells import Cells
 
 SHARE_OF_COLUMNS = 0.4
-"""Of the size of a page, at most, goes to genes, features and dimensions where there are crops as well."""
+"""Largest share of a page that genes and features take; the rest is for crops."""
 N_PICKED = 6
 """Perturbations that have a colour when the page opens."""
 CODE_BYTES = 400_000
@@ -38,11 +38,11 @@ REMEDY = "Pass a larger max_megabytes"
 class Contents:
     """What the page shows, as it is put together; ``meta`` is what it knows beside the arrays of ``payload``."""
 
-    def __init__(self, cells: Cells, totals: NDArray[np.intp], max_bytes: float, has_crops: bool) -> None:
+    def __init__(self, cells: Cells, totals: NDArray[np.intp], max_bytes: float) -> None:
         self.cells, self.payload = cells, Payload()
         self.columns = Columns(self.payload, cells)
         self.max_bytes = max_bytes
-        self.column_bytes = (SHARE_OF_COLUMNS if has_crops else 1.0) * max_bytes
+        self.column_bytes = SHARE_OF_COLUMNS * max_bytes
         counts = np.bincount(cells.kind, minlength=len(cells.kinds))
         kinds = zip(cells.kinds, counts, totals, strict=True)
         self.meta: dict[str, Any] = {"kinds": [{"name": name, "n": n, "total": total} for name, n, total in kinds]}
@@ -92,7 +92,8 @@ class Contents:
         if part is None or part.n_vars == 0 or (part.X is None and layer is None) or (genes is not None and not genes):
             return
         here, rows = self.cells.measured(modality)
-        expression = log_normalised(part, rows, layer, is_normalized)
+        where = "adata" if isinstance(self.cells.data, AnnData) else f"mdata[{modality!r}]"
+        expression = log_normalised_rows(part, rows, layer, where, is_normalized)
         names = part.var_names.to_numpy(dtype=np.str_)
         top, height = top_genes(expression)
         full_top = np.full((len(self.cells), top.shape[1]), 2**16 - 1, dtype=np.uint16)
@@ -119,7 +120,6 @@ class Contents:
         modality: str,
         images_key: str,
         channels: Sequence[str | int] | None,
-        needed: set[str],
         crop_size: int,
         seed: int,
         advance: Callable[[float], None],
@@ -135,25 +135,25 @@ class Contents:
         if self.labels is not None:
             groups = np.asarray(self.labels.iloc[here].factorize()[0])
         montage = Montage(adata, images, {}, 0, True, positions, channel_names)
-        crops = Crops(montage, rows, here, groups, np.isin(self.cells.names[here], list(needed)))
+        crops = Crops(montage, rows, here, groups)
         room = max(self.max_bytes - CODE_BYTES - self.payload.n_bytes, 0.0)
         self.meta["crops"] = add_crops(self.payload, crops, room, crop_size, seed, advance) | {"modality": modality}
 
-    def start(self, color: str | None) -> dict[str, Any]:
+    def start(self, color: str | None, key: str) -> dict[str, Any]:
         """The view that the page opens with."""
         by_label = {column["label"]: column["id"] for column in reversed(self.columns.columns)}
         usual = self.meta["keys"].get("perturbation", "modality")
         if color is not None and color not in by_label:
             raise KeyError(f"color={color!r} is not among what cells are coloured by: {list(by_label)[:50]}")
-        return {"color": usual if color is None else by_label[color], "picked": self._picked()}
+        return {"color": usual if color is None else by_label[color], "picked": self._picked(key)}
 
-    def _picked(self) -> list[str]:
-        """Controls, and the strongest perturbations where strength has been tested, else the largest."""
+    def _picked(self, key: str) -> list[str]:
+        """Controls, and the perturbations that are strongest in the embedding, or largest if that was not tested."""
         if self.labels is None:
             return []
         counts = self.labels.value_counts()
         names = [str(name) for name in counts.index if name not in self.controls]
-        result = self.cells.data.uns.get(UNS_KEY, {}).get("perturbation_strength")
+        result = self.cells.data.uns.get(UNS_KEY, {}).get(f"perturbation_strength_{key}")
         if result is not None:
             table = result["table"]
             strongest = table.groupby(table["perturbation"].astype(str))["energy_distance"].max()

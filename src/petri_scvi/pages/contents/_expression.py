@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
-from scipy import sparse
+
+from petri_scvi.tl._expression import log_normalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from scipy import sparse
 
 N_TOP = 5
 """Genes that are named for a cell."""
@@ -26,34 +28,13 @@ MIN_CELLS = 3
 """A perturbation of fewer cells is not tested."""
 
 
-def log_normalised(adata: AnnData, rows: NDArray[np.intp], layer: str | None, is_normalized: bool) -> sparse.csr_matrix:
-    """Log-normalised expression of some cells, in a sparse copy."""
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"layer={layer!r} is not in layers, which has {sorted(adata.layers)}. Name one, or pass None.")
-    array = adata.X if layer is None else adata.layers[layer]
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    if array is None:
-        raise ValueError(f"the modality has no expression in {where}; name its layer, for example layer='counts'")
-    array = array.to_memory() if hasattr(array, "to_memory") else array
-    array = array.compute() if hasattr(array, "compute") else array
-    expression = sparse.csr_matrix(array[rows], dtype=np.float32, copy=True)
-    values = expression.data
-    if (~np.isfinite(values)).any() or (values < 0).any():
-        raise ValueError(f"{where} has negative, NaN or infinite values; expected counts or log-normalised expression")
-    if is_normalized:
-        return expression
-    fractions = values[values != np.round(values)]
-    if len(fractions):
-        raise ValueError(
-            f"{where} has values that are not whole numbers, for example {fractions[0]:.4g}. Name the layer with the "
-            "counts, for example layer='counts', or pass is_normalized=True for log-normalised values."
-        )
-    table = AnnData(expression)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Some cells have zero counts")
-        sc.pp.normalize_total(table)
-    sc.pp.log1p(table)
-    return sparse.csr_matrix(table.X)
+def log_normalised_rows(
+    adata: AnnData, rows: NDArray[np.intp], layer: str | None, where: str, is_normalized: bool
+) -> sparse.csr_matrix:
+    """Log-normalised expression of some cells, in the order of ``rows``."""
+    order = np.argsort(rows)
+    expression = log_normalised(adata, layer, where, is_normalized=is_normalized, rows=rows[order])
+    return expression[np.argsort(order)]
 
 
 def top_genes(expression: sparse.csr_matrix) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:

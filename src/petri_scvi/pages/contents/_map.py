@@ -9,9 +9,9 @@ import numpy as np
 import scanpy as sc
 from anndata import AnnData
 from mudata import MuData
-from scipy import sparse
 
 from petri_scvi.common._warn import warn
+from petri_scvi.tl._read_rows import chosen_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ def coordinates(cells: Cells, key: str, basis: str, seed: int) -> NDArray[np.flo
     return points
 
 
-def umap_of(vectors: NDArray[np.floating[Any]], seed: int, metric: str = "euclidean") -> NDArray[np.float64]:
+def umap_of(vectors: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float64]:
     """UMAP of rows, by scanpy; their first two dimensions if there are too few."""
     if len(vectors) < MIN_CELLS:
         padded = np.zeros((len(vectors), 2))
@@ -76,7 +76,7 @@ def umap_of(vectors: NDArray[np.floating[Any]], seed: int, metric: str = "euclid
     with warnings.catch_warnings():
         # umap-learn warns that a seed makes it run on one core: wanted, so that a map is the same each time.
         warnings.simplefilter("ignore")
-        sc.pp.neighbors(table, n_neighbors=N_NEIGHBORS, use_rep="X", metric=metric, random_state=seed)
+        sc.pp.neighbors(table, n_neighbors=N_NEIGHBORS, use_rep="X", random_state=seed)
         sc.tl.umap(table, random_state=seed)
     return np.asarray(table.obsm["X_umap"], dtype=np.float64)
 
@@ -85,10 +85,7 @@ def _rows(array: Any, rows: NDArray[np.intp], key: str) -> NDArray[np.float64]:
     """Chosen rows of whatever an ``obsm`` can hold."""
     if len(array.shape) != 2 or 0 in array.shape:
         raise ValueError(f"obsm[{key!r}] has shape {tuple(array.shape)}; expected (n_cells, D), one vector per cell")
-    array = array.to_numpy() if hasattr(array, "to_numpy") else array
-    part = array[rows] if sparse.issparse(array) or isinstance(array, np.ndarray) else array[:][rows]
-    part = part.compute() if hasattr(part, "compute") else part
-    return np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
+    return chosen_rows(array, rows)
 
 
 def _warn_other_embedding(data: AnnData | MuData, key: str, basis: str) -> None:

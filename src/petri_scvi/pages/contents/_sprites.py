@@ -47,7 +47,6 @@ class Crops:
     rows: NDArray[np.intp]  # (n,)
     cells: NDArray[np.intp]  # (n,)
     groups: NDArray[np.intp]  # (n,)
-    is_needed: NDArray[np.bool_]  # (n,), kept whatever the space
 
 
 def add_crops(
@@ -58,9 +57,7 @@ def add_crops(
     n = len(crops.rows)
     sheets = _Sheets(crops.montage, crops.rows[rng.permutation(n)[:N_FOR_RANGE]], crop_size)
     quality, n_fit = sheets.best_quality(n, max_bytes)
-    needed, others = np.flatnonzero(crops.is_needed), np.flatnonzero(~crops.is_needed)
-    others = others[spread_evenly(crops.groups[others], max(n_fit - len(needed), 0), rng)]
-    chosen = np.concatenate([needed, others])
+    chosen = spread_evenly(crops.groups, max(n_fit, 0), rng)
     # Cells of a group lie together, so that a montage reads few sheets.
     chosen = chosen[np.argsort(crops.groups[chosen], kind="stable")]
     sheets.write(payload, crops.rows[chosen], quality, advance)

@@ -1,5 +1,5 @@
 // What is on the page, what was left out, and how to use it.
-const KINDS = { obs: "annotation columns", gene: "genes", feature: "measured features", dim: "dimensions" };
+const KINDS = { obs: "annotation columns", gene: "genes", feature: "measured features" };
 
 function buildAbout(root) {
   const facts = [];
@@ -21,7 +21,6 @@ function buildAbout(root) {
     const names = part.names.slice(0, 8).join(", ") + (part.n > 8 ? ", …" : "");
     facts.push(`${part.n.toLocaleString("en")} ${KINDS[part.group]} are left out (${names}). ${part.why}`);
   }
-  facts.push(...(meta.notes || []));
   const keys = [["/", "search"], ["Arrow keys, + and −, 0", "move the map, zoom, show all (the map must have the focus)"],
     ["Enter", "the cell at the cross of the map"], ["Shift and drag", "draw around cells"], ["Esc", "choose nothing"]];
   show(root, h("article", { class: "about" },

@@ -4,7 +4,7 @@ let map = null, chosenCells = null;
 async function buildCells(root) {
   const colourBox = combobox({
     label: "Colour cells by", placeholder: "Choose", isSelect: true,
-    entries: async () => searchEntries().filter(entry => entry.color && !entry.group),
+    entries: async () => (await searchEntries()).filter(entry => entry.color && !entry.group),
     choose: entry => update({ color: entry.color }, { push: true }),
   });
   const legend = h("div", { id: "legend" }), picture = h("div", {
@@ -87,7 +87,6 @@ async function buildCells(root) {
     }
     map.showOutline(points.length > 2 ? points : []);
     drawSelection($("chosen"));
-    if (chosenCells) parent !== window && tellFrame(chosenCells);
   }
 
   const pinned = () => (state.cell ? Number(state.cell) : -1);
@@ -171,7 +170,7 @@ function drawLegend(box, column, codes) {
   fillList();
 }
 
-const legendNote = column => ({ gene: "log-normalised expression", dim: "activation", feature: "measured" }[column.group] || "");
+const legendNote = column => ({ gene: "log-normalised expression", feature: "measured" }[column.group] || "");
 
 function togglePicked(name) {
   const picked = (state.picked || []).filter(other => other !== name);
@@ -246,6 +245,5 @@ async function drawCell(box, i) {
   show(box, h("h2", {}, "Cell ", button("×", () => update({ cell: "" }), { class: "close", "aria-label": "Close" })),
     h("div", { class: "one-cell" }, await cellContent(i, 120)), crops && channelBar(),
     h("p", { class: "actions" },
-      name && button(`Choose all ${name} cells`, () => showCellsOf(name)),
-      name && hasView("perturbations") && button("Open its perturbation", () => update({ view: "perturbations", pert: name }, { push: true }))));
+      name && button(`Choose all ${name} cells`, () => showCellsOf(name))));
 }

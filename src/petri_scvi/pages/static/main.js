@@ -1,11 +1,10 @@
 // Start: tabs, theme, search, and the view that the address asks for.
 const TITLES = { cells: "Cells", about: "About" };
 const BUILD = { cells: buildCells, about: buildAbout };
-const hasView = name => meta.views.includes(name);
 const built = new Map();
 
 function showView() {
-  const name = hasView(state.view) ? state.view : meta.views[0];
+  const name = meta.views.includes(state.view) ? state.view : meta.views[0];
   for (const view of document.querySelectorAll(".view")) view.hidden = view.id !== `view-${name}`;
   for (const tab of $("tabs").children) {
     const isOn = tab.dataset.view === name;
@@ -24,11 +23,6 @@ function setTheme(name, isKept) {
   document.documentElement.dataset.theme = name;
   $("theme").textContent = name === "dark" ? "☀" : "☾";
   if (isKept) for (const listener of listeners) listener(new Set(["theme"]));
-}
-
-function tellFrame(cells) {
-  // Inside a notebook, the frame around this page hands the names to Python.
-  cellNames().then(names => parent.postMessage({ petri: "selection", names: Array.from(cells, i => names[i]) }, "*"));
 }
 
 function start() {
@@ -63,10 +57,6 @@ function start() {
       event.preventDefault();
       document.querySelector("#search-box input")?.focus();
     }
-  });
-  window.addEventListener("message", event => {
-    if (event.source !== parent || parent === window || event.data?.petri !== "choose") return;
-    chooseNames(event.data.names);
   });
   onChange(changed => { if (changed.has("view")) showView(); });
   showView();

@@ -14,12 +14,6 @@ function mixed(hex, other, share) {
 }
 
 const sequential = () => (isDark() ? meta.palettes.dark : meta.palettes.light);
-const diverging = value => {
-  const steps = meta.palettes.diverging;
-  return steps[Math.max(0, Math.min(steps.length - 1, Math.round(((value + 1) / 2) * (steps.length - 1))))];
-};
-const groupColour = i => meta.palettes.groups[i % meta.palettes.groups.length];
-const modalityColour = name => groupColour(Math.max(0, (meta.kinds || []).findIndex(kind => kind.name === name)));
 
 const MAX_COLOURED = 10;
 

@@ -1,13 +1,13 @@
-// One box that finds perturbations, genes, columns, dimensions and cells; also the chooser of what to colour by.
+// One box that finds perturbations, genes, columns and cells; also the chooser of what to colour by.
 const MAX_HITS = 30;
 const folded = text => String(text).toLowerCase().replace(/[\s_\-]+/g, " ").trim();
 
 let entriesMade = null;
-function searchEntries() {
-  if (entriesMade) return entriesMade;
-  entriesMade = [];
+const searchEntries = () => (entriesMade ??= makeEntries());
+async function makeEntries() {
+  const made = [];
   const perturbation = columnOf.get(meta.keys?.perturbation);
-  const push = entry => entriesMade.push({ ...entry, folded: folded(entry.label) });
+  const push = entry => made.push({ ...entry, folded: folded(entry.label) });
   for (const name of perturbation?.categories || []) push({ kind: "Perturbation", label: name, pert: name });
   for (const column of meta.columns || []) push({ kind: GROUPS[column.group], label: titleOf(column), color: column.id });
   for (const column of meta.columns || []) {
@@ -16,11 +16,10 @@ function searchEntries() {
       push({ kind: spaced(column.label), label: name, group: `${column.id}\u001f${name}`, color: column.id });
     }
   }
-  const known = new Set((meta.columns || []).filter(c => c.group === "gene").map(c => c.label));
-  for (const name of meta.genes_left_out || []) {
-    if (!known.has(name)) push({ kind: "Gene", label: name, why: "its values are not on this page" });
+  for (const name of meta.other_genes ? await words(meta.other_genes) : []) {
+    push({ kind: "Gene", label: name, why: "its values are not on this page" });
   }
-  return entriesMade;
+  return made;
 }
 
 function matches(entries, query) {
@@ -105,7 +104,7 @@ function combobox({ label, placeholder, entries, choose, isSelect = false, value
 
 function globalSearch() {
   const entries = async query => {
-    const every = searchEntries();
+    const every = await searchEntries();
     if (!meta.cells || query.length < 4) return every;
     const wanted = query.trim(), names = await cellNames(), found = [];
     for (let i = 0; i < names.length && found.length < 8; i++) {
@@ -114,21 +113,16 @@ function globalSearch() {
     return [...every, ...found];
   };
   const choose = entry => {
-    if (entry.pert !== undefined) showPerturbation(entry.pert);
+    if (entry.pert !== undefined) showCellsOf(entry.pert);
     else if (entry.cell !== undefined) update({ view: "cells", cell: String(entry.cell) }, { push: true });
     else if (entry.group) update({ view: "cells", color: entry.color, group: entry.group, lasso: "" }, { push: true });
-    else if (state.view === "perturbations") update({ by: "measure", measure: entry.color }, { push: true });
     else update({ view: "cells", color: entry.color }, { push: true });
   };
   const what = meta.columns?.some(column => column.group === "gene") ? "perturbation, gene, feature …" : "perturbation, column …";
   return combobox({ label: "Search", placeholder: `Search: ${what}`, entries, choose });
 }
 
-// A perturbation that was searched or clicked: its card where cards are shown, else its cells on the map.
-function showPerturbation(name) {
-  if (state.view === "perturbations") update({ pert: name }, { push: true });
-  else showCellsOf(name);
-}
+// The cells of a perturbation that was searched or clicked, on the map.
 function showCellsOf(name) {
   const id = meta.keys.perturbation, column = columnOf.get(id);
   const changes = { view: "cells", color: id, group: `${id}\u001f${name}`, lasso: "", cell: "" };
@@ -138,4 +132,3 @@ function showCellsOf(name) {
   }
   update(changes, { push: true });
 }
-const canShowCells = name => Boolean(meta.keys && columnOf.get(meta.keys.perturbation)?.categories.includes(name));

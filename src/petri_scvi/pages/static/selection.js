@@ -22,8 +22,7 @@ async function drawSelection(box) {
       meta.kinds.map((kind, i) => byKind[i] ? `${byKind[i].toLocaleString("en")} ${kind.name}` : null).filter(Boolean).join(", ")),
     h("p", { class: "actions" },
       button("Download these cell names", () => saveNames(cells, title), { class: "main" }),
-      button("Zoom to them", () => map.zoomTo(cells)),
-      name && hasView("perturbations") && button("Open perturbation", () => update({ view: "perturbations", pert: name }, { push: true }))),
+      button("Zoom to them", () => map.zoomTo(cells))),
     crop, table, genes);
   box.dataset.n = cells.length;
   if (!cells.length) return;
@@ -68,31 +67,23 @@ async function drawEnrichment(box, cells, isCurrent) {
   const list = h("table", { class: "numbers", id: "enrichment" },
     h("thead", {}, h("tr", {}, ["Perturbation", "Cells", "Expected", "Times", ""].map(text => h("th", {}, text)))),
     h("tbody", {}, rows.filter(row => row.count).slice(0, 12).map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" },
-      h("td", {}, perturbationLink(row.name)), h("td", {}, number(row.count)), h("td", {}, row.expected.toFixed(1)),
+      h("td", {}, button(row.name, () => showCellsOf(row.name), { class: "link" })), h("td", {}, number(row.count)), h("td", {}, row.expected.toFixed(1)),
       h("td", {}, `${(row.count / row.expected).toFixed(1)}×`), h("td", { class: "soft" }, qText(row.q))))));
   show(box, h("h3", { title: "Expected: if the cells had been drawn at random from all cells of their modality on this page. q: chance of as many or more, Benjamini-Hochberg. Cells of one well are not independent, so q is optimistic." },
     "Perturbations against all cells"), list);
-}
-
-function perturbationLink(name, label = name) {
-  if (!hasView("perturbations")) return button(label, () => showCellsOf(name), { class: "link" });
-  return h("a", { href: linkTo({ view: "perturbations", pert: name }), onclick: event => {
-    event.preventDefault();
-    update({ view: "perturbations", pert: name }, { push: true });
-  } }, label);
 }
 
 function columnLink(column) {
   return h("a", { href: linkTo({ view: "cells", color: column.id }), title: "Colour the cells by it", onclick: event => {
     event.preventDefault();
     update({ view: "cells", color: column.id }, { push: true });
-  } }, column.group === "dim" ? column.label : titleOf(column));
+  } }, titleOf(column));
 }
 
-// Means of the chosen cells against the others, in standard deviations of all: genes, features, dimensions.
+// Means of the chosen cells against the others, in standard deviations of all: genes and features.
 async function drawDifferences(box, cells, isCurrent) {
   const isChosen = markOf(cells), parts = [];
-  for (const group of ["gene", "feature", "dim"]) {
+  for (const group of ["gene", "feature"]) {
     const rows = [];
     const columns = meta.columns.filter(column => column.group === group);
     for (let i = 0; i < columns.length; i++) {
@@ -111,7 +102,7 @@ async function drawDifferences(box, cells, isCurrent) {
     rows.sort((a, b) => b.d - a.d);
     const top = [...rows.slice(0, 6).filter(row => row.d > 0.1), ...rows.slice(-6).filter(row => row.d < -0.1)];
     if (top.length) parts.push(h("h3", { title: "Difference of the means of chosen and other cells, in standard deviations of all" },
-      { gene: "Genes", feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against the other cells, SD")), barTable(top));
+      { gene: "Genes", feature: "Measured features" }[group], h("span", { class: "soft" }, " against the other cells, SD")), barTable(top));
   }
   if (isCurrent()) show(box, parts);
 }

@@ -1,8 +1,7 @@
 // What is shown, kept in the address after "#", so that a link shows the same.
 const KEYS = {
   view: "text", color: "text", picked: "list", group: "text", lasso: "text", camera: "text", cell: "text",
-  pert: "text", by: "text", measure: "text", sort: "text", space: "text", off: "list", bright: "text", find: "text",
-  multi: "text", metric: "text",
+  off: "list", bright: "text",
 };
 const state = {};
 const listeners = [];

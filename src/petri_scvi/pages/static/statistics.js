@@ -7,28 +7,6 @@ function logGamma(x) {
   return Math.log((2.5066282746310005 * sum) / x) - (x + 5.5) + (x + 0.5) * Math.log(x + 5.5);
 }
 
-// Regularised incomplete beta function, by its continued fraction.
-function betaShare(x, a, b) {
-  if (x <= 0) return 0;
-  if (x >= 1) return 1;
-  if (x > (a + 1) / (a + b + 2)) return 1 - betaShare(1 - x, b, a);
-  const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(1 - x)) / a;
-  let f = 1, c = 1, d = 0;
-  for (let i = 0; i <= 300; i++) {
-    const m = Math.floor(i / 2);
-    const top = i === 0 ? 1 : i % 2 === 0
-      ? (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m))
-      : (-(a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1));
-    d = 1 / (Math.abs(1 + top * d) < 1e-30 ? 1e-30 : 1 + top * d);
-    c = Math.abs(1 + top / c) < 1e-30 ? 1e-30 : 1 + top / c;
-    f *= c * d;
-    if (Math.abs(1 - c * d) < 1e-10) break;
-  }
-  return front * (f - 1);
-}
-
-const tTwoSided = (t, freedom) => betaShare(freedom / (freedom + t * t), freedom / 2, 0.5);
-
 // Regularised lower incomplete gamma function: the chance of k or more events where `mean` are expected.
 function poissonAtLeast(k, mean) {
   if (k <= 0) return 1;
@@ -65,18 +43,4 @@ function adjusted(p) {
     q[order[rank - 1]] = least;
   }
   return q;
-}
-
-// Number, mean and variance of chosen cells; cells without a value are left out.
-function momentsOf(values, cells) {
-  let n = 0, mean = 0, squares = 0;
-  for (const cell of cells) {
-    const value = values[cell];
-    if (Number.isNaN(value)) continue;
-    n++;
-    const step = value - mean;
-    mean += step / n;
-    squares += step * (value - mean);
-  }
-  return { n, mean, variance: n > 1 ? squares / (n - 1) : NaN };
 }

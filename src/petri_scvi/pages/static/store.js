@@ -38,20 +38,6 @@ const MISSING = 255;
 const codesOf = column => array(column.data, column.type === "u2" ? Uint16Array : Uint8Array);
 const missingCode = column => (column.type === "u2" ? 65535 : MISSING);
 
-// Numbers of all cells, NaN where there is none.
-const numbersRead = new Map();
-async function numbersOf(column) {
-  if (!numbersRead.has(column.id)) {
-    const codes = await codesOf(column), numbers = new Float32Array(codes.length);
-    for (let i = 0; i < codes.length; i++) {
-      numbers[i] = codes[i] === MISSING ? NaN : column.low + column.step * codes[i];
-    }
-    if (numbersRead.size > 60) numbersRead.delete(numbersRead.keys().next().value);
-    numbersRead.set(column.id, numbers);
-  }
-  return numbersRead.get(column.id);
-}
-
 // Positions of the cells of each category.
 const membersRead = new Map();
 async function membersOf(column) {
@@ -68,6 +54,5 @@ async function membersOf(column) {
 }
 
 const cellNames = () => words(meta.cells.names);
-const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature", dim: "Dimension" };
-const titleOf = column =>
-  column.group === "dim" ? `Dimension ${column.label}` : column.group === "gene" ? column.label : spaced(column.label);
+const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature" };
+const titleOf = column => (column.group === "gene" ? column.label : spaced(column.label));

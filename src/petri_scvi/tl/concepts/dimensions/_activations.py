@@ -14,8 +14,8 @@ from scipy import sparse
 from petri_scvi.common import rows_in_mdata
 from petri_scvi.common._numbers import check_float32
 from petri_scvi.common._warn import warn
-from petri_scvi.tl._embedding import CHUNK_ROWS, MODALITY, find_slots
-from petri_scvi.tl._read_rows import canonical, read_rows, take_rows
+from petri_scvi.tl._embedding import MODALITY, find_slots
+from petri_scvi.tl._read_rows import CHUNK_ROWS, canonical, read_rows, take_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
