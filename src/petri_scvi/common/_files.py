@@ -70,6 +70,12 @@ def hidden_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_parent(path: Path) -> None:
+    """Require that the folder of a file exists."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is not a folder. Create it first, or pass another path.")
+
+
 def put_in_place(unfinished: Path, path: Path) -> None:
     """Rename a complete file, once it is on the disk, or a complete folder to its final name."""
     if unfinished.is_file():

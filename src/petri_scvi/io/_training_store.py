@@ -13,6 +13,7 @@ import h5py
 from petri_scvi._checks import check_flags, check_seed, context_columns
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.common import one_writer, sole_writer
+from petri_scvi.common._files import check_parent
 from petri_scvi.common._storable import check_mapping
 from petri_scvi.io._open import open_store
 from petri_scvi.io.store._file import RECORDS, check_is_finished, open_raw, read_layouts
@@ -209,8 +210,7 @@ def _check_arrays(tables: Tables, modalities: Sequence[Modality], max_bytes: int
 
 
 def _check_place(path: Path, tables: Tables) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is not a folder. Create it first, or pass another path.")
+    check_parent(path)
     is_single = set(tables.modalities) == {None}
     expected = ".h5ad" if is_single else ".h5mu"
     if path.suffix not in {expected, ZARR}:

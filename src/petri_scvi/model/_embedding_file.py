@@ -16,7 +16,7 @@ from mudata import MuData
 from petri_scvi._checks import require
 from petri_scvi._compat import columns_stay_in_modalities, tables_in_zarr_v3
 from petri_scvi.common import written_whole
-from petri_scvi.common._files import check_space
+from petri_scvi.common._files import check_parent, check_space
 from petri_scvi.common._storable import check_names, check_table
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def check_target(path: Path, tables: AnnData | MuData) -> None:
         raise ValueError(f"path={path.name!r}; the embedding of {found} is written as {' or '.join(suffixes)}.")
     if path.exists():
         raise FileExistsError(f"{path} exists. Delete it, or pass another path.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is not a folder. Create it first, or pass another path.")
+    check_parent(path)
     if path.suffix == ".zarr":
         require("zarr", "zarr")
 

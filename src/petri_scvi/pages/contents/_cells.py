@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from petri_scvi.common import rows_in_modality
+from petri_scvi.common import joined_labels, rows_in_modality
 from petri_scvi.common._labels import as_text, read_column
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def _cells(
     pattern = np.stack([place >= 0 for place in rows.values()], axis=1)  # (n, n_modalities)
     codes = pattern @ (1 << np.arange(len(rows)))
     distinct = sorted(set(codes.tolist()))
-    kinds = [SEPARATOR.join(name for i, name in enumerate(rows) if code >> i & 1) for code in distinct]
+    together = ([[name] for i, name in enumerate(rows) if code >> i & 1] for code in distinct)
+    kinds = ["" if not names_here else str(joined_labels(names_here, SEPARATOR)[0]) for names_here in together]
     kind = np.searchsorted(distinct, codes)
     return Cells(data, parts, names.to_numpy(dtype=np.str_), rows, np.arange(len(names)), kinds, kind)
 
