@@ -4,12 +4,21 @@
 Open first: ``synthetic/``.
 """
 
-from petri_scvi.datasets.public import hepg2_perturbseq, hepg2_screen, periscope, perturb_multi, replogle, stringdb
+from petri_scvi.datasets.public import (
+    hepg2_perturbseq,
+    hepg2_screen,
+    olfactory_bulb,
+    periscope,
+    perturb_multi,
+    replogle,
+    stringdb,
+)
 from petri_scvi.datasets.synthetic import semisynthetic_screen, synthetic_screen
 
 __all__ = [
     "hepg2_perturbseq",
     "hepg2_screen",
+    "olfactory_bulb",
     "periscope",
     "perturb_multi",
     "replogle",

@@ -121,6 +121,45 @@ PERISCOPE_CONTROL_GUIDES = (
 """Those that the authors use in their examples, in this order."""
 
 
+OLFACTORY_BULB_ARCHIVE = Entry(
+    file_name="mob.tar.xz",
+    url=None,
+    sha256="106366f172e88d82cc128015ea1ef513c1904b92170238ae00b657457db383f5",
+    n_bytes=3_053_380,
+    license="MIT (of the package STUtility; that of the data is not stated)",
+)
+"""The files of ``OLFACTORY_BULB_FILES`` as one archive, for machines without a network."""
+_OLFACTORY_BULB_URL = (
+    "https://raw.githubusercontent.com/jbergenstrahle/STUtility/"
+    "9a8f421499e58b13340ee386db07b0eba923c88c/inst/extdata/counts/"
+)
+_OLFACTORY_BULB_HASHES = {
+    # name: (SHA-256, bytes)
+    "MOB1.jpg": ("c1c292187221bab077ac1b15e95cf665db35684c98d6193af56d2e8b7772fe20", 328839),
+    "MOB1.tsv": ("82c0691f800355369fd8a72ff44ba1e3112d4e44a790f490a9fa267876a9352e", 3919144),
+    "MOB2.jpg": ("1079fe52f600ec212a6a59cef76b8697fcd776d0cdb10461ad3bb738eaa5c0b6", 399001),
+    "MOB2.tsv": ("449dcc351ede5c63f9afe313479dbb830ba32c6e86b56b258276304102d1f7e9", 3919474),
+    "MOB3.jpg": ("0ac2c820ca6614e3ebc7fef3004a85c4623093b10741858e5c5328d7310606ca", 297951),
+    "MOB3.tsv": ("f0b9601a10d627d372c412cad4a4dde2a1dee9f2433e51f07ca26d534be015ea", 3936527),
+    "MOB4.jpg": ("c45a4f559fb560e8b0224085c9a9ed2bf20e17a1128a7e2c1c36050b173acc0b", 310162),
+    "MOB4.tsv": ("bc782caf3e990468d579715139db4e9c1f682b7c625978f1073720458f98a509", 3929191),
+    "alignment_table_MOB1.tsv": ("91ade06cf93bc0b3cd728846c34e310a8365200d1ad33498e6a0eb6951a92164", 66695),
+    "alignment_table_MOB2.tsv": ("6d86b226386b0a08f825b3bff4b5c359f00fd52d3f53d77db0376b0f7e0ec30d", 66742),
+    "alignment_table_MOB3.tsv": ("da0ce26ad12b94b6d0784ddc1c0c76e998d3bbd2579bad6aa8c4ac2c4f7f2e33", 67142),
+    "alignment_table_MOB4.tsv": ("243fa0518132fbc750cbf05ae17946d66c94be32b48803b27c70fde3d76fd5ff", 67379),
+}
+OLFACTORY_BULB_FILES = {
+    name: Entry(
+        file_name=f"olfactory_bulb/{name}",
+        url=_OLFACTORY_BULB_URL + name,
+        sha256=sha256,
+        n_bytes=n_bytes,
+        license=OLFACTORY_BULB_ARCHIVE.license,
+    )
+    for name, (sha256, n_bytes) in _OLFACTORY_BULB_HASHES.items()
+}
+
+
 @dataclass(frozen=True)
 class Announced:
     """A dataset that was announced but has no address yet."""
