@@ -77,6 +77,7 @@ READERS: dict[str, Callable[[AnnData], Any]] = {
     "aggregate_profiles": lambda a: tl.aggregate_profiles(a, "X"),
     "score_screen": lambda a: tl.score_screen(a, ["X"], n_bootstrap=0, progress=False),
     "probe": lambda a: tl.probe(a, "X", obs_key="batch"),
+    "variance_shares": lambda a: tl.variance_shares(a, "X", obs_keys="batch"),
     "mixing": lambda a: tl.mixing(a, "X", obs_key="batch"),
     "perturbation_strength": lambda a: tl.perturbation_strength(a, "X", progress=False),
     "replicate_consistency": lambda a: tl.replicate_consistency(a, "X"),

@@ -77,6 +77,9 @@ def cells(_cells: MuData, edges: pd.DataFrame) -> MuData:
     tl.probe(_cells, "X_emb", obs_key="perturbation", n_folds=3)
     tl.probe(_cells, "X_emb", obs_key="area", method="knn", n_folds=3)
     tl.mixing(_cells, "X_emb", obs_key="replicate")
+    tl.foscttm(_cells, "X_emb", pair_key="perturbation")
+    tl.context_recall(_cells, "X_emb", k=(1, 3))
+    tl.variance_shares(_cells, "X_emb", obs_keys=["perturbation", "replicate"])
     tl.score_screen(_cells, ["X_emb", "X_other"], edges=edges, n_bootstrap=20, progress=False)
     return _cells
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCORES: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
     "probe": (lambda m, key: tl.probe(m, key, obs_key="batch"), pl.probe, {"obs_key": "batch"}),
     "mixing": (lambda m, key: tl.mixing(m, key, obs_key="batch"), pl.mixing, {"obs_key": "batch"}),
+    "variance_shares": (lambda m, key: tl.variance_shares(m, key), pl.variance_shares, {}),
     "perturbation_strength": (
         lambda m, key: tl.perturbation_strength(m, key, n_permutations=19, progress=False),
         pl.perturbation_strength,
@@ -29,6 +30,14 @@ SCORES: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]]
         pl.replicate_consistency,
         {},
     ),
+}
+OF_TWO_MODALITIES: dict[str, tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]] = {
+    "foscttm": (
+        lambda m, key: tl.foscttm(m, key, pair_key="perturbation"),
+        pl.foscttm,
+        {"pair_key": "perturbation"},
+    ),
+    "context_recall": (lambda m, key: tl.context_recall(m, key), pl.context_recall, {}),
 }
 
 
@@ -41,9 +50,9 @@ def cells() -> MuData:
     return mdata
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [*SCORES, *OF_TWO_MODALITIES])
 def test_both_results_are_kept_and_drawn_by_name(cells: MuData, name: str) -> None:
-    score, draw, arguments = SCORES[name]
+    score, draw, arguments = (SCORES | OF_TWO_MODALITIES)[name]
     cells.uns.pop("petri_scvi", None)
     score(cells, "X_first")
     draw(cells, **arguments)  # a single one needs no name

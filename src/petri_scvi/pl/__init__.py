@@ -10,8 +10,10 @@ from petri_scvi.pl.guides import gene_similarity, guide_efficacy, profile_simila
 from petri_scvi.pl.images import crops, umap_crops
 from petri_scvi.pl.model import reconstructed_crops, reconstructed_expression, training_history
 from petri_scvi.pl.scores import (
+    context_recall,
     edge_recall,
     efaar_recall,
+    foscttm,
     guide_consistency,
     mean_average_precision,
     mixing,
@@ -19,13 +21,16 @@ from petri_scvi.pl.scores import (
     probe,
     replicate_consistency,
     score_screen,
+    variance_shares,
 )
 
 __all__ = [
+    "context_recall",
     "crops",
     "dimension",
     "edge_recall",
     "efaar_recall",
+    "foscttm",
     "gene_similarity",
     "guide_consistency",
     "guide_efficacy",
@@ -45,4 +50,5 @@ __all__ = [
     "targeted_reconstruction",
     "training_history",
     "umap_crops",
+    "variance_shares",
 ]

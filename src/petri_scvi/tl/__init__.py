@@ -27,8 +27,10 @@ from petri_scvi.tl.profiles import (
     whiten,
 )
 from petri_scvi.tl.scores import (
+    context_recall,
     edge_recall,
     efaar_recall,
+    foscttm,
     guide_consistency,
     mean_average_precision,
     mixing,
@@ -36,12 +38,14 @@ from petri_scvi.tl.scores import (
     probe,
     replicate_consistency,
     score_screen,
+    variance_shares,
 )
 
 __all__ = [
     "aggregate_guides",
     "aggregate_profiles",
     "center_scale",
+    "context_recall",
     "describe_dimensions",
     "dimension_activity",
     "dimension_agreement",
@@ -52,11 +56,12 @@ __all__ = [
     "edge_recall",
     "efaar_recall",
     "fit_sae",
+    "foscttm",
     "guide_consistency",
     "guide_model",
+    "image_features",
     "image_to_expression_r2",
     "impute_expression",
-    "image_features",
     "late_fusion",
     "mean_average_precision",
     "mixing",
@@ -68,5 +73,6 @@ __all__ = [
     "replicate_profiles",
     "score_screen",
     "targeted_reconstruction",
+    "variance_shares",
     "whiten",
 ]

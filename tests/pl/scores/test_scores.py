@@ -119,3 +119,28 @@ def test_mixing_draws_both_scores_of_each_modality(cells):
     np.testing.assert_array_equal(ax.lines[-2].get_xdata(), table["entropy"])
     np.testing.assert_array_equal(ax.lines[-1].get_xdata(), table["silhouette"])
     assert [text.get_text() for text in ax.get_yticklabels()] == ["image\n2 groups", "rna\n2 groups"]
+
+
+def test_foscttm_draws_the_share_of_pairs_up_to_each_fraction(cells):
+    found = result(cells, "foscttm_X_emb_perturbation")
+    ax = pl.foscttm(cells, pair_key="perturbation")
+    x, y = ax.lines[1].get_xdata(), ax.lines[1].get_ydata()
+    np.testing.assert_array_equal(x[1:], np.sort(found["pairs"]["image_to_rna"]))
+    assert (y[0], y[-1]) == (0, 1)
+    assert legend(ax)[0] == f"image to rna: mean {found['table']['foscttm'].iloc[0]:.2f}"
+
+
+def test_recall_of_contexts_draws_a_line_per_direction_and_chance(cells):
+    table = result(cells, "context_recall_X_emb_perturbation")["table"]
+    ax = pl.context_recall(cells)
+    assert legend(ax) == ["chance", "image to rna", "rna to image"]
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), table["chance"][:2])
+    np.testing.assert_array_equal(ax.lines[2].get_ydata(), table["recall"][2:])
+
+
+def test_shares_of_variance_are_drawn_adjusted_and_as_they_are(cells):
+    table = result(cells, "variance_shares_X_emb")["table"]
+    ax = pl.variance_shares(cells)
+    np.testing.assert_array_equal([bar.get_width() for bar in ax.patches], table["share_adjusted"])
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), table["share"])
+    assert ax.get_yticklabels()[0].get_text() == "perturbation, image"
