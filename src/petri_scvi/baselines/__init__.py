@@ -1,11 +1,12 @@
 """Baselines that PETRI is compared with, each with its ``setup_mudata``, ``train`` and ``get_latent_representation``.
 
-A sub-room per kind; ``_unimodal.py`` has the base class of baselines of one modality.
+A sub-room per kind; ``_unimodal.py`` has the base class of baselines of one modality, and
+``_embedding_setup.py`` that of systems that read embeddings.
 Open first: ``classical/``, then ``contrastive/``.
 """
 
 from petri_scvi.baselines.autoencoders import MAE, MULTIVI, SCVI, CrossModalAutoencoder
-from petri_scvi.baselines.classical import ImageFeatures, PCAExpression, PCAPixels
+from petri_scvi.baselines.classical import ImageFeatures, PCAExpression, PCAPixels, PropensityScore, RandomProjection
 from petri_scvi.baselines.contrastive import CLIP, CellCLIP, GroupCLIP
 from petri_scvi.baselines.published import DINOv2, ScGPT
 
@@ -21,5 +22,7 @@ __all__ = [
     "ImageFeatures",
     "PCAExpression",
     "PCAPixels",
+    "PropensityScore",
+    "RandomProjection",
     "ScGPT",
 ]

@@ -134,7 +134,7 @@ def test_a_shared_slot_gives_what_separate_slots_give(tmp_path: Any) -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a MuData"):
-        tl.foscttm(screen([[0]], [[1]])["rna"], "X_emb", pair_key="pair")  # type: ignore[arg-type]
+        tl.foscttm(screen([[0]], [[1]])["rna"], "X_emb", pair_key="pair")
     with pytest.raises(ValueError, match="2 dimensions in 'image' and 1 in 'rna'"):
         foscttm_of(screen(np.ones((3, 2)), np.ones((3, 1))))
     with pytest.raises(ValueError, match="0 values of 'pair' are in both"):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from petri_scvi._checks import check_is_mudata, check_modality, check_sizes, context_columns
-from petri_scvi._constants import CONTEXT_KEY
+from petri_scvi._checks import check_sizes
+from petri_scvi.baselines._embedding_modality import EmbeddingModality
+from petri_scvi.baselines._embedding_setup import EmbeddingSetupMixin
 from petri_scvi.baselines.autoencoders._cross_modal_module import CrossModalModule
-from petri_scvi.baselines.autoencoders._embedding_modality import EmbeddingModality
-from petri_scvi.model import EmbeddingMixin, RegistrationMixin, SavingMixin, TrainingMixin
+from petri_scvi.model import EmbeddingMixin, SavingMixin, TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mudata import MuData
 
 
-class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
+class CrossModalAutoencoder(EmbeddingSetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
     """Cross-modal autoencoder of precomputed embeddings, weakly paired by context, after :cite:t:`Yang2021`.
 
     Each modality has an MLP encoder into a shared space and an MLP decoder out of it. The loss is the squared error of
@@ -58,9 +55,7 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
     """
 
     module: CrossModalModule
-    _modality_classes = (EmbeddingModality,)
     _lonely_contexts = "Their cells are reconstructed, but not aligned with others."
-    _setup_arguments = "mdata, embedding_keys=..."
 
     def __init__(
         self,
@@ -87,57 +82,6 @@ class CrossModalAutoencoder(RegistrationMixin, TrainingMixin, EmbeddingMixin, Sa
             f"{alignment_weight}"
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        *,
-        embedding_keys: Mapping[str, str],
-        context_key: str | Sequence[str] = CONTEXT_KEY,
-        is_paired: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Register embeddings and contexts.
-
-        Parameters
-        ----------
-        mdata
-            MuData with two modalities.
-        embedding_keys
-            Mapping from modality to the ``obsm`` slot of its embedding, shape ``(n_cells, n_dimensions)``, for example
-            ``{"image": "X_mae", "rna": "X_mae"}``.
-        context_key
-            ``obs`` column of each modality, or several that together define a context.
-        is_paired
-            Whether cells of one name in both modalities are the same cell.
-        kwargs
-            For scvi-tools: ``source_registry``, when a saved setup is transferred.
-
-        Raises
-        ------
-        KeyError
-            A modality, slot or column is missing.
-        ValueError
-            There are not two modalities, or the data cannot be used; the error message explains the fix.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        check_is_mudata(mdata)
-        if not isinstance(embedding_keys, Mapping):
-            raise TypeError(
-                f"embedding_keys={embedding_keys!r}; pass a dictionary of modality to obsm slot, for example "
-                "embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
-            )
-        if len(embedding_keys) != 2:
-            raise ValueError(
-                f"embedding_keys names {list(embedding_keys)}; a shared space is learned from two modalities. For "
-                "example, pass embedding_keys={'image': 'X_mae', 'rna': 'X_mae'}."
-            )
-        if kwargs.get("source_registry") is None:
-            for modality in embedding_keys:
-                check_modality(mdata, modality, "embedding_keys")
-        fields = [EmbeddingModality.make_field(modality, key, {}) for modality, key in embedding_keys.items()]
-        cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)
 
     def train(
         self,

@@ -151,7 +151,7 @@ def _check_counts(reader: RowReader, rows: NDArray[np.integer], modality: str) -
         if len(fractions):
             raise ValueError(
                 f"the expression of mdata[{modality!r}] has values that are not whole numbers, for example "
-                f"{fractions[0]:.4g}; PCAExpression normalises counts. Register the counts with "
-                "PCAExpression.setup_mudata(mdata, rna_layer='counts'), or pass is_normalized=True for "
+                f"{fractions[0]:.4g}; counts are expected. Register them with "
+                "setup_mudata(mdata, rna_layer='counts'), or pass is_normalized=True for "
                 "log-normalised values."
             )

@@ -35,7 +35,7 @@ class Means:
 
     def directions(self, metric: str) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
         """Names of the modality that asks and of the one that is searched, and distances, queries by rows."""
-        distances = cdist(*self.values, metric=metric)  # type: ignore[call-overload]  # of names that were checked
+        distances = cdist(*self.values, metric=metric)
         yield *self.modalities, distances
         yield *self.modalities[::-1], distances.T
 
@@ -213,7 +213,7 @@ def _means_of(data: MuData, key: str, column: str, metric: str, center: bool) ->
         raise TypeError(f"expected a MuData with two modalities, found {type(data).__name__}")
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r} is not accepted; pass 'euclidean' or 'cosine'")
-    tables = {}
+    tables: dict[str, pd.DataFrame] = {}
     for slot in find_slots(data, key, [column]):
         tables |= _means_in(slot, column)
     if len(tables) != 2:
