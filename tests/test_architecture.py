@@ -53,8 +53,11 @@ ALLOWED: dict[str, set[str]] = {
 """Room to the rooms that it may import from, for types as well. Everything may import ``_compat`` and ``common``."""
 ALLOWED_TO_FILE = {
     "io/store/_write.py": {"pp"},
+    "pages/_explorer.py": {"tl"},
+    "pages/contents/_contents.py": {"tl"},
     "pages/contents/_expression.py": {"tl"},
     "pages/contents/_map.py": {"tl"},
+    "pages/contents/_profiles.py": {"tl"},
     "tl/concepts/_image_features.py": {"dataloaders", "imaging"},
     "tl/concepts/_sae_training.py": {"nn"},
     "tl/concepts/_sparse_autoencoder.py": {"nn"},

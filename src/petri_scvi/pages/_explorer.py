@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import Progress
 
 from petri_scvi._checks import check_seed, check_sizes
-from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA
+from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA, SAE_KEY
 from petri_scvi.common import in_markup, written_whole
 from petri_scvi.common._warn import warn
 from petri_scvi.pages.contents._cells import all_cells, spread_evenly
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.common._labels import Labels
     from petri_scvi.pages.contents._cells import Cells
+    from petri_scvi.tl.scores._edges import EdgeTable
 
 
 def explorer(
@@ -38,11 +39,15 @@ def explorer(
     color: str | None = None,
     perturbation_key: str | None = CONTEXT_KEY,
     guide_key: str = "guide",
+    replicate_key: str | None = "replicate",
     control: Labels | None = CONTROL,
+    edges: EdgeTable | None = None,
+    guide_model: AnnData | None = None,
     genes: Sequence[str] | None = None,
     layer: str | None = None,
     is_normalized: bool = False,
     features_key: str = "image_features",
+    sae_key: str = SAE_KEY,
     channels: Sequence[str | int] | None = None,
     crop_size: int = 64,
     modalities: tuple[str, str] = (IMAGE, RNA),
@@ -73,8 +78,15 @@ def explorer(
         ``obs`` column of the perturbation; ``None`` if there is none.
     guide_key
         ``obs`` column of the guide; without it, guides are not shown.
+    replicate_key
+        ``obs`` column of the replicate, in which profiles are scaled on its controls; all cells together if ``None``.
     control
-        Value of ``perturbation_key`` that marks controls, or several, or ``None`` if there are none.
+        Value of ``perturbation_key`` that marks controls, or several, or ``None`` if there are none; perturbations are
+        then not compared.
+    edges
+        Known pairs of perturbations to show, as in :func:`petri_scvi.tl.edge_recall`.
+    guide_model
+        What :func:`petri_scvi.tl.guide_model` returned, to show which guides work.
     genes
         Genes to colour cells by; by default those that are perturbed, those that perturbations change and then the
         most variable ones, as many as fit; ``[]`` for a page without expression.
@@ -84,6 +96,10 @@ def explorer(
         Whether the expression is log-normalised already.
     features_key
         ``obsm`` slot of measurements of the cells, a DataFrame, such as those of :func:`petri_scvi.tl.image_features`.
+    sae_key
+        ``obsm`` slot of the activations of a sparse autoencoder, next to the embedding. After
+        :func:`petri_scvi.tl.dimension_activity`, the page also has the cards of
+        :func:`petri_scvi.pages.dimension_report`.
     channels
         Up to five channels of the crops, by name or position; by default the first five.
     crop_size
@@ -125,6 +141,11 @@ def explorer(
 
     Notes
     -----
+    Profiles of perturbations are means over all cells, centered, scaled, whitened and averaged as in
+    :func:`petri_scvi.tl.score_screen`, and compared by their cosine. Their strength is that of
+    :func:`petri_scvi.tl.perturbation_strength`, and the scores those of :func:`petri_scvi.tl.score_screen`, if these
+    were called before.
+
     The genes that perturbations change are found with :func:`scanpy.tl.rank_genes_groups` with an overestimated
     variance, each perturbation against the controls. A cell's own genes are those furthest above the mean of all cells,
     in standard deviations.
@@ -145,14 +166,17 @@ def explorer(
         contents = Contents(cells, np.bincount(every.kind, minlength=len(every.kinds)), max_megabytes * 1e6)
         contents.add_points(points, basis if basis in space.obsm else f"UMAP of {key}")
         contents.add_labels(perturbation_key, guide_key, control)
+        contents.add_scores()
+        contents.add_profiles(every, key, perturbation_key, guide_key, replicate_key, edges, guide_model, seed)
         contents.add_features(features_key)
+        contents.add_dimensions(sae_key)
         contents.add_genes(modalities[1], genes, layer, is_normalized)
         advance(50, "Packing crops")
         image = modalities[0]
         contents.add_images(image, images_key, channels, crop_size, seed, lambda s: bar.advance(task, 45 * s))
         meta = contents.meta | {
             "title": title or f"{key}, {len(cells):,} cells",
-            "views": ["cells", "about"],
+            "views": contents.views,
             "columns": contents.columns.columns,
             "left_out": contents.columns.left_out,
             "start": contents.start(color, key),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from petri_scvi.common import user_path
+from petri_scvi.pages.contents._payload import storable
 from petri_scvi.pl._colours import PALETTE
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ SCRIPTS = (
     "search.js",
     "cells_view.js",
     "selection.js",
+    "differences.js",
+    "profiles.js",
+    "profile_card.js",
+    "heat_map.js",
+    "profiles_view.js",
+    "dimensions_view.js",
+    "scores_view.js",
     "about_view.js",
     "main.js",
 )
@@ -94,18 +101,3 @@ def _script(name: str) -> Markup:
     if "</script" in text.lower():
         raise ValueError(f"{name} contains '</script', which would end its element in the page")
     return Markup(text)
-
-
-def storable(value: Any) -> Any:
-    """As JSON can hold it: no number is NaN or infinite, and no array or table is left."""
-    if isinstance(value, dict):
-        return {str(key): storable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return storable(value.tolist())
-    if isinstance(value, list | tuple):
-        return [storable(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

@@ -19,6 +19,8 @@ from petri_scvi.tl import (
 )
 from petri_scvi.tl._similarity import Similarities, unit_rows
 from petri_scvi.tl.scores._bootstrap import PairScores, bootstrap_share
+from petri_scvi.tl.scores._edge_recall import area
+from petri_scvi.tl.scores._score_screen import thin_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,3 +140,23 @@ def test_missing_slots_show_before_the_work_starts(make_mudata: Callable[..., Mu
         score_screen(mdata, ["X_emb", "X_pca"], progress=False)
     with pytest.raises(ValueError, match="fusions='sum' is not accepted"):
         score_screen(mdata, ["X_emb"], fusions=["sum"], progress=False)  # type: ignore[list-item]
+
+
+def test_the_curves_are_kept_and_have_the_area_of_the_table(make_mudata: Callable[..., MuData]) -> None:
+    mdata = make_mudata()
+    table = score_screen(mdata, ["X_emb"], edges=EDGES, n_bootstrap=0, progress=False)
+    curves = mdata.uns["petri_scvi"]["score_screen"]["curves"]
+    assert list(curves["modality"].unique()) == ["image", "rna", "image+rna"]
+    for modality, curve in curves.groupby("modality"):
+        expected = value(table, str(modality), "edge_auc")
+        assert area(curve) == pytest.approx(expected, abs=1e-3)
+    score_screen(mdata, ["X_emb"], n_bootstrap=0, progress=False)
+    assert "curves" not in mdata.uns["petri_scvi"]["score_screen"]
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_course(rng: np.random.Generator) -> None:
+    fpr = np.sort(np.concatenate([[0, 1], rng.random(20_000) ** 3]))
+    thin = thin_curve(pd.DataFrame({"fpr": fpr, "tpr": fpr**0.2}))
+    assert len(thin) <= 201
+    rates = np.array([1e-3, 0.01, 0.05, 0.5])
+    np.testing.assert_allclose(np.interp(rates, thin["fpr"], thin["tpr"]), rates**0.2, atol=0.01)

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from petri_scvi._constants import UNS_KEY
 from petri_scvi.common._labels import check_controls
+from petri_scvi.common._warn import warn
 from petri_scvi.pl.images._montage import Montage, find_crops
+from petri_scvi.tl._read_rows import chosen_rows
 
 from ._columns import Columns
+from ._dimensions import Cards, cell_numbers, dimension_results, example_cells
 from ._expression import changed_genes, log_normalised_rows, top_genes
 from ._payload import Payload
+from ._profiles import describe_profiles, read_efficacy, read_profiles, read_strength
+from ._scores import read_scores
 from ._sprites import Crops, add_crops
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from petri_scvi.common._labels import Labels
+    from petri_scvi.tl.scores._edges import EdgeTable
 
     from ._cells import Cells
 
@@ -32,6 +39,8 @@ N_PICKED = 6
 """Perturbations that have a colour when the page opens."""
 CODE_BYTES = 400_000
 """What a page takes before any number."""
+ALPHA, MIN_ACTIVITY, MAX_ACTIVITY, N_FINDINGS = 0.05, 0.1, 0.9, 8
+"""Of the cards of dimensions: the defaults of :func:`petri_scvi.pages.dimension_report`."""
 REMEDY = "Pass a larger max_megabytes"
 
 
@@ -48,6 +57,7 @@ class Contents:
         self.meta: dict[str, Any] = {"kinds": [{"name": name, "n": n, "total": total} for name, n, total in kinds]}
         self.labels: pd.Series | None = None
         self.controls: list[str] = []
+        self.examples: NDArray[np.intp] = np.empty(0, dtype=np.intp)  # (n,), cells whose crops are shown in any case
 
     def add_points(self, points: NDArray[np.float64], map_name: str) -> None:
         """Coordinates, as two bytes each in a square, and names of the cells."""
@@ -84,6 +94,78 @@ class Contents:
                 matrix = numbers.to_numpy(dtype=np.float64)[rows]
                 self.columns.add_numbers("feature", names, matrix, here, self._room() / 2, remedy)
                 return
+
+    def add_dimensions(self, sae_key: str) -> None:
+        """Activations of a sparse autoencoder, and the cards of its dimensions if they were described."""
+        space = self.cells.data
+        if sae_key not in space.obsm:
+            return
+        results = dimension_results(space, sae_key)
+        matrix = space.obsm[sae_key]
+        rows = matrix[self.cells.places] if sparse.issparse(matrix) else chosen_rows(matrix, self.cells.places)
+        shown = np.arange(matrix.shape[1]) if results is None else np.flatnonzero(results.is_active())
+        here = np.arange(len(self.cells))
+        remedy = f"{REMEDY}, or store fewer dimensions in obsm[{sae_key!r}]"
+        names = [str(number) for number in shown]
+        self.columns.add_numbers("dim", names, rows[:, shown], here, self._room() / 2, remedy)
+        if results is None:
+            return
+        cards = Cards(results, results.is_multimodal(MIN_ACTIVITY, MAX_ACTIVITY), N_FINDINGS, ALPHA)
+        source = str(results.activity["parameters"]["modality"])
+        modality = source if source in self.cells.parts else next(iter(self.cells.parts))
+        numbers_of = cell_numbers(self.cells, modality)
+        written = [cards.card(int(number), numbers_of) for number in shown]
+        self.examples = np.array(
+            [numbers_of[name] for name in example_cells(results, shown.tolist()) if name in numbers_of], dtype=np.intp
+        )
+        self.meta["dimensions"] = cards.described(written) | {
+            "cards": self.payload.json(written),
+            "strongest": self.payload.json(cards.strongest(shown.tolist())),
+        }
+
+    def add_profiles(
+        self,
+        every: Cells,
+        key: str,
+        perturbation_key: str | None,
+        guide_key: str,
+        replicate_key: str | None,
+        edges: EdgeTable | None,
+        guide_model: AnnData | None,
+        seed: int,
+    ) -> None:
+        """Profiles of perturbations over all cells, also those that the map does not show."""
+        reason = None
+        if perturbation_key is None or not self.controls:
+            reason = "they are compared with controls: name perturbation_key and control"
+        elif key not in every.data.obsm:
+            reason = f"there is no embedding obsm[{key!r}]"
+        if reason is None and perturbation_key is not None:
+            guides_in = guide_key if guide_key in every.obs_names() else None
+            try:
+                guides, notes = read_profiles(every, key, perturbation_key, guides_in, replicate_key, self.controls)
+            except ValueError as error:
+                reason = str(error)
+                warn(f"the page has no view of perturbations: {reason}")
+            else:
+                efficacy = read_efficacy(every.data, guide_model)
+                kinds = [kind for kind in every.kinds if kind]
+                described = describe_profiles(self.payload, guides, kinds, self.controls, edges, efficacy, seed)
+                described |= {"strength": read_strength(every.data, key), "notes": notes, "key": key}
+                self.meta["profiles"] = described
+        self.meta["why_no_profiles"] = reason
+
+    def add_scores(self) -> None:
+        """Scores of embeddings, if there are any."""
+        found = read_scores(self.cells.data)
+        if found is not None:
+            self.meta["scores"] = self.payload.json(found)
+
+    @property
+    def views(self) -> list[str]:
+        """Views of the page that have something to show."""
+        parts = {"perturbations": "profiles", "dimensions": "dimensions", "scores": "scores"}
+        return ["cells", *(view for view, part in parts.items() if part in self.meta), "about"]
 
     def add_genes(self, modality: str, genes: Sequence[str] | None, layer: str | None, is_normalized: bool) -> None:
         """Genes to colour by, the genes that stand out in each cell, and those that perturbations change."""
@@ -135,7 +217,7 @@ class Contents:
         if self.labels is not None:
             groups = np.asarray(self.labels.iloc[here].factorize()[0])
         montage = Montage(adata, images, {}, 0, True, positions, channel_names)
-        crops = Crops(montage, rows, here, groups)
+        crops = Crops(montage, rows, here, groups, np.isin(here, self.examples))
         room = max(self.max_bytes - CODE_BYTES - self.payload.n_bytes, 0.0)
         self.meta["crops"] = add_crops(self.payload, crops, room, crop_size, seed, advance) | {"modality": modality}
 

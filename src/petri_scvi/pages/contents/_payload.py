@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,26 @@ class Payload:
 
     def words(self, words: Sequence[str]) -> str:
         """Keep many names."""
-        return self.add(_deflated(json.dumps([str(word) for word in words]).encode()))
+        return self.json([str(word) for word in words])
+
+    def json(self, value: Any) -> str:
+        """Keep lists, dictionaries, numbers and names."""
+        return self.add(_deflated(json.dumps(storable(value)).encode()))
+
+
+def storable(value: Any) -> Any:
+    """As JSON can hold it: no number is NaN or infinite, and no array or table is left."""
+    if isinstance(value, dict):
+        return {str(key): storable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | pd.Series):
+        return storable(value.tolist())
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
 
 
 def pack(values: NDArray[Any]) -> str:

@@ -41,12 +41,16 @@ N_WORKERS = 2
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops that a page could show: rows of the images, cells of the page, and groups that are sampled alike."""
+    """Crops that a page could show: rows of the images, cells of the page, and groups that are sampled alike.
+
+    Those that are ``wanted`` come before a sample of the others.
+    """
 
     montage: Montage
     rows: NDArray[np.intp]  # (n,)
     cells: NDArray[np.intp]  # (n,)
     groups: NDArray[np.intp]  # (n,)
+    wanted: NDArray[np.bool_]  # (n,)
 
 
 def add_crops(
@@ -57,7 +61,9 @@ def add_crops(
     n = len(crops.rows)
     sheets = _Sheets(crops.montage, crops.rows[rng.permutation(n)[:N_FOR_RANGE]], crop_size)
     quality, n_fit = sheets.best_quality(n, max_bytes)
-    chosen = spread_evenly(crops.groups, max(n_fit, 0), rng)
+    wanted = np.flatnonzero(crops.wanted)[: max(n_fit, 0)]
+    others = np.setdiff1d(np.arange(n), wanted)
+    chosen = np.concatenate([wanted, others[spread_evenly(crops.groups[others], max(n_fit, 0) - len(wanted), rng)]])
     # Cells of a group lie together, so that a montage reads few sheets.
     chosen = chosen[np.argsort(crops.groups[chosen], kind="stable")]
     sheets.write(payload, crops.rows[chosen], quality, advance)

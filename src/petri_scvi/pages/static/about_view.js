@@ -1,5 +1,5 @@
 // What is on the page, what was left out, and how to use it.
-const KINDS = { obs: "annotation columns", gene: "genes", feature: "measured features" };
+const KINDS = { obs: "annotation columns", gene: "genes", feature: "measured features", dim: "dimensions" };
 
 function buildAbout(root) {
   const facts = [];
@@ -21,6 +21,10 @@ function buildAbout(root) {
     const names = part.names.slice(0, 8).join(", ") + (part.n > 8 ? ", …" : "");
     facts.push(`${part.n.toLocaleString("en")} ${KINDS[part.group]} are left out (${names}). ${part.why}`);
   }
+  if (meta.profiles) {
+    facts.push(`Profiles of perturbations are means over all cells of ${meta.profiles.key}, centered and scaled on the controls of their replicate, whitened and averaged over guides.`, ...meta.profiles.notes);
+    if (!Object.keys(meta.profiles.strength).length) facts.push("Strengths of perturbations were not tested; tl.perturbation_strength adds them to a page that is written afterwards.");
+  } else if (meta.why_no_profiles) facts.push(`There is no view of perturbations: ${meta.why_no_profiles}.`);
   const keys = [["/", "search"], ["Arrow keys, + and −, 0", "move the map, zoom, show all (the map must have the focus)"],
     ["Enter", "the cell at the cross of the map"], ["Shift and drag", "draw around cells"], ["Esc", "choose nothing"]];
   show(root, h("article", { class: "about" },

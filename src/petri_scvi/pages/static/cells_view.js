@@ -170,7 +170,7 @@ function drawLegend(box, column, codes) {
   fillList();
 }
 
-const legendNote = column => ({ gene: "log-normalised expression", feature: "measured" }[column.group] || "");
+const legendNote = column => ({ gene: "log-normalised expression", dim: "activation", feature: "measured" }[column.group] || "");
 
 function togglePicked(name) {
   const picked = (state.picked || []).filter(other => other !== name);
@@ -245,5 +245,5 @@ async function drawCell(box, i) {
   show(box, h("h2", {}, "Cell ", button("×", () => update({ cell: "" }), { class: "close", "aria-label": "Close" })),
     h("div", { class: "one-cell" }, await cellContent(i, 120)), crops && channelBar(),
     h("p", { class: "actions" },
-      name && button(`Choose all ${name} cells`, () => showCellsOf(name))));
+      name && button(`Choose all ${name} cells`, () => showCellsOf(name)), hasProfile(name) && button("Open its perturbation", () => update({ view: "perturbations", pert: name }, { push: true }))));
 }

@@ -3,7 +3,7 @@ const crops = meta.crops;
 const MAX_SHEETS = 160;
 
 const slotOfCell = once(async () => {
-  const slots = new Int32Array(meta.cells ? meta.cells.n : crops.names_n).fill(-1);
+  const slots = new Int32Array(meta.cells ? meta.cells.n : crops.n).fill(-1);
   (await array(crops.cells, Uint32Array)).forEach((cell, slot) => { slots[cell] = slot; });
   return slots;
 });

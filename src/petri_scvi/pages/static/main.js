@@ -1,10 +1,11 @@
 // Start: tabs, theme, search, and the view that the address asks for.
-const TITLES = { cells: "Cells", about: "About" };
-const BUILD = { cells: buildCells, about: buildAbout };
+const TITLES = { cells: "Cells", perturbations: "Perturbations", dimensions: "Dimensions", scores: "Scores", about: "About" };
+const BUILD = { cells: buildCells, perturbations: buildPerturbations, dimensions: buildDimensions, scores: buildScores, about: buildAbout };
 const built = new Map();
+const hasView = name => meta.views.includes(name);
 
 function showView() {
-  const name = meta.views.includes(state.view) ? state.view : meta.views[0];
+  const name = hasView(state.view) ? state.view : meta.views[0];
   for (const view of document.querySelectorAll(".view")) view.hidden = view.id !== `view-${name}`;
   for (const tab of $("tabs").children) {
     const isOn = tab.dataset.view === name;

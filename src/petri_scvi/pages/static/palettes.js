@@ -15,6 +15,9 @@ function mixed(hex, other, share) {
 
 const sequential = () => (isDark() ? meta.palettes.dark : meta.palettes.light);
 
+// From -1, blue, over the colour of the page to 1, red.
+const diverging = value => mixed(css("--map"), css(value < 0 ? "--down" : "--up"), Math.min(1, Math.abs(value)));
+
 const MAX_COLOURED = 10;
 
 // How the cells are coloured: a code per cell, a colour per code, and what the legend says.

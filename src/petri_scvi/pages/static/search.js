@@ -113,9 +113,13 @@ function globalSearch() {
     return [...every, ...found];
   };
   const choose = entry => {
-    if (entry.pert !== undefined) showCellsOf(entry.pert);
+    if (entry.pert !== undefined) {
+      if (state.view === "perturbations" && hasProfile(entry.pert)) update({ pert: entry.pert }, { push: true });
+      else showCellsOf(entry.pert);
+    }
     else if (entry.cell !== undefined) update({ view: "cells", cell: String(entry.cell) }, { push: true });
     else if (entry.group) update({ view: "cells", color: entry.color, group: entry.group, lasso: "" }, { push: true });
+    else if (state.view === "perturbations" && columnOf.get(entry.color).kind === "number") update({ measure: entry.color }, { push: true });
     else update({ view: "cells", color: entry.color }, { push: true });
   };
   const what = meta.columns?.some(column => column.group === "gene") ? "perturbation, gene, feature …" : "perturbation, column …";

@@ -22,7 +22,8 @@ async function drawSelection(box) {
       meta.kinds.map((kind, i) => byKind[i] ? `${byKind[i].toLocaleString("en")} ${kind.name}` : null).filter(Boolean).join(", ")),
     h("p", { class: "actions" },
       button("Download these cell names", () => saveNames(cells, title), { class: "main" }),
-      button("Zoom to them", () => map.zoomTo(cells))),
+      button("Zoom to them", () => map.zoomTo(cells)),
+      name && hasProfile(name) && button("Open perturbation", () => update({ view: "perturbations", pert: name }, { push: true }))),
     crop, table, genes);
   box.dataset.n = cells.length;
   if (!cells.length) return;
@@ -83,7 +84,7 @@ function columnLink(column) {
 // Means of the chosen cells against the others, in standard deviations of all: genes and features.
 async function drawDifferences(box, cells, isCurrent) {
   const isChosen = markOf(cells), parts = [];
-  for (const group of ["gene", "feature"]) {
+  for (const group of ["gene", "feature", "dim"]) {
     const rows = [];
     const columns = meta.columns.filter(column => column.group === group);
     for (let i = 0; i < columns.length; i++) {
@@ -102,7 +103,7 @@ async function drawDifferences(box, cells, isCurrent) {
     rows.sort((a, b) => b.d - a.d);
     const top = [...rows.slice(0, 6).filter(row => row.d > 0.1), ...rows.slice(-6).filter(row => row.d < -0.1)];
     if (top.length) parts.push(h("h3", { title: "Difference of the means of chosen and other cells, in standard deviations of all" },
-      { gene: "Genes", feature: "Measured features" }[group], h("span", { class: "soft" }, " against the other cells, SD")), barTable(top));
+      { gene: "Genes", feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against the other cells, SD")), barTable(top));
   }
   if (isCurrent()) show(box, parts);
 }

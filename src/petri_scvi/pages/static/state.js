@@ -1,6 +1,7 @@
 // What is shown, kept in the address after "#", so that a link shows the same.
 const KEYS = {
   view: "text", color: "text", picked: "list", group: "text", lasso: "text", camera: "text", cell: "text",
+  pert: "text", layout: "text", space: "text", measure: "text", sort: "text", dim: "text", find: "text", multi: "text", metric: "text",
   off: "list", bright: "text",
 };
 const state = {};

@@ -44,3 +44,32 @@ function adjusted(p) {
   }
   return q;
 }
+
+// Regularised incomplete beta function, by its continued fraction.
+function betaShare(x, a, b) {
+  if (x <= 0) return 0;
+  if (x >= 1) return 1;
+  if (x > (a + 1) / (a + b + 2)) return 1 - betaShare(1 - x, b, a);
+  const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(1 - x)) / a;
+  let f = 1, c = 1, d = 0;
+  for (let i = 0; i <= 300; i++) {
+    const m = Math.floor(i / 2);
+    const top = i === 0 ? 1 : i % 2 === 0
+      ? (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m))
+      : (-(a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1));
+    d = 1 / (Math.abs(1 + top * d) < 1e-30 ? 1e-30 : 1 + top * d);
+    c = Math.abs(1 + top / c) < 1e-30 ? 1e-30 : 1 + top / c;
+    f *= c * d;
+    if (Math.abs(1 - c * d) < 1e-10) break;
+  }
+  return front * (f - 1);
+}
+
+// Two-sided p-value of Welch's t-test, from numbers, means and variances.
+function welch(a, b) {
+  const left = a.variance / a.n, right = b.variance / b.n, squared = left + right;
+  if (a.n < 3 || b.n < 3 || !(squared > 0)) return NaN;
+  const t = (a.mean - b.mean) / Math.sqrt(squared);
+  const freedom = squared ** 2 / (left ** 2 / (a.n - 1) + right ** 2 / (b.n - 1));
+  return betaShare(freedom / (freedom + t * t), freedom / 2, 0.5);
+}

@@ -54,5 +54,6 @@ async function membersOf(column) {
 }
 
 const cellNames = () => words(meta.cells.names);
-const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature" };
-const titleOf = column => (column.group === "gene" ? column.label : spaced(column.label));
+const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature", dim: "Dimension" };
+const titleOf = column =>
+  (column.group === "dim" ? `Dimension ${column.label}` : column.group === "gene" ? column.label : spaced(column.label));

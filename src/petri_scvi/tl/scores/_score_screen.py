@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 N_NULL = 20_000
 ALPHA = 0.05
+RATES = np.unique(np.concatenate([[0], np.geomspace(1e-4, 0.1, 100), np.linspace(0.1, 1, 100)]))
+"""False-positive rates at which a ROC curve of more corners is kept: small ones are looked at most."""
 
 
 def score_screen(
@@ -88,7 +90,9 @@ def score_screen(
     genes, NaN without resamples), ``n`` (genes tested for guide consistency, or positive edges). Metrics are
     ``guide_consistency``, ``edge_tpr_at_1_fpr``, ``edge_tpr_at_5_fpr``, ``edge_tpr_at_10_fpr`` (fractions; the 1, 5 and
     10 are false-positive rates in percent), ``edge_auc`` and ``edge_average_precision``. Also written to
-    ``uns["petri_scvi"]["score_screen"]``: ``table`` and ``parameters``.
+    ``uns["petri_scvi"]["score_screen"]``: ``table``, ``parameters`` and, with ``edges``, ``curves``, the ROC curves:
+    ``key``, ``modality``, ``fusion``, ``fpr`` and ``tpr``, interpolated at up to 201 rates that are close to each other
+    where they are small.
 
     Raises
     ------
@@ -131,6 +135,7 @@ def score_screen(
     controls = control_names(slots_of[keys[0]], target_key, control)
     _check_scorable(slots_of[keys[0]], guide_key, target_key, controls, edges)
     rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
     with Progress(disable=not progress) as bar:
         task = bar.add_task("Scoring", total=len(keys))
         for key, slots in slots_of.items():
@@ -146,7 +151,10 @@ def score_screen(
                 place = {"key": key, "modality": modality, "fusion": fusion}
                 scored = _Scored(controls, similarity_key, n_bootstrap, seed, np.random.default_rng(seed))
                 scores = [] if guides is None else scored.consistency(guides, " ".join(place.values()))
-                scores += [] if edges is None else scored.edges(genes, edges)
+                if edges is not None:
+                    of_edges, curve = scored.edges(genes, edges)
+                    scores += of_edges
+                    curves.append(pd.DataFrame(place, index=curve.index).join(curve))
                 rows += [place | score for score in scores]
             bar.advance(task)
     if not rows:
@@ -162,7 +170,8 @@ def score_screen(
         "n_bootstrap": n_bootstrap,
     }
     parameters |= {"seed": seed, "alpha": ALPHA, "has_edges": edges is not None}
-    write_result(data, "score_screen", {"table": table}, parameters)
+    result = {"table": table} | ({"curves": pd.concat(curves, ignore_index=True)} if curves else {})
+    write_result(data, "score_screen", result, parameters)
     return table
 
 
@@ -238,8 +247,8 @@ class _Scored:
         row = {"metric": "guide_consistency", "value": found["score"], "ci_low": low, "ci_high": high}
         return [row | {"n": found["n_genes"]}]
 
-    def edges(self, genes: AnnData, edges: EdgeTable) -> list[dict[str, Any]]:
-        """Recall of known pairs."""
+    def edges(self, genes: AnnData, edges: EdgeTable) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+        """Recall of known pairs, and the ROC curve."""
         targets = as_text(genes.obs["target_gene"])
         edge_recall(genes, edges, similarity_key=self.similarity_key, control=self._present(targets))
         found = genes.uns[UNS_KEY]["edge_recall"]
@@ -249,12 +258,20 @@ class _Scored:
         intervals = bootstrap_edges(similarities, names, edges, MIN_SCORE, self.n_bootstrap, self.rng)
         values = {tpr_name(fpr): tpr for fpr, tpr in found["tpr_at_fpr"].to_numpy()}
         values |= {"edge_auc": found["auc"], "edge_average_precision": found["average_precision"]}
-        return [
+        rows = [
             {"metric": name, "value": value, "ci_low": low, "ci_high": high, "n": found["n_positive"]}
             for name, value in values.items()
             for low, high in [intervals[name]]
         ]
+        return rows, thin_curve(found["curve"])
 
     def _present(self, targets: pd.Series) -> list[str] | None:
         """Controls with a profile: cells without a guide have none, nor do guides of one of the joined modalities."""
         return sorted(set(self.controls) & set(targets)) or None
+
+
+def thin_curve(curve: pd.DataFrame) -> pd.DataFrame:
+    """The corners of a ROC curve or, if these are many, its values at fixed rates."""
+    if len(curve) > len(RATES):
+        curve = pd.DataFrame({"fpr": RATES, "tpr": np.interp(RATES, curve["fpr"], curve["tpr"])})
+    return curve.astype(np.float32)

@@ -1,0 +1,191 @@
+"""Views of perturbations, dimensions and scores in a real browser."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petri_scvi import pages, tl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mudata import MuData
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def analysed(make_mapped: Callable[..., MuData]) -> MuData:
+    """A screen whose perturbations and dimensions were analysed."""
+    mdata = make_mapped()
+    edges = mdata.uns["synthetic_screen"]["edges"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # so few cells and replicates are warned of
+        tl.dimension_activity(mdata, n_examples=4)
+        tl.dimension_image_features(mdata)
+        tl.perturbation_strength(mdata, "X_petri", n_permutations=99, progress=False)
+        tl.score_screen(mdata, ["X_petri"], edges=edges, n_bootstrap=0, progress=False)
+    return mdata
+
+
+@pytest.fixture(scope="module")
+def views_file(analysed: MuData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with all views."""
+    path = tmp_path_factory.mktemp("views") / "explorer.html"
+    edges = analysed.uns["synthetic_screen"]["edges"]
+    return pages.explorer(analysed, path=path, edges=edges, progress=False)
+
+
+def difference(mdata: MuData, feature: str, name: str) -> float:
+    """Of a perturbation to the controls, in standard deviations of the controls."""
+    values = mdata["image"].obsm["image_features"][feature].to_numpy()
+    labels = mdata["image"].obs["perturbation"].astype(str).to_numpy()
+    controls = values[labels == "non-targeting"]
+    return float((values[labels == name].mean() - controls.mean()) / controls.std(ddof=1))
+
+
+def test_a_click_on_a_point_opens_the_perturbation_with_its_guides_and_neighbours(
+    look: Callable[..., Any], views_file: Path, analysed: MuData
+) -> None:
+    page = look(views_file, "#view=perturbations", view="perturbations")
+    page.locator("circle[data-name='TARGET02']").click()
+    page.locator("#profile[data-pert='TARGET02']").wait_for()
+    page.wait_for_function("location.hash.includes('pert=TARGET02')")
+    guides = analysed["image"].obs.query("perturbation == 'TARGET02'")["guide"].unique()
+    shown = page.locator("#guides tbody tr td:first-child").all_inner_texts()
+    assert set(shown) == set(map(str, guides))
+    spaces = page.locator("ol.neighbours").evaluate_all("all => all.map(list => list.dataset.space)")
+    assert spaces == ["fused", "image", "rna"]
+    assert page.locator("ol.neighbours").first.locator("li").count() == 6
+    assert page.locator("#profile .columns.beside .montage").count() == 2
+    page.wait_for_function("document.querySelector('#profile canvas.crop').dataset.painted")
+
+
+def test_neighbours_are_ordered_by_the_cosine_of_whitened_profiles(
+    look: Callable[..., Any], views_file: Path, analysed: MuData
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        tl.center_scale(analysed, "X_petri")
+        tl.whiten(analysed, "X_petri_scaled")
+        genes = tl.aggregate_profiles(analysed, level="gene")
+        tl.profile_similarity(genes, layer="rna")
+    cosines = pd.Series(genes.obsp["similarity"][list(genes.obs_names).index("TARGET03")], index=genes.obs_names)
+    expected = cosines.drop(["TARGET03", "non-targeting"]).sort_values(ascending=False)
+    page = look(views_file, "#view=perturbations&pert=TARGET03", view="perturbations")
+    rows = page.locator("ol.neighbours[data-space=rna] li").all_inner_texts()
+    found = {name: float(value.replace("−", "-")) for name, value in (row.split()[:2] for row in rows)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    for name, value in found.items():
+        assert value == pytest.approx(expected[name], abs=0.02)
+    assert found[max(found, key=lambda name: found[name])] == pytest.approx(expected.iloc[0], abs=0.02)
+
+
+def test_perturbations_are_compared_in_a_measured_feature(
+    look: Callable[..., Any], views_file: Path, analysed: MuData
+) -> None:
+    page = look(views_file, "#view=perturbations&layout=table&measure=feature%3Adroplet_number", view="perturbations")
+    rows = page.locator("#perturbations tbody tr")
+    name, value = rows.first.locator("td").all_inner_texts()[:2]
+    assert float(value.replace("−", "-")) == pytest.approx(difference(analysed, "droplet_number", name), abs=0.03)
+    names = set(analysed["image"].obs["perturbation"].astype(str))
+    assert rows.count() == len(names)
+    largest = max(names - {"non-targeting"}, key=lambda other: abs(difference(analysed, "droplet_number", other)))
+    assert name == largest
+    page.get_by_role("button", name="Perturbation", exact=True).click()
+    page.wait_for_function("location.hash.includes('sort=name')")
+    page.wait_for_function("document.querySelector('#perturbations tbody td').innerText.startsWith('non-targeting')")
+
+
+def test_the_heat_map_has_known_pairs_and_a_click_takes_the_row(
+    look: Callable[..., Any], views_file: Path, read_page: Callable[[Path], Any]
+) -> None:
+    page = look(views_file, "#view=perturbations&layout=heat", view="perturbations")
+    meta = read_page(views_file).meta["profiles"]
+    order = meta["spaces"][0]["order"]
+    assert meta["edges"]
+    box = page.locator("canvas.heat").bounding_box()
+    cell = box["width"] / len(order)
+    page.mouse.move(box["x"] + 1.5 * cell, box["y"] + 3.5 * cell)
+    text = page.locator("#tip:visible").inner_text()
+    assert text.startswith(f"{meta['names'][order[3]]} · {meta['names'][order[1]]}")
+    page.mouse.click(box["x"] + 1.5 * cell, box["y"] + 3.5 * cell)
+    page.locator(f"#profile[data-pert='{meta['names'][order[3]]}']").wait_for()
+
+
+def test_views_lead_to_each_other_and_back(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file, "#view=perturbations&pert=TARGET04", view="perturbations")
+    page.locator("#strongest a").first.click()
+    page.locator(".card.chosen h2").wait_for()
+    number = re.search(r"Dimension (\d+)", page.locator(".card.chosen h2").inner_text())
+    assert number is not None
+    page.locator(".card.chosen").get_by_text("Colour the cells by it").click()
+    page.locator(f"body[data-coloured='dim:{number.group(1)}']").wait_for()
+    page.go_back()
+    page.locator(".card.chosen").wait_for()
+    page.go_back()
+    page.locator("#profile[data-pert='TARGET04']").wait_for()
+    page.get_by_role("button", name="Show its cells on the map").click()
+    page.locator("#chosen h2").filter(has_text="TARGET04").wait_for()
+    page.get_by_role("button", name="Open perturbation").click()
+    page.locator("#profile[data-pert='TARGET04']").wait_for()
+
+
+def test_cards_are_searched(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file, "#view=dimensions", view="dimensions")
+    page.locator("#search").fill("droplet number")
+    page.wait_for_function("/^[1-5] of/.test(document.querySelector('#count').innerText)")
+    page.wait_for_function("location.hash.includes('find=droplet')")
+    assert "droplet number" in page.locator(".card:visible").first.inner_text()
+
+
+def test_scores_are_shown_with_their_curves(look: Callable[..., Any], views_file: Path, analysed: MuData) -> None:
+    page = look(views_file, "#view=scores", view="scores")
+    table = analysed.uns["petri_scvi"]["score_screen"]["table"]
+    assert page.locator("#scores tbody tr").count() == len(table[["key", "modality", "fusion"]].drop_duplicates())
+    auc = table.query("modality == 'rna' and metric == 'edge_auc'")["value"].item()
+    row = page.locator("#scores tbody tr").filter(has_text=re.compile("X_petri, rna"))
+    assert f"{auc:.3f}" in row.inner_text()
+    n = page.locator("#roc polyline").count()
+    row.locator("input").uncheck()
+    page.wait_for_function(f"document.querySelectorAll('#roc polyline').length === {n - 1}")
+    page.wait_for_function("location.hash.includes('metric=')")
+
+
+@pytest.mark.parametrize("view", ["perturbations", "dimensions", "scores", "about"])
+def test_no_view_scrolls_sideways_on_a_phone(look: Callable[..., Any], views_file: Path, view: str) -> None:
+    page = look(views_file, f"#view={view}&pert=TARGET02", view=view, width=400)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_hostile_names_stay_text_in_every_view(
+    look: Callable[..., Any], hostile_page: Path, hostile: list[str]
+) -> None:
+    page = look(hostile_page, "#view=perturbations&layout=table&measure=gene:GENE0003", view="perturbations")
+    for name in hostile:
+        page.locator("#perturbations button").get_by_text(name, exact=True).first.click()
+        page.wait_for_function("name => document.querySelector('#profile').dataset.pert === name", arg=name)
+    page.get_by_role("button", name="Heat map").click()
+    page.locator("canvas.heat").hover()
+    page.get_by_role("button", name="Points").click()
+    page.locator("circle.profile").first.wait_for()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("b:text-is('bold')").count() == 0
+
+
+def test_without_controls_the_page_says_why_perturbations_are_not_compared(
+    look: Callable[..., Any], mapped: MuData, tmp_path: Path
+) -> None:
+    path = pages.explorer(mapped, path=tmp_path / "none.html", control=None, progress=False)
+    page = look(path, "#view=about", view="about")
+    assert "There is no view of perturbations: they are compared with controls" in page.locator(".about").inner_text()
+    assert page.get_by_role("tab").all_inner_texts() == ["Cells", "Dimensions", "About"][::2]
+    assert np.isfinite(mapped.obsm["X_umap"]).all()
