@@ -21,6 +21,7 @@ def test_demo_leaves_screen_model_figures_and_summary(tmp_path, capsys):
         "model",
         "loss_curves.png",
         "umap.png",
+        "explorer.html",
         "reconstructed_crops.png",
         "reconstructed_expression.png",
         "summary.txt",

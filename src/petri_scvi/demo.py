@@ -17,7 +17,7 @@ import scvi
 import torch
 
 import petri_scvi
-from petri_scvi import PETRI, datasets, pl, pp
+from petri_scvi import PETRI, datasets, pages, pl, pp, tl
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import CONTROL, EMBEDDING_KEY, IMAGES_KEY
 
@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw_crops(model, mdata, options.out / "reconstructed_crops.png")
     draw_expression(model, mdata, options.out / "reconstructed_expression.png")
     draw_umap(mdata, options.out / "umap.png")
+    write_explorer(mdata, options.out / "explorer.html")
     model.save(str(options.out / "model"), overwrite=True)
     with columns_stay_in_modalities():
         mdata.write_h5mu(options.out / "screen.h5mu")
@@ -177,6 +178,15 @@ def draw_umap(mdata: MuData, path: Path) -> None:
             drawn.copy(), color=column, palette=palette, ax=ax, show=False, frameon=False, sort_order=False, size=8
         )
     _save(figure, path)
+
+
+def write_explorer(mdata: MuData, path: Path) -> None:
+    """A page to look at cells, perturbations and scores."""
+    truth = mdata.uns.get("synthetic_screen", {})
+    edges = truth.get("edges")
+    tl.perturbation_strength(mdata, EMBEDDING_KEY, n_permutations=199, progress=False)
+    tl.score_screen(mdata, [EMBEDDING_KEY], edges=edges, n_bootstrap=50, progress=False)
+    pages.explorer(mdata, path=path, edges=edges, title="petri-scvi demo", progress=False)
 
 
 def summarise(mdata: MuData, model: PETRI, error: pd.DataFrame, gain: pd.DataFrame, n_seconds: float) -> str:

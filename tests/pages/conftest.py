@@ -99,7 +99,7 @@ class PageFile:
         found = re.findall(r'<script type="[^"]*" id="([^"]*)">(.*?)</script>', self.text, flags=re.DOTALL)
         self.elements = dict(found)
         self.meta = json.loads(self.elements["meta"])
-        self.columns = {column["id"]: column for column in self.meta["columns"]}
+        self.columns = {column["id"]: column for column in self.meta.get("columns", [])}
 
     def array(self, name: str, dtype: str = "u1") -> NDArray[Any]:
         """Numbers of an element."""

@@ -189,3 +189,16 @@ def test_without_controls_the_page_says_why_perturbations_are_not_compared(
     assert "There is no view of perturbations: they are compared with controls" in page.locator(".about").inner_text()
     assert page.get_by_role("tab").all_inner_texts() == ["Cells", "Dimensions", "About"][::2]
     assert np.isfinite(mapped.obsm["X_umap"]).all()
+
+
+def test_a_report_of_dimensions_is_a_page_of_its_own(
+    look: Callable[..., Any], analysed: MuData, tmp_path: Path
+) -> None:
+    path = pages.dimension_report(analysed, tmp_path / "report.html", progress=False)
+    page = look(path, view="dimensions")
+    page.locator(".strip canvas[data-painted]").first.wait_for()
+    page.locator("#search").fill("target02")
+    page.wait_for_function("!/^8 of/.test(document.querySelector('#count').innerText)")
+    assert "TARGET02" in page.locator(".card:visible").first.inner_text()
+    page.get_by_role("tab", name="About").click()
+    page.locator(".about").wait_for()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from rich.progress import Progress
 
 from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA, SAE_KEY
-from petri_scvi.common import in_markup, written_whole
+from petri_scvi.common import in_markup
 from petri_scvi.common._warn import warn
 from petri_scvi.pages.contents._cells import all_cells, spread_evenly
 from petri_scvi.pages.contents._contents import Contents
 from petri_scvi.pages.contents._map import coordinates, find_space
 
-from ._page import page_path, render
+from ._inline import InlinePage
+from ._page import page_path, render, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +31,19 @@ if TYPE_CHECKING:
     from petri_scvi.tl.scores._edges import EdgeTable
 
 
-def explorer(
+@overload
+def explorer(data: AnnData | MuData, key: str = ..., *, path: str | Path, **settings: Any) -> Path: ...
+
+
+@overload
+def explorer(data: AnnData | MuData, key: str = ..., *, path: None = ..., **settings: Any) -> InlinePage: ...
+
+
+def explorer(  # type: ignore[misc]  # the overloads leave the other arguments open
     data: AnnData | MuData,
     key: str = EMBEDDING_KEY,
     *,
-    path: str | Path,
+    path: str | Path | None = None,
     basis: str = "X_umap",
     color: str | None = None,
     perturbation_key: str | None = CONTEXT_KEY,
@@ -57,8 +66,10 @@ def explorer(
     max_megabytes: float = 40,
     seed: int = 0,
     progress: bool = True,
-) -> Path:
+) -> Path | InlinePage:
     """Write a screen as one HTML file to look at: it needs no server and no network, and can be sent to a colleague.
+
+    Without ``path``, a notebook shows the page.
 
     Parameters
     ----------
@@ -67,7 +78,8 @@ def explorer(
     key
         ``obsm`` slot of the embedding, shape ``(n_cells, D)``: of the MuData, or of the only modality that has it.
     path
-        File to write, for example ``"explorer.html"``. It is replaced once the whole page has been written.
+        File to write, for example ``"explorer.html"``. It is replaced once the whole page has been written. ``None``
+        shows the page in a notebook.
     basis
         ``obsm`` slot of two coordinates per cell. If it is missing, :func:`scanpy.tl.umap` makes it from the embedding,
         for the page alone; store it to write a page again in less time.
@@ -122,7 +134,8 @@ def explorer(
 
     Returns
     -------
-    The path.
+    The path. Without one, a :class:`petri_scvi.pages.InlinePage`: notebooks show it; ``selection`` has the names of the
+    cells that are chosen in it if anywidget is installed, and ``save`` writes it to a file.
 
     Raises
     ------
@@ -152,7 +165,7 @@ def explorer(
     """
     check_sizes(max_cells=max_cells, crop_size=crop_size)
     check_seed(seed)
-    target = page_path(path)
+    target = None if path is None else page_path(path)
     space, name = find_space(data, key, basis)
     with Progress(disable=not progress) as bar:
         task = bar.add_task("Laying out cells", total=100)
@@ -183,8 +196,11 @@ def explorer(
         }
         opening = {meta["cells"]["x"], meta["cells"]["y"], *_arrays_of(meta, ["modality", meta["start"]["color"]])}
         first, rest = contents.payload.split(opening)
-        with written_whole(target) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
-            file.writelines(render(meta, first=first, rest=rest))
+        pieces = render(meta, first=first, rest=rest)
+        if target is None:
+            advance(100, "Ready")
+            return InlinePage("".join(pieces), meta["title"])
+        write_page(target, pieces)
         advance(100, f"Written to {in_markup(target)}")
     return target
 

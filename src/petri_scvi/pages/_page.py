@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from petri_scvi.common import user_path
+from petri_scvi.common import user_path, written_whole
 from petri_scvi.pages.contents._payload import storable
 from petri_scvi.pl._colours import PALETTE
 
@@ -57,6 +57,12 @@ def page_path(path: str | Path) -> Path:
     return target
 
 
+def write_page(target: Path, pieces: Iterable[str]) -> None:
+    """Write the pieces of a page to a file, which is replaced once all are written."""
+    with written_whole(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(pieces)
+
+
 def render(
     meta: dict[str, Any],
     *,
@@ -72,12 +78,13 @@ def render(
     first, rest
         Names and contents of the arrays: those that the first picture needs, and the others.
     """
+    has_map = "cells" in meta["views"]
     return TEMPLATES.get_template("page.html").generate(
         meta=storable(meta | {"version": version("petri-scvi"), "palettes": palettes()}),
         title=meta["title"],
         style=Markup((STATIC / "page.css").read_text(encoding="utf-8")),
-        vendor=_script(DRAWING_LIBRARY),
-        licences=_script("vendor/LICENSES.txt"),
+        vendor=_script(DRAWING_LIBRARY) if has_map else None,
+        licences=_script("vendor/LICENSES.txt") if has_map else None,
         scripts=[_script(name) for name in SCRIPTS],
         first=first,
         rest=rest,

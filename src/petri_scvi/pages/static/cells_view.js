@@ -85,6 +85,7 @@ async function buildCells(root) {
       const code = column?.kind === "category" ? column.categories.indexOf(name) : -1;
       if (code >= 0) chosenCells = (await membersOf(column))[code];
     }
+    tellFrame(chosenCells);
     map.showOutline(points.length > 2 ? points : []);
     drawSelection($("chosen"));
   }
@@ -112,6 +113,13 @@ function mapCaption() {
   const parts = meta.kinds.map(kind => kind.n === kind.total ? `${kind.n.toLocaleString("en")} ${kind.name}`
     : `${kind.n.toLocaleString("en")} of ${kind.total.toLocaleString("en")} ${kind.name}`);
   return `${parts.join(" + ")} cells · ${meta.cells.map}`;
+}
+
+// Inside a notebook, the frame around this page hands the names of chosen cells to Python.
+async function tellFrame(cells) {
+  if (parent === window) return;
+  const names = cells ? await cellNames() : [];
+  if (cells === chosenCells) parent.postMessage({ petri: "selection", names: Array.from(cells || [], i => names[i]) }, "*");
 }
 
 function markOf(cells) {
