@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_HEAT_MAP = 600
 """A heat map of more perturbations is not drawn: a row would have less than a pixel."""
-MIN_PLACED = 6
+MIN_PLACED, N_MOVES = 6, 60
 STEPS = 127
 """Levels of a number of a profile on either side of 0; cosines keep two digits."""
 
@@ -101,7 +101,7 @@ def describe_profiles(
     places = np.zeros((len(names), 2))
     places[is_placed] = _places(fused[is_placed], seed)
     low, high = places.min(axis=0), places.max(axis=0)
-    places = (places - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-9)
+    places = _apart((places - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-9))
     counts = {kind: genes.obs[f"n_cells_{kind}"] for kind in kinds if f"n_cells_{kind}" in genes.obs}
     return {
         "names": names,
@@ -123,6 +123,21 @@ def _places(unit: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         return padded
     tsne = TSNE(metric="cosine", perplexity=min(15.0, (len(unit) - 1) / 3), init="pca", random_state=seed)
     return np.asarray(tsne.fit_transform(unit), dtype=np.float64)
+
+
+def _apart(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move points that lie on each other apart, so that each can be clicked and named; within -1 and 1."""
+    n = len(places)
+    if not 1 < n <= MAX_HEAT_MAP:
+        return places
+    least = 1.1 / np.sqrt(n)
+    for _ in range(N_MOVES):
+        step = places[:, None] - places  # (n, n, 2)
+        distance = np.linalg.norm(step, axis=2)
+        push = np.clip(least - distance, 0, None) / (2 * np.maximum(distance, 1e-9))
+        np.fill_diagonal(push, 0)
+        places = places + 0.5 * (push[..., None] * step).sum(axis=1)
+    return places / max(float(np.abs(places).max()), 1.0)
 
 
 def _space(
