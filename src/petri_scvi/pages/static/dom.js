@@ -41,6 +41,8 @@ function number(value, digits = 3) {
     .replace("-", "−");
 }
 
+const fixed = value => value.toFixed(2).replace("-", "−");
+
 const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
 function qText(q) {

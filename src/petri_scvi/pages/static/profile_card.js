@@ -28,7 +28,7 @@ function strengthRows(name) {
   const rows = strengthOf(name);
   if (!rows.length) return null;
   return h("table", { class: "facts" }, rows.map(row => h("tr", {}, h("th", {}, `Distance to controls, ${row.modality}`),
-    h("td", {}, number(row.distance, 2)), h("td", { class: "soft" }, ` ${qText(row.q)}`))));
+    h("td", {}, fixed(row.distance)), h("td", { class: "soft" }, ` ${qText(row.q)}`))));
 }
 
 async function guideTable(i, measure, differences) {
@@ -40,7 +40,7 @@ async function guideTable(i, measure, differences) {
   const rows = guides.map(guide => {
     const d = differences?.guides.get(guide.name);
     return h("tr", { class: isDead(guide) ? "weak" : "" }, h("td", {}, guide.name), h("td", {}, number(guide.n)),
-      h("td", {}, guide.cosine[space] === null ? "–" : guide.cosine[space].toFixed(2).replace("-", "−")),
+      h("td", {}, guide.cosine[space] === null ? "–" : fixed(guide.cosine[space])),
       hasEfficacy && h("td", { title: "Posterior mean and 90 % interval" }, guide.efficacy === undefined ? "–"
         : `${guide.efficacy.toFixed(2)} (${guide.efficacy_low.toFixed(2)}–${guide.efficacy_high.toFixed(2)})`,
         guide.efficacy !== undefined && h("div", { class: isDead(guide) ? "warn" : "soft" }, isDead(guide) ? `dead, ${Math.round(100 * guide.p_dead)} %` : `dead: ${Math.round(100 * guide.p_dead)} %`)),

@@ -107,16 +107,16 @@ function drawProfileTable(chart, note, measure, differences) {
     if (typeof x === "string") return x.localeCompare(y, "en", { numeric: true });
     return (Number.isNaN(x) - Number.isNaN(y)) || x - y || a.i - b.i;
   });
-  const head = (id, text, title) => h("th", { "aria-sort": sort === id ? "ascending" : null }, button(text, () => update({ sort: id }), { class: "plain", title: title || `Sort by ${text}` }));
+  const head = (id, text, title, kind = "") => h("th", { class: kind, "aria-sort": sort === id ? "ascending" : null }, button(text, () => update({ sort: id }), { class: "plain", title: title || `Sort by ${text}` }));
   const table = h("table", { class: "numbers wide", id: "perturbations" }, h("thead", {}, h("tr", {}, head("name", "Perturbation"),
     differences && [head("measure", `${titleOf(measure)}, SD`, "Difference to the controls in standard deviations of the controls; sort by size"), h("th", {}, "")],
-    head("doubts", "Reasons for doubt"), modalities.map(kind => head(`n ${kind}`, `${modalities.length > 1 ? spaced(kind) : ""} cells`)),
+    head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${modalities.length > 1 ? spaced(kind) : ""} cells`)),
     tested.map(kind => [head(`s ${kind}`, `Distance${tested.length > 1 ? `, ${spaced(kind)}` : ""}`, "Energy distance to the controls, in standard deviations of cells"), h("th", {}, "")]),
     profiles.has_guides && head("consistency", "Guides agree", "Whether its guides are more alike than guides of different perturbations"), profiles.edges && head("known", "Known pairs"))),
     h("tbody", {}, rows.map(row => h("tr", { "aria-current": row.name === state.pert ? "true" : null }, h("td", {}, button(row.name, () => update({ pert: row.name }, { push: true }), { class: "link" }), isControl(row.name) && h("span", { class: "soft" }, " control")),
       differences && [h("td", {}, row.d && !Number.isNaN(row.d.d) ? signed(row.d.d) : "–"), h("td", { class: "soft" }, row.d && !isControl(row.name) ? qText(row.d.q) : "")],
       h("td", { class: "text" }, row.doubts.join("; ")), modalities.map(kind => h("td", {}, number(row.cells[kind]))),
-      tested.map(kind => [h("td", {}, number(row.strength[kind]?.[0], 2)), h("td", { class: "soft" }, row.strength[kind] ? qText(row.strength[kind][1]) : "")]),
+      tested.map(kind => [h("td", {}, row.strength[kind] ? fixed(row.strength[kind][0]) : "–"), h("td", { class: "soft" }, row.strength[kind] ? qText(row.strength[kind][1]) : "")]),
       profiles.has_guides && h("td", {}, row.consistency ? qText(row.consistency.q_value) : "–"), profiles.edges && h("td", {}, number(row.known))))));
   show(chart, h("div", { class: "scroll" }, table));
   note.textContent = differences ? `${titleOf(measure)}: mean of the cells on this page against the controls (${differences.kinds.map(spaced).join(", ")}), Welch's t-test, Benjamini-Hochberg over perturbations. Cells of one well are not independent, so q is optimistic.`
