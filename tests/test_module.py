@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from petri_scvi._model import DEFAULTS
 from petri_scvi._module import PETRIModule
-from petri_scvi.modalities import ExpressionModality, ImageModality, MatrixField, Modality, Settings
+from petri_scvi.modalities import ExpressionModality, ImageModality, Modality, Settings
 from petri_scvi.nn import SetTransformer, masked_mean
 
 if TYPE_CHECKING:
@@ -35,19 +35,12 @@ SETTINGS = Settings.of(
 class ProteinModality(Modality):
     """The smallest modality one could think of: a linear encoder and decoder, and squared error."""
 
-    argument = "protein_layer"
-    default_name = "protein"
-
     def __init__(self, state: Mapping[str, Any], settings: Settings) -> None:
         super().__init__()
         self.n_tokens = state["n_vars"]
         self.latent_shape = (settings.n_latent_tokens, settings.embed_dim)
         self.encoder = nn.Linear(2 * self.n_tokens, settings.n_latent_tokens * settings.embed_dim)
         self.decoder = nn.Linear(settings.embed_dim, self.n_tokens)
-
-    @classmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> MatrixField:
-        return MatrixField(cls.field_name(modality), modality, "X", slot)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         pass

@@ -10,6 +10,8 @@ from petri_scvi.modalities import Settings
 from petri_scvi.model import ReconstructionMixin, RepresentationMixin, SavingMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
 
@@ -69,6 +71,11 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     share_gene_tokens
         Compute tokens of equal gene and count once for all cells: the same result, several times faster. ``False``
         computes every token of every cell, for debugging.
+    modality_settings
+        Other values of the arguments above for single modalities, by name:
+        ``{"protein": {"expression_encoder_depth": 1, "mask_ratio": 0.5}}``. The width and number of latent tokens, the
+        heads and the set transformer are those of all modalities. Weights of losses are an argument of training:
+        ``train(plan_kwargs={"loss_weights": {"protein": 0.5}})``.
 
     Raises
     ------
@@ -106,10 +113,11 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         gene_reads: Literal["deviations", "tokens"] = "deviations",
         linear_path: bool = True,
         share_gene_tokens: bool = True,
+        modality_settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         settings = Settings.of(locals())
         super().__init__(mdata, registry)
-        self.module = build_module(self._modality_states(), settings)
+        self.module = build_module(self._modality_states(), settings, modality_settings)
         self.n_cells_per_context_ = 8
         self._model_summary_string = (
             f"{type(self).__name__} with modalities {list(self.module.modalities)}, "

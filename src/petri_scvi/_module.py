@@ -8,6 +8,7 @@ import torch
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
+from petri_scvi.modalities import settings_by_name
 from petri_scvi.nn import SetTransformer, random_masking
 
 if TYPE_CHECKING:
@@ -21,30 +22,48 @@ if TYPE_CHECKING:
     """Name of each registered modality to its class and what its field recorded."""
 
 
-def build_module(states: States, settings: Settings) -> PETRIModule:
+def build_module(
+    states: States, settings: Settings, modality_settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> PETRIModule:
     """Build the modalities, and the set transformer that joins them; untrained.
+
+    ``modality_settings`` has changes of the settings for single modalities.
 
     Raises
     ------
     ValueError
         An argument does not fit the data.
     """
-    modalities = build_modalities(states, settings)
-    check_hides_tokens(modalities, settings.mask_ratio)
+    of_modality = settings_by_name(settings, modality_settings or {}, list(states))
+    modalities = build_modalities(states, settings, of_modality)
+    mask_ratios = {name: of_modality[name].mask_ratio for name in modality_settings or {}}
+    check_hides_tokens(modalities, settings.mask_ratio, mask_ratios)
     set_transformer = SetTransformer(
         list(modalities), settings.embed_dim, settings.set_transformer_depth, settings.n_heads
     )
-    return PETRIModule(modalities, set_transformer, settings.mask_ratio)
+    return PETRIModule(modalities, set_transformer, settings.mask_ratio, mask_ratios)
 
 
-def build_modalities(states: States, settings: EncoderSettings) -> dict[str, Modality]:
-    """Build one modality for each that was registered; with decoders if the settings have those of decoders."""
-    return {name: modality_class(state, settings) for name, (modality_class, state) in states.items()}
+def build_modalities(
+    states: States, settings: EncoderSettings, of_modality: Mapping[str, EncoderSettings] | None = None
+) -> dict[str, Modality]:
+    """Build one modality for each that was registered; with decoders if the settings have those of decoders.
+
+    ``of_modality`` has the settings of modalities that have their own.
+    """
+    of_modality = of_modality or {}
+    return {
+        name: modality_class(state, of_modality.get(name, settings)) for name, (modality_class, state) in states.items()
+    }
 
 
-def check_hides_tokens(modalities: Mapping[str, Modality], mask_ratio: float) -> None:
+def check_hides_tokens(
+    modalities: Mapping[str, Modality], mask_ratio: float, mask_ratios: Mapping[str, float] | None = None
+) -> None:
     """Require that the mask hides tokens of every modality: a modality that is never reconstructed trains nothing."""
+    default = mask_ratio
     for name, modality in modalities.items():
+        mask_ratio = (mask_ratios or {}).get(name, default)
         if int(modality.n_tokens * mask_ratio) == 0:
             raise ValueError(
                 f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
@@ -63,15 +82,22 @@ class PETRIModule(BaseModuleClass):
         Attends over the latent tokens of a document.
     mask_ratio
         Fraction of each cell's tokens that is masked in training.
+    mask_ratios
+        The same for modalities with another one.
     """
 
     def __init__(
-        self, modalities: Mapping[str, Modality], set_transformer: SetTransformer, mask_ratio: float = 0.75
+        self,
+        modalities: Mapping[str, Modality],
+        set_transformer: SetTransformer,
+        mask_ratio: float = 0.75,
+        mask_ratios: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = nn.ModuleDict(modalities)
         self.set_transformer = set_transformer
         self.mask_ratio = mask_ratio
+        self.mask_ratios = dict(mask_ratios or {})
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -81,6 +107,10 @@ class PETRIModule(BaseModuleClass):
     def modality(self, name: str) -> Modality:
         """Encoder, decoder and loss of a modality."""
         return cast("Modality", self.modalities[name])
+
+    def mask_ratio_of(self, name: str) -> float:
+        """Fraction of the tokens of a modality that is masked in training."""
+        return self.mask_ratios.get(name, self.mask_ratio)
 
     def networks(self) -> list[nn.Module]:
         """The parts that compute: encoders, decoders and the set transformer."""
@@ -125,10 +155,8 @@ class PETRIModule(BaseModuleClass):
             modality = self.modality(name)
             inputs[name] = modality.prepare(modality.augment(raw, generator) if is_augmented else raw)
             shape = (len(raw), modality.n_tokens)
-            if self.mask_ratio:
-                visible[name], mask[name] = random_masking(
-                    *shape, self.mask_ratio, device=raw.device, generator=generator
-                )
+            if mask_ratio := self.mask_ratio_of(name):
+                visible[name], mask[name] = random_masking(*shape, mask_ratio, device=raw.device, generator=generator)
             else:
                 visible[name], mask[name] = None, torch.zeros(shape, dtype=torch.bool, device=raw.device)
             latents[name] = modality.encode(inputs[name], visible[name])

@@ -310,7 +310,7 @@ def test_what_only_encodes_has_the_weights_and_statistics_of_its_encoder_and_no_
 
 def test_settings_are_those_arguments_of_a_model_that_build_networks_and_nothing_else() -> None:
     settings = Settings.of({**DEFAULTS, "mdata": None}, embed_dim=16)
-    assert vars(settings) == {**DEFAULTS, "embed_dim": 16}
+    assert {**vars(settings), "modality_settings": None} == {**DEFAULTS, "embed_dim": 16}
     with pytest.raises(TypeError, match=r"unexpected arguments \['embed_dims'\]; expected some of .*'embed_dim'"):
         Settings.of(DEFAULTS, embed_dims=16)
     with pytest.raises(TypeError, match=r"unexpected arguments \['image_decoder_dim'\]"):

@@ -1,4 +1,4 @@
-"""A modality is one class: setup, training, embedding, reconstruction and saving need nothing else."""
+"""A kind of one's own is one class: setup, training, embedding, reconstruction and saving need nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anndata import AnnData
 from torch import Tensor, nn
 
 from petri_scvi import PETRI, pp
-from petri_scvi.modalities import MODALITIES, EncoderSettings, MatrixField, Modality
+from petri_scvi.modalities import EncoderSettings, Kind, Modality, register_kind
 from petri_scvi.nn import masked_mean
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 N_PROTEINS = 6
 
 
+@register_kind
 class ProteinModality(Modality):
     """Antibody counts: linear encoder and decoder, squared error of standardised log counts."""
 
-    argument = "protein_layer"
-    default_name = "protein"
+    kind = "antibodies"
 
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
         super().__init__()
@@ -37,10 +37,6 @@ class ProteinModality(Modality):
         self.decoder = nn.Linear(settings.embed_dim, n_proteins)
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(n_proteins))
-
-    @classmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> MatrixField:
-        return MatrixField(cls.field_name(modality), modality, "X" if slot is None else "layers", slot)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         self.mean.copy_(torch.cat([chunk.float() for chunk in chunks]).log1p().mean(dim=0))
@@ -64,8 +60,7 @@ class ProteinModality(Modality):
         return (prediction.float() + self.mean).expm1()
 
 
-class ThreeModalPETRI(PETRI):
-    _modality_classes = (*MODALITIES, ProteinModality)
+KINDS = {"image": "images", "rna": "counts", "protein": "antibodies"}
 
 
 @pytest.fixture
@@ -82,8 +77,8 @@ def test_a_third_modality_is_one_class(
     proteins: MuData, tiny: dict[str, Any], tmp_path: Path, make_screen: Any
 ) -> None:
     quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
-    ThreeModalPETRI.setup_mudata(proteins)
-    model = ThreeModalPETRI(proteins, **tiny)
+    PETRI.setup_mudata(proteins, modalities=KINDS)
+    model = PETRI(proteins, **tiny)
     model.train(max_epochs=20, plan_kwargs={"lr": 1e-2}, **quiet)
     losses = model.history["train_loss_protein"].to_numpy(dtype=float).ravel()
     assert losses[-1] < 0.9 * losses[0]
@@ -99,7 +94,7 @@ def test_a_third_modality_is_one_class(
     assert set(model.cross_modal_gain()["modality"]) == {"image", "rna", "protein"}
     assert "protein" in set(model.get_reconstruction_error()["modality"])
     model.save(str(tmp_path / "model"))
-    loaded = ThreeModalPETRI.load(str(tmp_path / "model"), proteins)
+    loaded = PETRI.load(str(tmp_path / "model"), proteins)
     np.testing.assert_array_equal(
         loaded.get_latent_representation(modality="protein"), model.get_latent_representation(modality="protein")
     )
@@ -107,23 +102,41 @@ def test_a_third_modality_is_one_class(
     assert loaded.get_latent_representation(without_proteins).shape == (without_proteins.n_obs, tiny["embed_dim"])
 
 
-def test_a_third_modality_is_chosen_renamed_and_left_out_like_the_others(
+def test_a_kind_of_ones_own_is_chosen_renamed_and_left_out_like_the_others(
     proteins: MuData, tiny: dict[str, Any]
 ) -> None:
-    ThreeModalPETRI.setup_mudata(proteins, modalities={"protein_layer": None})
-    assert list(ThreeModalPETRI(proteins, **tiny).module.modalities) == ["image", "rna"]
-    only: dict[str, Any] = {"images_key": None, "rna_layer": None}
-    ThreeModalPETRI.setup_mudata(proteins, modalities={**only, "protein_layer": "protein"})
-    assert list(ThreeModalPETRI(proteins, **tiny).module.modalities) == ["protein"]
-    with pytest.raises(ValueError, match=r"'protein_layer': 'protein'"):
-        ThreeModalPETRI.setup_mudata(proteins, modalities={"protein": "protein"})
+    PETRI.setup_mudata(proteins, modalities={"image": "images", "rna": "counts"})
+    assert list(PETRI(proteins, **tiny).module.modalities) == ["image", "rna"]
+    proteins["protein"].layers["adt"] = 2 * proteins["protein"].X
+    PETRI.setup_mudata(proteins, modalities={"protein": Kind("antibodies", layer="adt")})
+    model = PETRI(proteins, **tiny)
+    assert list(model.module.modalities) == ["protein"]
+    np.testing.assert_array_equal(model.get_measurement(modality="protein"), proteins["protein"].layers["adt"])
+    with pytest.raises(ValueError, match=r"modalities=\{'protein': 'counts'\}"):
+        PETRI.setup_mudata(proteins, modalities={"protein": "protein"})
     with pytest.raises(KeyError, match="'proteins' is not in mdata.mod"):
-        ThreeModalPETRI.setup_mudata(proteins, modalities={"protein_layer": "proteins"})
+        PETRI.setup_mudata(proteins, modalities={"proteins": "antibodies"})
+    with pytest.raises(KeyError, match=r"layer='raw' is not in mdata\['protein'\].layers; it has \['adt'\]"):
+        PETRI.setup_mudata(proteins, modalities={"protein": Kind("antibodies", layer="raw")})
+
+
+def test_a_kind_needs_a_name_of_its_own() -> None:
+    class Nameless(ProteinModality):
+        kind = ""
+
+    class Other(ProteinModality):
+        kind = "counts"
+
+    with pytest.raises(ValueError, match="give the class a name"):
+        register_kind(Nameless)
+    with pytest.raises(ValueError, match=r"the kind 'counts' is that of petri_scvi\..*CountsModality"):
+        register_kind(Other)
+    assert register_kind(ProteinModality) is ProteinModality
 
 
 def test_other_variables_of_a_third_modality_are_refused(proteins: MuData, tiny: dict[str, Any]) -> None:
-    ThreeModalPETRI.setup_mudata(proteins)
-    model = ThreeModalPETRI(proteins, **tiny)
+    PETRI.setup_mudata(proteins, modalities=KINDS)
+    model = PETRI(proteins, **tiny)
     changed = pp.build_mudata(protein=proteins["protein"][:, ::-1].copy())
     with pytest.raises(ValueError, match="the variables are in another order"):
         model.get_latent_representation(changed, modality="protein")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from petri_scvi.modalities import Modality, ModalityField
 from petri_scvi.nn import masked_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mudata import MuData
 
@@ -102,10 +102,6 @@ class EmbeddingModality(Modality):
     @classmethod
     def field_name(cls, modality: str) -> str:
         return f"embedding_{modality}"
-
-    @classmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> EmbeddingField:
-        return EmbeddingField(cls.field_name(modality), modality, "obsm", slot)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         """Set mean and standard deviation of each dimension from training cells."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from petri_scvi._checks import check_is_mudata, check_modality, context_columns
 from petri_scvi._constants import CONTEXT_KEY
-from petri_scvi.baselines._embedding_modality import EmbeddingModality
+from petri_scvi.baselines._embedding_modality import EmbeddingField, EmbeddingModality
 from petri_scvi.model import RegistrationMixin
 
 if TYPE_CHECKING:
@@ -70,5 +70,8 @@ class EmbeddingSetupMixin(RegistrationMixin):
         if kwargs.get("source_registry") is None:
             for modality in embedding_keys:
                 check_modality(mdata, modality, "embedding_keys")
-        fields = [EmbeddingModality.make_field(modality, key, {}) for modality, key in embedding_keys.items()]
+        fields = [
+            EmbeddingField(EmbeddingModality.field_name(modality), modality, "obsm", key)
+            for modality, key in embedding_keys.items()
+        ]
         cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)

@@ -5,12 +5,13 @@ Open first: ``_datamodule.py``, then ``_sampler.py``.
 """
 
 from petri_scvi.dataloaders._datamodule import DocumentDataModule, DocumentDataset, PrefetchLoader, prefetch
-from petri_scvi.dataloaders._readers import ChannelReader, open_rows
+from petri_scvi.dataloaders._readers import ChannelReader, ColumnReader, open_rows
 from petri_scvi.dataloaders._row_reader import RowReader
 from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, rows_by_context, split_cells
 
 __all__ = [
     "ChannelReader",
+    "ColumnReader",
     "DocumentDataModule",
     "DocumentDataset",
     "DocumentRows",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import pandas as pd
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from petri_scvi.common._numbers import number_dtype
 from petri_scvi.dataloaders._file_rows import FileRows, map_file, place_in_file
 from petri_scvi.dataloaders._memory import free_bytes
 from petri_scvi.dataloaders._row_reader import RowReader
@@ -143,6 +145,32 @@ class ChannelReader(RowReader):
         return self.images.read(rows)[:, self.positions]
 
 
+class ColumnReader(RowReader):
+    """Some columns of a matrix as floats, in a given order, NaN where a column is missing.
+
+    Parameters
+    ----------
+    matrix
+        Reader of the matrix, shape ``(n, n_columns)``.
+    positions
+        Columns to read, -1 for those that the matrix does not have.
+    """
+
+    def __init__(self, matrix: RowReader, positions: Sequence[int]) -> None:
+        self.matrix = matrix
+        self.positions = np.asarray(positions, dtype=np.int64)
+        self.shape = (matrix.shape[0], len(self.positions))
+        self.dtype = matrix.dtype if matrix.dtype.kind == "f" else np.dtype(np.float32)
+        self.advice = matrix.advice
+
+    def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
+        """Rows with the chosen columns only."""
+        found = self.matrix.read(rows).astype(self.dtype, copy=False)
+        if not found.shape[1]:
+            return np.full((len(found), len(self.positions)), np.nan, dtype=self.dtype)
+        return np.where(self.positions >= 0, found[:, self.positions], np.nan).astype(self.dtype, copy=False)
+
+
 def open_rows(array: Any) -> RowReader:
     """Choose how to read rows of an array without loading it whole.
 
@@ -150,7 +178,7 @@ def open_rows(array: Any) -> RowReader:
     ----------
     array
         ``numpy.ndarray``, ``numpy.memmap``, ``h5py.Dataset``, ``zarr.Array``, ``dask.array.Array``, a scipy sparse
-        matrix or anndata's backed sparse dataset.
+        matrix, anndata's backed sparse dataset, or a table of numbers, ``pandas.DataFrame``.
 
     Returns
     -------
@@ -165,6 +193,10 @@ def open_rows(array: Any) -> RowReader:
         return array
     if isinstance(array, np.ndarray):
         return _InMemory(array)
+    if isinstance(array, pd.DataFrame):
+        # Integers do not have NaN, which stands for missing values of any type.
+        dtype = np.result_type(number_dtype(array), np.float32)
+        return _InMemory(array.to_numpy(dtype=dtype, na_value=np.nan))
     if sparse.issparse(array):
         return _InMemorySparse(array)
     if isinstance(array, h5py.Dataset):

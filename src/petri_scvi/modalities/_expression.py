@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from petri_scvi.modalities._kinds import Kind
     from petri_scvi.modalities._modality import Score
 
 MAX_LOG_DISPERSION = 8.0
@@ -41,16 +43,19 @@ class ExpressionField(MatrixField):
     def validate_field(self, adata: MuData) -> None:
         """Check every value, in chunks."""
         modality = adata.mod[self.modality]
-        if self.attr_key is not None and self.attr_key not in modality.layers:
+        argument = "layer" if self.is_by_kind else "rna_layer"
+        if self.attr_name == "obsm":
+            self.check_slot(adata)
+        elif self.attr_key is not None and self.attr_key not in modality.layers:
             raise KeyError(
-                f"rna_layer={self.attr_key!r} is not in mdata[{self.modality!r}].layers; it has "
+                f"{argument}={self.attr_key!r} is not in mdata[{self.modality!r}].layers; it has "
                 f"{[key for key in modality.layers if key is not None]}. Name the layer with the counts, or None for X."
             )
         values = self.get_field_data(adata)
         if values is None or 0 in values.shape:
             raise ValueError(
                 f"{self.where} is empty; expected expression of shape (n_cells, n_genes). "
-                "Name the layer that holds it with rna_layer=..."
+                f"Name the layer that holds it with {argument}=..."
             )
         check_numbers(values, self.where, is_expression=True)
         reader = open_rows(values)
@@ -98,13 +103,14 @@ class ExpressionModality(Modality):
         return "X"  # where scvi-tools looks for expression
 
     @classmethod
-    def choose_slot(cls, adata: AnnData, slot: str | None) -> str | None:
-        """The layer that was named, else ``"counts"`` if there is one, else ``X``."""
-        return COUNTS_LAYER if slot is None and COUNTS_LAYER in adata.layers else slot
+    def find_cells(cls, adata: AnnData, kind: Kind) -> Kind:
+        """The slot that was named, else the layer ``"counts"`` if there is one, else ``X``."""
+        is_layer = kind.place == ("X", None) and COUNTS_LAYER in adata.layers
+        return replace(kind, layer=COUNTS_LAYER) if is_layer else kind
 
     @classmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ExpressionField:
-        return ExpressionField(cls.field_name(modality), modality, "X" if slot is None else "layers", slot)
+    def make_field(cls, field_name: str, modality: str, kind: Kind) -> ExpressionField:
+        return ExpressionField(field_name, modality, *kind.place)
 
     def check_cells(self, cells: Any, modality: str) -> None:
         """Require counts if counts are modelled."""
@@ -190,6 +196,31 @@ class ExpressionModality(Modality):
         fits = torch.stack([nll(reference, candidate).mean(dim=0) for candidate in candidates])  # (41, M)
         log_dispersion = candidates[fits.argmin(dim=0)]  # (M,)
         return {"mean expression": lambda inputs, mask: masked_mean(nll(inputs, log_dispersion), mask)}
+
+
+class CountsModality(ExpressionModality):
+    """Counts of genes, proteins or guides: Perceiver encoder, MLP decoder, negative binomial.
+
+    Parameters
+    ----------
+    state, settings
+        As for :class:`ExpressionModality`.
+
+    Raises
+    ------
+    ValueError
+        ``expression_likelihood`` says that the values are no counts.
+    """
+
+    kind = "counts"
+
+    def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
+        if settings.expression_likelihood != "nb":
+            raise ValueError(
+                f"expression_likelihood={settings.expression_likelihood!r}, but a modality was registered as 'counts'. "
+                "Leave expression_likelihood out."
+            )
+        super().__init__(state, settings)
 
 
 def check_counts(cells: Any, modality: str) -> None:

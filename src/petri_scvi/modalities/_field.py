@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 FINGERPRINT = "fingerprint"
 """Entry of what a field records, by which a change of the registered values is noticed."""
+
+
+def field_of_kind(modality: str) -> str:
+    """Name of the field of a modality that was registered with its kind."""
+    return f"cells_{modality}"
 
 
 class ModalityField(BaseAnnDataField):
@@ -63,6 +69,11 @@ class ModalityField(BaseAnnDataField):
         place = self.attr_name if self.attr_key is None else f"{self.attr_name}[{self.attr_key!r}]"
         return f"mdata[{self.modality!r}].{place}"
 
+    @property
+    def is_by_kind(self) -> bool:
+        """Whether the modality was registered with its kind, ``setup_mudata(modalities={"rna": "counts"})``."""
+        return self.registry_key == field_of_kind(self.modality)
+
     def is_present(self, mdata: MuData) -> bool:
         """Whether the data has cells of this modality."""
         return self.modality in mdata.mod and mdata.mod[self.modality].n_obs > 0
@@ -94,30 +105,61 @@ class ModalityField(BaseAnnDataField):
 
 
 class MatrixField(ModalityField):
-    """A matrix of cells by named variables, in ``X`` or a layer."""
+    """A matrix of cells by named variables, in ``X``, a layer or ``obsm``."""
 
     variables: ClassVar[str] = "variables"
     """Name of the columns in messages."""
 
     def validate_field(self, adata: MuData) -> None:
         """Check that there is something to read."""
+        self.check_slot(adata)
         values = self.get_field_data(adata)
         if values is None or 0 in values.shape:
             raise ValueError(f"{self.where} is empty; expected values of shape (n_cells, n_{self.variables}).")
+        if len(values.shape) != 2:
+            raise ValueError(
+                f"{self.where} has shape {tuple(values.shape)}; expected two axes, (n_cells, n_{self.variables})."
+            )
         check_numbers(values, self.where)
+
+    def check_slot(self, adata: MuData) -> None:
+        """Require that the layer or slot exists."""
+        if self.attr_key is None:
+            return
+        found = getattr(adata.mod[self.modality], self.attr_name)
+        if self.attr_key not in found:
+            argument = {"layers": "layer"}.get(self.attr_name, self.attr_name)
+            raise KeyError(
+                f"{argument}={self.attr_key!r} is not in mdata[{self.modality!r}].{self.attr_name}; it has "
+                f"{[key for key in found if key is not None]}. Name the one with the {self.variables}, or leave "
+                f"{argument} out if they are in X."
+            )
+
+    def names(self, mdata: MuData) -> pd.Index:
+        """Names of the columns: those of a table, of the variables of the modality, or numbers after the slot."""
+        if self.attr_name != "obsm":
+            return mdata.mod[self.modality].var_names
+        values = self.get_field_data(mdata)
+        columns = values.columns if isinstance(values, pd.DataFrame) else range(values.shape[1])
+        prefix = "" if isinstance(values, pd.DataFrame) else f"{self.attr_key}_"
+        return pd.Index([f"{prefix}{column}" for column in columns])
 
     def register_field(self, adata: MuData) -> dict:
         """Record the names of the variables."""
         super().register_field(adata)
-        modality, name = adata.mod[self.modality], f"mdata[{self.modality!r}]"
-        check_different(modality.var_names, f"{self.variables} of {name}", f"Call {name}.var_names_make_unique() first")
-        shape = {"n_obs": modality.n_obs, "n_vars": modality.n_vars}
-        return {**shape, "column_names": np.asarray(modality.var_names), **self.fingerprint(adata)}
+        names, cells = self.names(adata), f"mdata[{self.modality!r}]"
+        if self.attr_name == "obsm":
+            check_different(names, f"columns of {self.where}", f"Rename the columns of {self.where}")
+        else:
+            check_different(names, f"{self.variables} of {cells}", f"Call {cells}.var_names_make_unique() first")
+        shape = {"n_obs": adata.mod[self.modality].n_obs, "n_vars": len(names)}
+        return {**shape, "column_names": np.asarray(names), **self.fingerprint(adata)}
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
         """Require the same variables in the same order."""
         expected = list(state_registry["column_names"])
-        found = list(mdata.mod[self.modality].var_names)
+        self.check_slot(mdata)
+        found = list(self.names(mdata))
         if found != expected:
             missing = sorted(set(expected) - set(found))
             if missing:
@@ -127,9 +169,12 @@ class MatrixField(ModalityField):
             else:
                 reason = f"the {self.variables} are in another order"
             name = self.modality
+            advice = f"before the MuData is made: {name} = {name}[:, model.get_var_names()[{name!r}]].copy()"
+            if self.attr_name == "obsm":
+                advice = f"as model.get_var_names()[{name!r}] has them"
+            where = self.where if self.attr_name == "obsm" else f"mdata[{name!r}]"
             raise ValueError(
-                f"the {self.variables} of mdata[{name!r}] are not those of the model: {reason}. Subset and order them "
-                f"before the MuData is made: {name} = {name}[:, model.get_var_names()[{name!r}]].copy()."
+                f"the {self.variables} of {where} are not those of the model: {reason}. Subset and order them {advice}."
             )
         return self.register_field(mdata)
 

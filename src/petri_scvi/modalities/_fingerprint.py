@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from petri_scvi.dataloaders import open_rows
@@ -28,6 +29,8 @@ def fingerprint(array: Any) -> dict[str, Any]:
     or a wider type keeps it. Changes of single cells in large arrays are not detected; those of all cells, such as
     normalisation or reordering, are.
     """
+    if isinstance(array, pd.DataFrame):
+        array = open_rows(array).array
     is_in_memory = sparse.issparse(array) or (isinstance(array, np.ndarray) and not isinstance(array, np.memmap))
     n_rows = int(array.shape[0])
     n_read = N_ROWS_IN_MEMORY if is_in_memory else N_ROWS_ON_DISK
@@ -41,7 +44,7 @@ def fingerprint(array: Any) -> dict[str, Any]:
     }
     stored = array.data if sparse.issparse(array) else array
     if is_in_memory and stored.size <= N_VALUES_SUMMED:
-        found["sum"] = float(stored.sum(dtype=np.float64))
+        found["sum"] = float(np.nansum(stored, dtype=np.float64))  # a missing value is NaN
     return found
 
 

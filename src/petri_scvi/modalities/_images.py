@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor
 
 from petri_scvi._checks import check_finite_images, check_images
-from petri_scvi._constants import IMAGE
+from petri_scvi._constants import IMAGE, IMAGES_KEY
 from petri_scvi.common import RunningMoments
 from petri_scvi.common._channels import channel_names, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.modalities._axes import principal_axes
 from petri_scvi.modalities._field import ModalityField
+from petri_scvi.modalities._kinds import Kind
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
 from petri_scvi.nn import ChannelMoments, ImageDecoder, ImageEncoder, masked_mean, patchify, random_numbers, unpatchify
@@ -24,6 +26,7 @@ from petri_scvi.nn import ChannelMoments, ImageDecoder, ImageEncoder, masked_mea
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
     from torch import Generator
@@ -59,8 +62,9 @@ class ImagesField(ModalityField):
         """Check that the slot holds crops."""
         obsm = adata.mod[self.modality].obsm
         if self.attr_key not in obsm:
+            argument = "obsm" if self.is_by_kind else "images_key"
             raise KeyError(
-                f"images_key={self.attr_key!r} is not in mdata[{self.modality!r}].obsm; it has {list(obsm.keys())}. "
+                f"{argument}={self.attr_key!r} is not in mdata[{self.modality!r}].obsm; it has {list(obsm.keys())}. "
                 "Name the slot that holds the crops, shape (n_cells, C, H, W)."
             )
         images = self.get_field_data(adata)
@@ -77,7 +81,8 @@ class ImagesField(ModalityField):
             warnings.warn(f"{self.where} {advice}", UserWarning, stacklevel=2)
         where = f"mdata[{self.modality!r}]"
         names = channel_names(adata.mod[self.modality], images.shape[1], where)
-        positions = find_channels(self.image_channels, names, "image_channels", where)
+        argument = "channels" if self.is_by_kind else "image_channels"
+        positions = find_channels(self.image_channels, names, argument, where)
         return {
             "n_obs": images.shape[0],
             "height": images.shape[2],
@@ -111,7 +116,9 @@ class ImagesField(ModalityField):
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of cells and channels."""
-        return {f"n_{self.modality}_cells": state_registry["n_obs"], "n_channels": len(state_registry["channels"])}
+        # Images that were registered with their kind may be several.
+        n_channels = f"n_{self.modality}_channels" if self.is_by_kind else "n_channels"
+        return {f"n_{self.modality}_cells": state_registry["n_obs"], n_channels: len(state_registry["channels"])}
 
 
 class ImageModality(Modality):
@@ -130,6 +137,7 @@ class ImageModality(Modality):
         Patches of this size do not tile the crops.
     """
 
+    kind = "images"
     argument = "images_key"
     default_name = IMAGE
 
@@ -166,8 +174,19 @@ class ImageModality(Modality):
         return "images"
 
     @classmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ImagesField:
-        return ImagesField(cls.field_name(modality), modality, cast("str", slot), arguments["image_channels"])
+    def kind_of_arguments(cls, arguments: Mapping[str, Any]) -> Kind:
+        return Kind("images", obsm=arguments["images_key"], channels=arguments["image_channels"])
+
+    @classmethod
+    def find_cells(cls, adata: AnnData, kind: Kind) -> Kind:
+        """The slot that was named, else that of scPortrait."""
+        if kind.layer is not None:
+            raise ValueError(f"layer={kind.layer!r}, but crops are in obsm: Kind('images', obsm={IMAGES_KEY!r}).")
+        return replace(kind, obsm=IMAGES_KEY) if kind.obsm is None else kind
+
+    @classmethod
+    def make_field(cls, field_name: str, modality: str, kind: Kind) -> ImagesField:
+        return ImagesField(field_name, modality, cast("str", kind.obsm), kind.channels)
 
     @classmethod
     def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from petri_scvi.dataloaders import open_rows
+from petri_scvi.modalities._field import MatrixField, field_of_kind
+from petri_scvi.modalities._kinds import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,14 +29,16 @@ if TYPE_CHECKING:
 class Modality(nn.Module, ABC):
     """One kind of measurement: its registration, encoder, decoder and loss.
 
-    A new modality is a subclass whose constructor takes what its field recorded and a
-    :class:`petri_scvi.modalities.Settings`, and which is listed in ``petri_scvi.modalities.MODALITIES``.
+    A new kind is a subclass whose constructor takes what its field recorded and a
+    :class:`petri_scvi.modalities.Settings`, and which :func:`petri_scvi.modalities.register_kind` registers.
     """
 
-    argument: ClassVar[str]
-    """Argument of ``setup_mudata`` that names the slot of the cells, and key of ``setup_mudata(modalities=...)``."""
-    default_name: ClassVar[str]
-    """Key of ``mdata.mod`` unless the user names another one."""
+    kind: ClassVar[str]
+    """Name of the kind, a value of ``setup_mudata(modalities=...)``."""
+    argument: ClassVar[str] = ""
+    """Argument of ``setup_mudata`` that names the slot of the cells where modalities are not named with their kinds."""
+    default_name: ClassVar[str] = ""
+    """Key of ``mdata.mod`` there, unless the user names another one."""
 
     n_tokens: int
     """Tokens per cell (T); the width of the mask."""
@@ -45,28 +49,33 @@ class Modality(nn.Module, ABC):
 
     @classmethod
     def field_name(cls, modality: str) -> str:
-        """Name of the field in the registry of scvi-tools."""
-        return f"cells_{modality}"
+        """Name of the field in the registry of scvi-tools where modalities are not named with their kinds."""
+        return field_of_kind(modality)
 
     @classmethod
-    def choose_slot(cls, adata: AnnData, slot: str | None) -> str | None:
-        """The slot to read if the user named ``slot``."""
-        return slot
+    def kind_of_arguments(cls, arguments: Mapping[str, Any]) -> Kind:
+        """What the arguments of ``setup_mudata`` say there. Default: :attr:`argument` names a layer."""
+        return Kind(cls.argument, layer=arguments.get(cls.argument))
 
     @classmethod
-    @abstractmethod
-    def make_field(cls, modality: str, slot: str | None, arguments: Mapping[str, Any]) -> ModalityField:
-        """How the cells are registered.
+    def find_cells(cls, adata: AnnData, kind: Kind) -> Kind:
+        """The kind with the place where a modality has its cells. Default: as the user said, else ``X``."""
+        return kind
+
+    @classmethod
+    def make_field(cls, field_name: str, modality: str, kind: Kind) -> ModalityField:
+        """How the cells are registered. Default: as a matrix of cells by named variables.
 
         Parameters
         ----------
+        field_name
+            Name of the field in the registry of scvi-tools.
         modality
             Key of ``mdata.mod``.
-        slot
-            What :meth:`choose_slot` returned.
-        arguments
-            All arguments of ``setup_mudata``.
+        kind
+            What the user passed, with the place of the cells.
         """
+        return MatrixField(field_name, modality, *kind.place)
 
     @classmethod
     def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from petri_scvi._checks import check_flags, check_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from typing import Self
 
 
@@ -86,6 +87,39 @@ class Settings(EncoderSettings):
         _check_width("image_decoder_dim", self.image_decoder_dim, self.n_heads)
         if self.set_transformer_depth < 0:
             raise ValueError(f"set_transformer_depth={self.set_transformer_depth}; it must be at least 0.")
+
+
+SHARED = ("n_latent_tokens", "embed_dim", "n_heads", "set_transformer_depth")
+"""Arguments that all modalities share, because their latent tokens meet in the set transformer."""
+
+
+def settings_by_name(
+    settings: Settings, changes: Mapping[str, Mapping[str, Any]], modalities: Sequence[str]
+) -> dict[str, Settings]:
+    """Settings of the modalities that have some of their own.
+
+    Raises
+    ------
+    ValueError
+        A modality that is not registered, an argument that does not exist or that modalities share, or a value that is
+        out of range.
+    """
+    accepted = sorted(field.name for field in fields(settings) if field.name not in SHARED)
+    example = f"modality_settings={{{modalities[0]!r}: {{'mask_ratio': 0.5}}}}"
+    if not isinstance(changes, Mapping) or not all(isinstance(found, Mapping) for found in changes.values()):
+        raise ValueError(f"modality_settings={changes!r}; expected arguments by modality, for example {example}.")
+    if unknown := sorted(set(changes) - set(modalities)):
+        raise ValueError(f"modality_settings names {unknown}; the data was set up with {list(modalities)}.")
+    found = {}
+    for name, changed in changes.items():
+        if unknown := sorted(set(changed) - set(accepted)):
+            shared = f"; {unknown[0]} is the same in all modalities" if unknown[0] in SHARED else ""
+            raise ValueError(
+                f"modality_settings[{name!r}] has {unknown}{shared}. Expected some of {accepted}, for "
+                f"example {example}."
+            )
+        found[name] = replace(settings, **changed)
+    return found
 
 
 def _check_width(name: str, width: int, n_heads: int) -> None:

@@ -117,7 +117,7 @@ def fuse_cells(
     documents: Documents,
     *,
     target_mask: NDArray[np.bool_] | RandomMask | None,
-    companion_mask_ratio: float | None,
+    companions_are_masked: bool,
     seed: int,
 ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
     """Latents of given cells after the set transformer.
@@ -136,8 +136,8 @@ def fuse_cells(
         Documents, and which targets are their first cells of ``modality``.
     target_mask
         Mask of each target, shape ``(n, T)``.
-    companion_mask_ratio
-        Fraction of the companions' tokens to mask; ``None`` masks nothing.
+    companions_are_masked
+        Whether tokens of companions are masked as in training.
     seed
         Seed of the companions' masks.
 
@@ -154,7 +154,7 @@ def fuse_cells(
             is_target = np.zeros(rows.shape, dtype=bool)
             if name == modality:
                 is_target = np.arange(rows.shape[1]) < n_targets[:, None]
-            cells = _encode_companions(module, name, readers[name], rows, is_target, companion_mask_ratio, seed)
+            cells = _encode_companions(module, name, readers[name], rows, is_target, companions_are_masked, seed)
             if name == modality:
                 hidden = None if target_mask is None else target_mask[placed]
                 encoded = encode_cells(
@@ -272,7 +272,7 @@ def _encode_companions(
     reader: RowReader,
     rows: NDArray[np.integer],
     is_target: NDArray[np.bool_],
-    mask_ratio: float | None,
+    is_masked: bool,
     seed: int,
 ) -> Tensor:
     """Latents of all companions ``(G, S, L, D)``; each distinct cell is read and encoded once."""
@@ -281,8 +281,9 @@ def _encode_companions(
     inverse = inverse.reshape(rows.shape)
     n_skipped = int(len(distinct) > 0 and distinct[0] == -1)
     companions = distinct[n_skipped:]
-    modality = module.modality(name)
-    mask = None if mask_ratio is None else random_mask(len(companions), modality.n_tokens, mask_ratio, seed)
+    mask = None
+    if is_masked:
+        mask = random_mask(len(companions), module.modality(name).n_tokens, module.mask_ratio_of(name), seed)
     encoded = list(encode_cells(module, name, reader, companions, batch_size=CELLS_PER_CHUNK, mask=mask))
     n_latent_tokens, embed_dim = module.latent_shape
     table = torch.zeros(len(distinct), n_latent_tokens, embed_dim, device=module.device)

@@ -31,9 +31,7 @@ def test_missing_modality(screen, combine, refused):
 
 
 def test_unknown_argument_in_modalities(screen, refused):
-    with refused(
-        ValueError, "['counts']", "expected the setup arguments ['images_key', 'rna_layer']", untouched=(screen,)
-    ):
+    with refused(ValueError, "['counts']", "or the setup arguments ['images_key', 'rna_layer']", untouched=(screen,)):
         PETRI.setup_mudata(screen, modalities={"counts": "rna"})
 
 

@@ -33,7 +33,7 @@ def masked_losses(
 ) -> NDArray[np.float32]:
     """Loss of the masked tokens of each target, given its document; shape ``(n,)``."""
     network = module.modality(modality)
-    mask = RandomMask(network.n_tokens, module.mask_ratio, seed)
+    mask = RandomMask(network.n_tokens, module.mask_ratio_of(modality), seed)
     losses = np.empty(len(targets), dtype=np.float32)
     fused = fuse_cells(
         module,
@@ -42,7 +42,7 @@ def masked_losses(
         targets,
         documents,
         target_mask=mask,
-        companion_mask_ratio=module.mask_ratio,
+        companions_are_masked=True,
         seed=seed + 1,
     )
     with torch.inference_mode():

@@ -93,7 +93,7 @@ class ReconstructionMixin(MeasurementMixin):
         rows = rows_from_indices(indices, len(reader))
         network = self.module.modality(modality)
         if mask is None:
-            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio, seed)
+            mask = random_mask(len(rows), network.n_tokens, self.module.mask_ratio_of(modality), seed)
         else:
             mask = _check_mask(mask, (len(rows), network.n_tokens))
         prediction = np.empty((len(rows), *reader.shape[1:]), dtype=np.float32)
@@ -150,7 +150,7 @@ class ReconstructionMixin(MeasurementMixin):
             is_split = self._is_own(manager) and self.train_indices is not None
             known = self.train_indices[name] if is_split else np.arange(len(reader))
             known = np.random.default_rng([seed, 2]).permutation(known)[:N_CELLS_FOR_AVERAGES]
-            mask = RandomMask(network.n_tokens, self.module.mask_ratio, seed)
+            mask = RandomMask(network.n_tokens, self.module.mask_ratio_of(name), seed)
             scores = network.model_free_scores(self._prepared(name, reader, known))
             parts: dict[str, list[NDArray[np.float32]]] = {predictor: [] for predictor in scores}
             for part in np.array_split(np.arange(len(rows)), -(-len(rows) // CELLS_PER_CHUNK)):

@@ -24,6 +24,7 @@ from petri_scvi.dataloaders import rows_by_context
 from petri_scvi.modalities import FINGERPRINT, MODALITIES, difference, fingerprint
 from petri_scvi.model._documents import arrange_documents, documents_of_targets, fuse_cells
 from petri_scvi.model.setup._context_field import context_codes, has_other_labels
+from petri_scvi.model.setup._places import registered_modalities
 from petri_scvi.model.setup._saved_registry import SavedRegistry
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from petri_scvi._module import PETRIModule
     from petri_scvi.dataloaders import DocumentRows, RowReader
     from petri_scvi.modalities import Modality
-
 
 MIXED = -1
 """Context code of documents with companions of chosen contexts."""
@@ -68,21 +68,23 @@ class RegisteredData(SavedRegistry):
         if self.adata_manager is not None:
             self._register_manager_for_instance(self.adata_manager)
 
+    def _registered_modalities(self) -> dict[str, tuple[type[Modality], str]]:
+        """Modality to its class and the name of its field."""
+        return registered_modalities(self._modality_classes, self.registry_)
+
     def _modality_states(self) -> dict[str, tuple[type[Modality], dict[str, Any]]]:
         """Modality to its class and what its field recorded."""
+        fields = self.registry_[FIELD_REGISTRIES_KEY]
         return {
-            modality: (modality_class, registry[STATE_REGISTRY_KEY])
-            for modality_class in self._modality_classes
-            for field, registry in self.registry_[FIELD_REGISTRIES_KEY].items()
-            if field == modality_class.field_name(modality := registry["data_registry"]["mod_key"])
+            modality: (modality_class, fields[field][STATE_REGISTRY_KEY])
+            for modality, (modality_class, field) in self._registered_modalities().items()
         }
 
     def _readers(self, manager: AnnDataManager) -> dict[str, RowReader]:
         """Readers of the modalities that the data has cells of."""
         readers = {}
-        for modality, (modality_class, _) in self._modality_states().items():
+        for modality, (modality_class, field) in self._registered_modalities().items():
             if modality in manager.adata.mod and manager.adata.mod[modality].n_obs > 0:
-                field = modality_class.field_name(modality)
                 cells, state = manager.get_from_registry(field), manager.get_state_registry(field)
                 readers[modality] = modality_class.open_cells(cells, state)
         return readers
@@ -128,10 +130,10 @@ class RegisteredData(SavedRegistry):
 
     def _changed_values(self, manager: AnnDataManager) -> str:
         """Describe what has changed since registration, and the fix; empty if nothing has."""
-        for modality, (modality_class, _) in self._modality_states().items():
+        for modality, (_, cells_field) in self._registered_modalities().items():
             if modality not in manager.adata.mod or manager.adata.mod[modality].n_obs == 0:
                 continue
-            for field in (modality_class.field_name(modality), f"context_{modality}"):
+            for field in (cells_field, f"context_{modality}"):
                 known = manager.get_state_registry(field).get(FINGERPRINT)  # models of other data may have none
                 try:
                     changed = known and difference(known, fingerprint(manager.get_from_registry(field)))
@@ -204,11 +206,11 @@ class RegisteredData(SavedRegistry):
 
     def _check_cells(self, mdata: MuData) -> None:
         """Require cells that suit the model; what is missing is left to the fields."""
-        for modality, (modality_class, _) in self._modality_states().items():
+        for modality, (_, field) in self._registered_modalities().items():
             if modality in mdata.mod:
-                field = self.registry_[FIELD_REGISTRIES_KEY][modality_class.field_name(modality)]["data_registry"]
-                cells = getattr(mdata.mod[modality], field["attr_name"])
-                cells = cells if field["attr_key"] is None else cells.get(field["attr_key"])
+                place = self.registry_[FIELD_REGISTRIES_KEY][field]["data_registry"]
+                cells = getattr(mdata.mod[modality], place["attr_name"])
+                cells = cells if place["attr_key"] is None else cells.get(place["attr_key"])
                 if cells is not None:
                     self._check_modality(modality, cells)
 
@@ -308,7 +310,7 @@ class RegisteredData(SavedRegistry):
             rows,
             documents,
             target_mask=mask,
-            companion_mask_ratio=None if mask is None else self.module.mask_ratio,
+            companions_are_masked=mask is not None,
             seed=seed + 1,
         )
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, cast
 
 from scvi.data import AnnDataManagerValidationCheck
 
 from petri_scvi._checks import (
     check_is_mudata,
-    check_modality,
     check_modality_names,
     check_not_view,
     check_unique_names,
     check_unshared_names,
     context_columns,
 )
-from petri_scvi._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY
+from petri_scvi._compat import SETUP_ARGS_KEY
 from petri_scvi._constants import CONTEXT_KEY, IMAGES_KEY
 from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import as_text, warn_missing_words
+from petri_scvi.modalities import is_by_kind
 from petri_scvi.model.setup._context_field import ContextField
 from petri_scvi.model.setup._managers import DataManager
+from petri_scvi.model.setup._places import default_fields, find_kinds, saved_fields
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -29,10 +32,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-    from petri_scvi.modalities import Modality, ModalityField
-
-    Slots = list[tuple[type[Modality], str, str | None]]
-    """Class of a modality, its key in ``mdata.mod``, and the slot of its cells."""
+    from petri_scvi.modalities import Kind, ModalityField
 
 
 class RegistrationMixin(RegisteredData):
@@ -98,11 +98,11 @@ class SetupMixin(RegistrationMixin):
         images_key: str = IMAGES_KEY,
         image_channels: Sequence[str | int] | None = None,
         rna_layer: str | None = None,
-        modalities: Mapping[str, str | None] | None = None,
+        modalities: Mapping[str, Kind | Mapping[str, Any] | str | None] | None = None,
         is_paired: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Register images, expression and contexts.
+        """Register modalities and contexts.
 
         Every value is checked once, in chunks. Nothing is copied; the code of each cell's context is written to
         ``obs["_scvi_petri_context"]`` of each modality.
@@ -110,7 +110,7 @@ class SetupMixin(RegistrationMixin):
         Parameters
         ----------
         mdata
-            MuData with one or both modalities.
+            MuData with one modality or several.
         context_key
             ``obs`` column of each modality, or several that together define a context.
         images_key
@@ -121,8 +121,12 @@ class SetupMixin(RegistrationMixin):
         rna_layer
             Layer with the expression; if ``None``, ``"counts"`` if there is such a layer, else ``X``.
         modalities
-            Which modality ``images_key`` and ``rna_layer`` refer to; ``"image"`` and ``"rna"`` by default. ``None``
-            leaves a modality out: ``{"rna_layer": None}`` trains on images alone.
+            What is measured in each modality: its kind, by name or as :class:`petri_scvi.modalities.Kind`, which also
+            says where its cells are. Any number of modalities, several of one kind among them, for example
+            ``{"image": "images", "rna": "counts", "protein": Kind("counts", layer="adt")}``; the others of
+            ``mdata`` are left out. By default ``{"image": "images", "rna": "counts"}``, as far as ``mdata`` has them,
+            with the three arguments above. These arguments may refer to modalities of another name,
+            ``{"images_key": "painting"}``, or to none: ``{"rna_layer": None}`` trains on images alone.
         is_paired
             Whether cells of one name in both modalities are the same cell.
         kwargs
@@ -138,63 +142,15 @@ class SetupMixin(RegistrationMixin):
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)
         arguments, source_registry = setup_method_args[SETUP_ARGS_KEY], kwargs.get("source_registry")
-        slots = (
-            _choose_slots(cls._modality_classes, mdata, modalities, arguments)
-            if source_registry is None
-            else _read_slots(cls._modality_classes, source_registry)
-        )
-        cls._register(
-            mdata,
-            [modality_class.make_field(name, slot, arguments) for modality_class, name, slot in slots],
-            context_columns(context_key),
-            is_paired,
-            setup_method_args,
-            **kwargs,
-        )
-
-
-def _choose_slots(
-    classes: Sequence[type[Modality]],
-    mdata: MuData,
-    modalities: Mapping[str, str | None] | None,
-    arguments: Mapping[str, Any],
-) -> Slots:
-    """Modalities to be registered, without those that are left out."""
-    defaults = {one.argument: one.default_name for one in classes}
-    unknown = set(modalities or {}) - set(defaults)
-    if unknown:
-        raise ValueError(
-            f"modalities has {sorted(unknown)}; expected the setup arguments {sorted(defaults)}, for example "
-            f"modalities={defaults}."
-        )
-    wanted = {**defaults, **(modalities or {})}
-    unused = [name for name in mdata.mod if name not in wanted.values()]
-    slots: Slots = []
-    for modality_class in classes:
-        argument = modality_class.argument
-        name = wanted[argument]
-        if name is None:
-            continue
-        # A MuData with a single modality is accepted; one with other modalities probably uses other names.
-        if name in mdata.mod or argument in (modalities or {}) or unused or not set(wanted.values()) & set(mdata.mod):
-            check_modality(mdata, name, argument)
-            slot = modality_class.choose_slot(mdata.mod[name], arguments.get(argument))
-            slots.append((modality_class, name, slot))
-    if not slots:
-        accepted = ", ".join(f"{argument!r}: ..." for argument in defaults)
-        raise ValueError(f"no modality is left; name at least one in modalities={{{accepted}}}.")
-    return slots
-
-
-def _read_slots(classes: Sequence[type[Modality]], registry: Mapping[str, Any]) -> Slots:
-    """Each modality of a saved setup; new data may lack a modality, or have a slot that would be preferred."""
-    places = [(field, saved["data_registry"]) for field, saved in registry[FIELD_REGISTRIES_KEY].items()]
-    return [
-        (modality_class, place["mod_key"], place["attr_key"])
-        for modality_class in classes
-        for field, place in places
-        if field == modality_class.field_name(place["mod_key"])
-    ]
+        if is_by_kind(modalities, [one.argument for one in cls._modality_classes]):
+            kinds = find_kinds(mdata, cast("Mapping[str, Any]", modalities), arguments, source_registry)
+            arguments["modalities"] = {name: kind.as_json() for name, kind in kinds.items()}
+            fields = [kind.make_field(name) for name, kind in kinds.items()]
+        elif source_registry is None:
+            fields = default_fields(cls._modality_classes, mdata, modalities, arguments)
+        else:
+            fields = saved_fields(cls._modality_classes, source_registry, arguments)
+        cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)
 
 
 def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_contexts: str, *, stacklevel: int) -> None:
@@ -234,7 +190,8 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
     if len(contexts) < 2:
         return
     _check_paired_cells(fields, mdata)
-    shared = set.intersection(*contexts.values())
+    n_modalities = Counter(context for found in contexts.values() for context in found)
+    shared = [context for context, n in n_modalities.items() if n > 1]
     counts = ", ".join(f"{len(found)} in mdata[{modality!r}]" for modality, found in contexts.items())
     if not shared:
         raise ValueError(
@@ -243,7 +200,14 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
             "Use the same names in all modalities, or train PETRI on one modality with "
             "modalities={'rna_layer': None}."
         )
-    n_single = len(set.union(*contexts.values())) - len(shared)
+    lonely = [name for name, found in contexts.items() if not found.intersection(shared)]
+    if lonely:
+        raise ValueError(
+            f"mdata[{lonely[0]!r}] shares no context with another modality: obs[{context_key}] takes {counts}; for "
+            f"example {min(contexts[lonely[0]])!r}. Use the same names in all modalities, or leave the modality out of "
+            "modalities=...."
+        )
+    n_single = len(n_modalities) - len(shared)
     if n_single:
         warnings.warn(
             f"{n_single} contexts were measured in one modality only ({counts}, {len(shared)} in common). "
@@ -255,14 +219,14 @@ def check_contexts(mdata: MuData, fields: Sequence[ContextField], lonely_context
 
 def _check_paired_cells(fields: Sequence[ContextField], mdata: MuData) -> None:
     """Require that a cell in two modalities has the same context in both."""
-    first, *others = [field.labels(mdata, field.modality) for field in fields]
-    for field, labels in zip(fields[1:], others, strict=True):
-        names = first.index.intersection(labels.index)
-        n_different = int((first[names].to_numpy() != labels[names].to_numpy()).sum())
+    labels = {field.modality: field.labels(mdata, field.modality) for field in fields}
+    for one, other in combinations(labels, 2):
+        names = labels[one].index.intersection(labels[other].index)
+        n_different = int((labels[one][names].to_numpy() != labels[other][names].to_numpy()).sum())
         if n_different:
             raise ValueError(
-                f"{n_different} of {len(names)} cells that are in mdata[{fields[0].modality!r}] and in "
-                f"mdata[{field.modality!r}] have another obs[{list(field.context_key)}] in each. Give a cell one "
+                f"{n_different} of {len(names)} cells that are in mdata[{one!r}] and in "
+                f"mdata[{other!r}] have another obs[{list(fields[0].context_key)}] in each. Give a cell one "
                 "context, or rename the cells if they are different ones: "
                 "mdata = petri_scvi.pp.build_mudata(**mdata.mod)."
             )
