@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 from petri_scvi._compat import tables_in_zarr_v3
-from petri_scvi.dataloaders import ChannelReader, RowReader, _readers, _row_reader, _tensorstore_rows, open_rows
+from petri_scvi.dataloaders import (
+    ChannelReader,
+    ColumnReader,
+    RowReader,
+    _readers,
+    _row_reader,
+    _tensorstore_rows,
+    open_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -343,9 +352,19 @@ def test_an_unknown_kind_is_refused_by_name(array: Any, name: str) -> None:
         open_rows(array)
 
 
-def test_a_pandas_table_is_refused() -> None:
-    with pytest.raises(TypeError, match="DataFrame"):
-        open_rows(anndata.AnnData(COUNTS).to_df())
+def test_a_pandas_table_is_read_as_floats_with_nan_for_missing_values() -> None:
+    table = pd.DataFrame({"area": pd.array([3, None], dtype="Int64"), "round": [1, 2]})
+    reader = open_rows(table)
+    np.testing.assert_array_equal(reader.read(np.array([1, 0])), [[np.nan, 2], [3, 1]])
+    assert reader.dtype == np.float64
+
+
+def test_columns_are_read_by_position_and_missing_ones_are_nan() -> None:
+    reader = ColumnReader(open_rows(COUNTS), [2, -1])
+    found = reader.read(np.array([1, 0, 1]))
+    np.testing.assert_array_equal(found[:, 0], COUNTS[[1, 0, 1], 2])
+    assert np.isnan(found[:, 1]).all()
+    assert found.dtype == reader.dtype
 
 
 def test_channels_are_chosen_in_the_order_given() -> None:

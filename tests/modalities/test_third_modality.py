@@ -112,7 +112,7 @@ def test_a_kind_of_ones_own_is_chosen_renamed_and_left_out_like_the_others(
     model = PETRI(proteins, **tiny)
     assert list(model.module.modalities) == ["protein"]
     np.testing.assert_array_equal(model.get_measurement(modality="protein"), proteins["protein"].layers["adt"])
-    with pytest.raises(ValueError, match=r"modalities=\{'protein': 'counts'\}"):
+    with pytest.raises(ValueError, match=r"modalities=\{'protein': 'continuous'\}"):
         PETRI.setup_mudata(proteins, modalities={"protein": "protein"})
     with pytest.raises(KeyError, match="'proteins' is not in mdata.mod"):
         PETRI.setup_mudata(proteins, modalities={"proteins": "antibodies"})

@@ -47,13 +47,18 @@ class UnimodalModel(SetupMixin):
         super().__init__(mdata)
         name = type(self).__name__
         states = self._modality_states()
-        found = [modality for modality, (kind, _) in states.items() if kind is self._modality_class]
+        found = [modality for modality, (kind, _) in states.items() if issubclass(kind, self._modality_class)]
         if not found:
             argument = self._modality_class.argument
             raise ValueError(
                 f"{name} embeds the modality that {argument} refers to, and the data was set up without it: it has "
                 f"{list(states)}. Call {name}.setup_mudata(mdata) on data with that modality, naming "
                 f"it with modalities={{{argument!r}: ...}} if necessary."
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"{name} embeds one modality, and {found} are of its kind. Register one of them: "
+                f"{name}.setup_mudata(mdata, modalities={{{found[0]!r}: {states[found[0]][0].kind!r}}})."
             )
         self.modality_ = found[0]
         """The modality whose cells are embedded."""

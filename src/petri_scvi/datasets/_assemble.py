@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def assemble_screen(image: AnnData, rna: AnnData, uns: dict[str, Any]) -> MuData:
+def assemble_screen(image: AnnData, rna: AnnData, uns: dict[str, Any], **others: AnnData) -> MuData:
     """MuData with one row per cell; the columns stay in each modality's own ``obs``."""
     with columns_stay_in_modalities():
-        mdata = MuData({IMAGE: image, RNA: rna})
+        mdata = MuData({IMAGE: image, RNA: rna, **others})
     mdata.uns.update(uns)
     return mdata

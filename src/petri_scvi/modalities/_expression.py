@@ -12,14 +12,11 @@ from torch.nn.functional import log_softmax
 
 from petri_scvi._checks import check_expression, check_integers
 from petri_scvi._constants import COUNTS_LAYER, RNA
-from petri_scvi.common import RunningMoments
 from petri_scvi.common._numbers import check_numbers
 from petri_scvi.dataloaders import open_rows
-from petri_scvi.modalities._axes import Reservoir, principal_axes
 from petri_scvi.modalities._field import MatrixField
-from petri_scvi.modalities._modality import Modality
-from petri_scvi.modalities._settings import EncoderSettings, Settings
-from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder, masked_mean, negative_binomial_nll
+from petri_scvi.modalities._matrix import MatrixModality
+from petri_scvi.nn import masked_mean, negative_binomial_nll
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
 
     from petri_scvi.modalities._kinds import Kind
     from petri_scvi.modalities._modality import Score
+    from petri_scvi.modalities._settings import EncoderSettings
+    from petri_scvi.nn import ExpressionDecoder
 
 MAX_LOG_DISPERSION = 8.0
 LOG_DISPERSIONS = torch.linspace(-4, 6, 41)
@@ -62,41 +61,23 @@ class ExpressionField(MatrixField):
         check_expression(reader.chunks(np.arange(len(reader))), self.where)
 
 
-class ExpressionModality(Modality):
+class ExpressionModality(MatrixModality):
     """Transcriptomes: Perceiver encoder, MLP decoder, negative binomial or squared error.
 
     Parameters
     ----------
-    state
-        What the field recorded: ``n_vars``.
-    settings
-        Sizes and options; without those of the decoder, none is built.
+    state, settings
+        As for :class:`MatrixModality`.
     """
 
     argument = "rna_layer"
     default_name = RNA
 
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
-        super().__init__()
-        n_genes, embed_dim = state["n_vars"], settings.embed_dim
-        self.n_tokens = n_genes
-        self.latent_shape = (settings.n_latent_tokens, embed_dim)
+        super().__init__(state, settings)
         self.expression_likelihood = settings.expression_likelihood
-        self.encoder = ExpressionEncoder(
-            n_genes,
-            settings.n_latent_tokens,
-            embed_dim,
-            settings.expression_encoder_depth,
-            settings.n_heads,
-            gene_reads=settings.gene_reads,
-            linear_path=settings.linear_path,
-            share_gene_tokens=settings.share_gene_tokens,
-        )
-        self.decoder: ExpressionDecoder | None = None
-        if isinstance(settings, Settings):
-            self.decoder = ExpressionDecoder(n_genes, embed_dim, settings.expression_decoder_dim)
-            if self.expression_likelihood == "nb":
-                self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
+        if self.decoder is not None and self.expression_likelihood == "nb":
+            self.log_dispersion = nn.Parameter(torch.zeros(self.n_tokens))
 
     @classmethod
     def field_name(cls, modality: str) -> str:
@@ -122,37 +103,18 @@ class ExpressionModality(Modality):
 
         Gene embeddings start at the principal axes of the levels, unless attention reads tokens alone, as in the paper.
         """
-        tokens = self.encoder.tokens
-        total = torch.zeros(self.n_tokens, dtype=torch.float64)
-        moments, reservoir = RunningMoments(self.n_tokens), Reservoir(self.n_tokens)
-        for cells in chunks:
-            values = cells.to(torch.float64)
-            levels = self._levels(values)
-            total += values.sum(dim=0)
-            moments.update(levels.numpy())
-            reservoir.update(levels)
-        tokens.fit_levels(torch.as_tensor(moments.mean), torch.as_tensor(moments.std))
-        if self.encoder.reads_deviations:
-            tokens.start_at(principal_axes(reservoir.rows, self.latent_shape[1]))
+        total, n_cells = self._fit_encoder(chunks)
         if self.decoder is None:
             return
         with torch.no_grad():
             if self.expression_likelihood == "nb":  # half a count keeps genes without counts finite
                 self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
             else:
-                self.decoder.offset.copy_(total / moments.n)
+                self.decoder.offset.copy_(total / n_cells)
 
     def _levels(self, values: Tensor) -> Tensor:
         """Log expression."""
         return values.log1p() if self.expression_likelihood == "nb" else values
-
-    def prepare(self, cells: Tensor) -> Tensor:
-        """Cast to float."""
-        return cells.float()
-
-    def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``."""
-        return self.encoder(self._levels(inputs), visible)
 
     def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Predict the log mean count, or the mean log-normalised value; shape ``(B, M)``.
@@ -161,8 +123,7 @@ class ExpressionModality(Modality):
         """
         prediction = cast("ExpressionDecoder", self.decoder)(latents).float()
         if self.expression_likelihood == "nb":
-            library_size = inputs.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
-            return log_softmax(prediction, dim=-1) + library_size.log()
+            return log_mean(prediction, inputs)
         return prediction
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -218,9 +179,16 @@ class CountsModality(ExpressionModality):
         if settings.expression_likelihood != "nb":
             raise ValueError(
                 f"expression_likelihood={settings.expression_likelihood!r}, but a modality was registered as 'counts'. "
-                "Leave expression_likelihood out."
+                "Leave expression_likelihood out, or register log-normalised values as such: "
+                "PETRI.setup_mudata(mdata, modalities={'rna': 'continuous', ...})."
             )
         super().__init__(state, settings)
+
+
+def log_mean(logits: Tensor, counts: Tensor) -> Tensor:
+    """Log of expected counts: shares by a softmax over variables, times the sum of the cell; ``(B, M)`` twice."""
+    library_size = counts.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+    return log_softmax(logits, dim=-1) + library_size.log()
 
 
 def check_counts(cells: Any, modality: str) -> None:

@@ -31,7 +31,17 @@ class Kind:
     Parameters
     ----------
     kind
-        ``"images"``, ``"counts"``, or a name that :func:`register_kind` was given.
+        What the values are, which determines encoder, decoder and loss:
+
+        - ``"images"``: crops of cells, ``(n, C, H, W)``; ViT, squared error.
+        - ``"counts"``: UMI counts of genes, proteins or guides; Perceiver, negative binomial.
+        - ``"continuous"``: log-normalised expression or intensities, NaN where missing; Perceiver, squared error.
+        - ``"features"``: columns of any scale, such as CellProfiler's; as ``"continuous"``, but each column counts
+          alike.
+        - ``"binary"``: zeros and ones; Perceiver, Bernoulli.
+        - ``"peaks"``: low counts without overdispersion; Perceiver, Poisson.
+
+        Or a name that :func:`register_kind` was given.
     layer
         Layer of the modality that holds the cells.
     obsm
@@ -51,7 +61,7 @@ class Kind:
     Examples
     --------
     >>> from petri_scvi.modalities import Kind
-    >>> kinds = {"image": "images", "rna": Kind("counts", layer="raw"), "protein": Kind("counts")}
+    >>> kinds = {"image": "images", "rna": Kind("counts", layer="raw"), "cp": Kind("features", obsm="X_cp")}
     >>> petri_scvi.PETRI.setup_mudata(mdata, modalities=kinds)
     """
 

@@ -28,9 +28,15 @@ def _split_heads(tokens: Tensor, n_heads: int) -> Tensor:
     return tokens.unflatten(-1, (n_heads, -1)).transpose(1, 2)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention by head; ``(B, n_heads, Q, d)`` and twice ``(B, n_heads, T, d)`` -> ``(B, Q, n_heads * d)``."""
-    if query.device.type == "cpu" and key.shape[2] <= MAX_WRITTEN_OUT:
+def _attend(query: Tensor, key: Tensor, value: Tensor, is_read: Tensor | None = None) -> Tensor:
+    """Softmax attention by head; ``(B, n_heads, Q, d)`` and twice ``(B, n_heads, T, d)`` -> ``(B, Q, n_heads * d)``.
+
+    ``is_read``, ``(B, T)``, is False for tokens that have no weight; by default, all have one.
+    """
+    if is_read is not None:
+        is_read = is_read[:, None, None]  # (B, 1, 1, T)
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=is_read)
+    elif query.device.type == "cpu" and key.shape[2] <= MAX_WRITTEN_OUT:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
         attended = scores.softmax(dim=-1) @ value
     else:
@@ -118,11 +124,15 @@ class CrossAttentionBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(embed_dim)
         self.mlp = _mlp(embed_dim, mlp_ratio)
 
-    def forward(self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None) -> Tensor:
-        """Let latents read the tokens; shapes ``(B, L, D)``, ``(B, T, D)`` and ``(B, T, D)`` -> ``(B, L, D)``."""
-        return self.update(latents, self.read(latents, tokens, contents))
+    def forward(
+        self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None, is_read: Tensor | None = None
+    ) -> Tensor:
+        """Let latents read the tokens; arguments and result as for :meth:`read`."""
+        return self.update(latents, self.read(latents, tokens, contents, is_read))
 
-    def read(self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None) -> Tensor:
+    def read(
+        self, latents: Tensor, tokens: Tensor, contents: Tensor | None = None, is_read: Tensor | None = None
+    ) -> Tensor:
         """What the latents read, before the residual connection.
 
         Parameters
@@ -133,6 +143,8 @@ class CrossAttentionBlock(nn.Module):
             Tokens whose keys determine the attention weights, shape ``(B, T, D)``.
         contents
             What is projected to the values, shape ``(B, T, D)``. By default the normalised tokens.
+        is_read
+            False for tokens that the latents do not read, shape ``(B, T)``; every cell has one that is read.
 
         Returns
         -------
@@ -142,7 +154,7 @@ class CrossAttentionBlock(nn.Module):
         sources = (tokens, tokens if contents is None else contents)
         parts = zip(sources, self.key_value.weight.chunk(2), self.key_value.bias.chunk(2), strict=True)
         key, value = (_split_heads(linear(*part), self.n_heads) for part in parts)
-        return _attend(_split_heads(self.query(self.norm_latents(latents)), self.n_heads), key, value)
+        return _attend(_split_heads(self.query(self.norm_latents(latents)), self.n_heads), key, value, is_read)
 
     def update(self, latents: Tensor, read: Tensor) -> Tensor:
         """Add what was read to the latents, and apply the MLP; all of shape ``(B, L, D)``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,9 @@ class ExpressionPath(nn.Module):
         self.project = nn.Linear(embed_dim, embed_dim, bias=False)
         nn.init.eye_(self.project.weight)
 
-    def forward(self, tokens: GeneTokens, levels: Tensor, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: GeneTokens, levels: Tensor, visible: Tensor | None = None, is_measured: Tensor | None = None
+    ) -> Tensor:
         """What is added to the latents of each cell.
 
         Parameters
@@ -112,12 +114,19 @@ class ExpressionPath(nn.Module):
             Log expression, shape ``(B, M)``.
         visible
             Positions of the genes to see, shape ``(B, M_visible)``; all if ``None``.
+        is_measured
+            False where a level is missing, shape ``(B, M)``.
 
         Returns
         -------
         Shape ``(B, D)``.
         """
         deviations = tokens.standardise(levels)  # (B, M)
+        if is_measured is not None:
+            if visible is not None:
+                is_measured = torch.zeros_like(is_measured).scatter(1, visible, is_measured.gather(1, visible))
+            n_seen = is_measured.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+            return self.project(torch.where(is_measured, deviations, 0) @ tokens.embedding * (GENE_GAIN / n_seen))
         n_visible = levels.shape[1]
         if visible is not None:
             n_visible = visible.shape[1]
@@ -183,7 +192,7 @@ class ExpressionEncoder(nn.Module):
         """Whether anything reads the deviations of genes."""
         return self.gene_reads == "deviations" or self.linear_path is not None
 
-    def forward(self, levels: Tensor, visible: Tensor | None = None) -> Tensor:
+    def forward(self, levels: Tensor, visible: Tensor | None = None, is_measured: Tensor | None = None) -> Tensor:
         """Compress each transcriptome to its latent tokens.
 
         Parameters
@@ -193,24 +202,39 @@ class ExpressionEncoder(nn.Module):
         visible
             Positions of the genes to see, shape ``(B, M_visible)``; all if ``None``.
 
+        is_measured
+            False where a level is missing, shape ``(B, M)``: it is not read, whatever its value. Cells then differ in
+            what they lack, so every token of every cell is computed.
+
         Returns
         -------
         Latents, shape ``(B, L, D)``.
         """
-        encode = encode_with_shared_tokens if self.share_gene_tokens else ExpressionEncoder._encode_each_token
-        latents = encode(self, levels, visible)
+        if self.share_gene_tokens and is_measured is None:
+            latents = encode_with_shared_tokens(self, levels, visible)
+        else:
+            latents = self._encode_each_token(levels, visible, is_measured)
         if self.linear_path is None:
             return latents
-        return latents + self.linear_path(self.tokens, levels, visible).unsqueeze(1)
+        return latents + self.linear_path(self.tokens, levels, visible, is_measured).unsqueeze(1)
 
-    def _encode_each_token(self, levels: Tensor, visible: Tensor | None) -> Tensor:
+    def _encode_each_token(self, levels: Tensor, visible: Tensor | None, is_measured: Tensor | None) -> Tensor:
         """Latents without the linear path, token by token."""
         seen = levels if visible is None else levels.gather(1, visible)  # (B, T)
         tokens = self.tokens(seen, visible)  # (B, T, D)
         contents = self.tokens.deviations(seen, visible) if self.gene_reads == "deviations" else None  # (B, T, D)
+        is_read = is_measured if is_measured is None or visible is None else is_measured.gather(1, visible)  # (B, T)
+        has_none = None
+        if is_read is not None:
+            has_none = ~is_read.any(dim=1)
+            is_read = is_read | has_none[:, None]  # a softmax over nothing would be NaN
         latents = self.latents.expand(len(levels), -1, -1)  # (B, L, D)
-        for cross_block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
-            latents = self_block(cross_block(latents, tokens, contents))
+        for block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
+            cross_block = cast("CrossAttentionBlock", block)
+            read = cross_block.read(latents, tokens, contents, is_read)
+            if has_none is not None:
+                read = torch.where(has_none[:, None, None], 0, read)
+            latents = self_block(cross_block.update(latents, read))
         return self.norm(latents)
 
 

@@ -85,10 +85,16 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         check_seed(seed)
         if n_bins < 2:
             raise ValueError("n_bins=1; a single bin carries no information. Pass 2 or more.")
-        modality_of = {kind: modality for modality, (kind, _) in self._modality_states().items()}
-        if len(modality_of) < 2:
+        states = self._modality_states()
+        modality_of = {
+            kind: modality
+            for kind in (ImageModality, ExpressionModality)
+            for modality, (found, _) in states.items()
+            if issubclass(found, kind)
+        }
+        if len(modality_of) < 2 or len(states) > 2:
             raise ValueError(
-                f"MULTIVI reads images and expression, and the data was set up with {list(modality_of.values())}. Call "
+                f"MULTIVI reads images and expression, and the data was set up with {list(states)}. Call "
                 "MULTIVI.setup_mudata(mdata) on data with both, or use baselines.SCVI or baselines.PCAPixels."
             )
         self._images, self._rna = modality_of[ImageModality], modality_of[ExpressionModality]

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from petri_scvi._constants import CONTROL, IMAGE, RNA
+from petri_scvi._constants import CONTROL
 
 MORPHOLOGY = (
     "nucleus_size",
@@ -235,7 +235,7 @@ def draw_cells(
     replicate = well // N_WELLS_PER_REPLICATE
     cycle = rng.beta(1.0, 1.4, size=n_cells)  # 0 just divided, 1 about to divide
     phase = np.array(["G1", "S", "G2M"])[np.digitize(cycle, [0.4, 0.65])]
-    prefix = {IMAGE: "image", RNA: "rna"}[modality]
+    prefix = modality
     return pd.DataFrame(
         {
             "perturbation": pd.Categorical(target),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from petri_scvi.datasets._assemble import assemble_screen
 from ._synthetic_design import IMAGE_ONLY, MORPHOLOGY, PHENOTYPES, RNA_ONLY, SHARED, draw_cells, make_design
 from ._synthetic_expression import draw_counts
 from ._synthetic_images import CHANNEL_NAMES, draw_images
+from ._synthetic_proteins import draw_proteins
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -43,6 +44,7 @@ def synthetic_screen(
     rna_strength: float | None = None,
     penetrance: float | None = None,
     shared_fraction: float = 2 / 3,
+    n_proteins: int = 0,
 ) -> MuData:
     """Simulate an unpaired imaging and transcriptomics screen with known ground truth.
 
@@ -73,6 +75,10 @@ def synthetic_screen(
         Chance that a cell with a working guide shows any effect.
     shared_fraction
         Fraction of programs seen in both modalities; the others alternate between image-only and RNA-only.
+    n_proteins
+        Antibodies of a third modality, ``"protein"``, in a tenth fewer cells than images; 0 for none. Every program
+        changes three of them, whichever of the other modalities shows it, as strongly as ``rna_strength`` changes
+        genes. Images and transcriptome do not depend on it.
 
     Returns
     -------
@@ -81,6 +87,8 @@ def synthetic_screen(
     - ``mod["image"].obsm["single_cell_images"]``: ``(n_cells, 5, image_size, image_size)``; the channels are listed in
       ``mod["image"].uns["channel_names"]``. ``mod["image"].X`` is ``None``.
     - ``mod["rna"].X``: CSR matrix of UMI counts, integer-valued ``float32``.
+    - ``mod["protein"].X``: antibody counts, integer-valued ``float32``, if ``n_proteins`` is not 0; then the truth has
+      ``protein_loadings`` (proteins x pathways, log fold change).
     - ``obs`` of each modality: ``perturbation``, ``guide``, ``target_gene``, ``is_control``, ``replicate``, ``well``,
       ``batch``, and the simulated truth in columns that start with ``true_``.
     - ``obsm["true_morphology"]`` of the image modality: the properties each cell was drawn with.
@@ -130,10 +138,11 @@ def synthetic_screen(
         "rna_strength": rna_strength,
         "penetrance": penetrance,
         "shared_fraction": shared_fraction,
+        "n_proteins": n_proteins,
     }
     _check_parameters(parameters)
     # One random stream per part, so that changing the images leaves the counts unchanged, and vice versa.
-    of_design, of_image, of_rna = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
+    of_design, of_image, of_rna, of_protein = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
     design = make_design(
         n_pathways=n_pathways,
         n_control_guides=n_control_guides,
@@ -151,12 +160,19 @@ def synthetic_screen(
         )
     image = _image_modality(design, draw_cells(design, IMAGE, n_cells, penetrance, of_image), parameters, of_image)
     rna = _rna_modality(design, draw_cells(design, RNA, n_rna, penetrance, of_rna), of_rna)
-    return assemble_screen(image, rna, uns={TRUTH_KEY: _truth(design, parameters)})
+    truth, others = _truth(design, parameters), {}
+    if n_proteins:
+        obs = draw_cells(design, "protein", round(0.9 * n_cells), penetrance, of_protein)
+        others["protein"], truth["protein_loadings"] = draw_proteins(
+            design, obs, n_proteins, cast("float", rna_strength), of_protein
+        )
+    return assemble_screen(image, rna, uns={TRUTH_KEY: truth}, **others)
 
 
 def _check_parameters(parameters: dict[str, Any]) -> None:
     """Raise a ``ValueError`` that names the argument, its value and what is accepted."""
     smallest = {"seed": 0, "n_cells": 1, "n_pathways": 1, "n_control_guides": 1, "n_genes": 2, "image_size": 8}
+    smallest["n_proteins"] = 0
     for name, low in smallest.items():
         value = parameters[name]
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:

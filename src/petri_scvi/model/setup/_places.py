@@ -71,7 +71,7 @@ def default_fields(
     if unknown:
         raise ValueError(
             f"modalities has {sorted(unknown)}; expected each modality with its kind, one of {list(KINDS)}, for "
-            f"example modalities={{{min(unknown)!r}: 'counts'}}, or the setup arguments {sorted(defaults)}, for "
+            f"example modalities={{{min(unknown)!r}: 'continuous'}}, or the setup arguments {sorted(defaults)}, for "
             f"example modalities={defaults}."
         )
     wanted = {**defaults, **(modalities or {})}

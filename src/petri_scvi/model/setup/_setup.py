@@ -123,7 +123,7 @@ class SetupMixin(RegistrationMixin):
         modalities
             What is measured in each modality: its kind, by name or as :class:`petri_scvi.modalities.Kind`, which also
             says where its cells are. Any number of modalities, several of one kind among them, for example
-            ``{"image": "images", "rna": "counts", "protein": Kind("counts", layer="adt")}``; the others of
+            ``{"image": "images", "rna": "counts", "protein": Kind("continuous", layer="clr")}``; the others of
             ``mdata`` are left out. By default ``{"image": "images", "rna": "counts"}``, as far as ``mdata`` has them,
             with the three arguments above. These arguments may refer to modalities of another name,
             ``{"images_key": "painting"}``, or to none: ``{"rna_layer": None}`` trains on images alone.

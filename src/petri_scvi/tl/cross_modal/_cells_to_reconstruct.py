@@ -53,8 +53,8 @@ class TrainedModel(Protocol):
         """Reconstruct masked cells."""
 
 
-def other_modality(model: TrainedModel, modality: str) -> str:
-    """The second modality of a model that reconstructs cells."""
+def other_modality(model: TrainedModel, modality: str, source: str | None = None) -> str:
+    """The modality of the companions next to which cells of another one are reconstructed."""
     if not hasattr(model, "get_reconstruction"):
         raise TypeError(
             f"{type(model).__name__} does not reconstruct cells from others; pass a trained petri_scvi.PETRI."
@@ -67,7 +67,15 @@ def other_modality(model: TrainedModel, modality: str) -> str:
             f"the model knows {names} only, so there is no other modality. Train it on images and expression: "
             "PETRI.setup_mudata(mdata) with a MuData that has both."
         )
-    return next(name for name in names if name != modality)
+    others = [name for name in names if name != modality]
+    if source is None and len(others) == 1:
+        return others[0]
+    if source is None or source not in others:
+        raise ValueError(
+            f"source={source!r}; the cells of {modality!r} can be reconstructed next to those of one of {others}. Name "
+            f"one: source={others[0]!r}."
+        )
+    return source
 
 
 def check_kind(model: TrainedModel, modality: str, attribute: str, kind: str) -> None:

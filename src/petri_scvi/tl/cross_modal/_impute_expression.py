@@ -41,6 +41,7 @@ def impute_expression(
     min_cells: int = 10,
     indices: Sequence[int] | None = None,
     modality: str = RNA,
+    source: str | None = None,
     seed: int = 0,
 ) -> AnnData:
     """Predict how each context changes expression, from its images alone, and score it on held-out cells.
@@ -68,7 +69,10 @@ def impute_expression(
         Rows of ``mdata[modality]`` that count as held out. By default the validation cells of the model's own data, all
         cells of other data.
     modality
-        Modality with the expression.
+        Modality to predict: expression, or another matrix, such as proteins or a table of features.
+    source
+        Modality that is called "images" here, from which it is predicted; the other one by default. A model of more
+        than two needs it.
     seed
         Seed of the choice of cells, of masks and of companions.
 
@@ -113,7 +117,7 @@ def impute_expression(
     ``mdata``.
     """
     check_sizes(n_cells=n_cells, min_cells=min_cells)
-    images = other_modality(model, modality)
+    images = other_modality(model, modality, source)
     check_kind(model, modality, "expression_likelihood", "expression")
     labels = model.get_contexts(mdata, modality=modality)
     held_out = target_rows(model, mdata, modality, indices)
@@ -125,7 +129,7 @@ def impute_expression(
     names = _contexts_to_score(labels[held_out], imaged, contexts, of_control, min_cells)
     genes = pd.Index(np.asarray(model.get_var_names()[modality]))
     others = np.setdiff1d(np.arange(len(labels)), held_out)
-    is_counts = model.module.modality(modality).expression_likelihood == "nb"
+    is_counts = model.module.modality(modality).expression_likelihood in ("nb", "poisson")
 
     def measured(rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Log fold change of each context against the control among some rows; shape ``(n_contexts, n_genes)``."""
@@ -169,7 +173,7 @@ def impute_expression(
         "n_cells": len(reconstructed),
         "min_cells": min_cells,
     }
-    parameters |= {"modality": modality, "seed": seed}
+    parameters |= {"modality": modality, "source": images, "seed": seed}
     write_result(result, "impute_expression", {"summary": _summary(result)}, parameters)
     return result
 
@@ -210,14 +214,15 @@ def _level(
     if len(rows) == 0:
         return np.full(len(model.get_var_names()[modality]), np.nan)
     parts = np.split(rows, range(CHUNK_CELLS, len(rows), CHUNK_CELLS))
-    total = np.sum(
-        [
-            model.get_measurement(mdata, modality=modality, indices=part.tolist()).sum(axis=0, dtype=np.float64)
-            for part in parts
-        ],
-        axis=0,
-    )
-    return np.log((total + 0.5) / (total + 0.5).sum()) if is_counts else total / len(rows)
+    total = np.zeros(len(model.get_var_names()[modality]))
+    n_measured = np.zeros(len(total))
+    for part in parts:
+        values = model.get_measurement(mdata, modality=modality, indices=part.tolist())
+        total += np.nansum(values, axis=0, dtype=np.float64)
+        n_measured += (~np.isnan(values)).sum(axis=0)
+    if is_counts:
+        return np.log((total + 0.5) / (total + 0.5).sum())
+    return np.divide(total, n_measured, out=np.full_like(total, np.nan), where=n_measured > 0)
 
 
 def _score(result: AnnData) -> None:

@@ -55,6 +55,7 @@ def targeted_reconstruction(
     max_cells: int = 500,
     n_other_contexts: int = 99,
     modality: str = IMAGE,
+    source: str | None = None,
     seed: int = 0,
     key_added: str = "targeted_reconstruction",
     progress: bool = True,
@@ -91,6 +92,8 @@ def targeted_reconstruction(
         scores; 0 for no p-values.
     modality
         Modality with the images.
+    source
+        Modality that is called "transcriptomes" here; the other one by default. A model of more than two needs it.
     seed
         Seed of the choice of cells and of their companions.
     key_added
@@ -149,7 +152,7 @@ def targeted_reconstruction(
         check_sizes(n_other_contexts=n_other_contexts)
     if threshold is None and not 0 <= quantile < 1:
         raise ValueError(f"quantile={quantile!r} is not accepted; pass a number from 0 to below 1, for example 0.9")
-    expression = other_modality(model, modality)
+    expression = other_modality(model, modality, source)
     check_kind(model, modality, "patch_size", "images")
     position = find_channel(channel, list(model.get_var_names()[modality]), "channel", "the model")
     contexts = model.get_contexts(mdata, modality=modality)

@@ -1,0 +1,224 @@
+"""Tables of numbers: intensities, log-normalised expression, and features of images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from petri_scvi._checks import check_float32
+from petri_scvi.common._warn import warn
+from petri_scvi.dataloaders import ColumnReader, open_rows
+from petri_scvi.modalities._axes import Reservoir
+from petri_scvi.modalities._field import MatrixField
+from petri_scvi.modalities._matrix import MatrixModality
+from petri_scvi.nn import masked_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mudata import MuData
+
+    from petri_scvi.dataloaders import RowReader
+    from petri_scvi.modalities._kinds import Kind
+    from petri_scvi.modalities._modality import Score
+    from petri_scvi.modalities._settings import EncoderSettings
+    from petri_scvi.nn import ExpressionDecoder
+
+N_NAMED = 5
+"""Columns that a message names."""
+
+
+class TableField(MatrixField):
+    """Numbers of any scale, NaN where a value is missing; columns that do not vary are left out."""
+
+    variables = "columns"
+
+    def validate_field(self, adata: MuData) -> None:
+        """Check every value, in chunks."""
+        super().validate_field(adata)
+        reader = open_rows(self.get_field_data(adata))
+        n_infinite = n_empty = 0
+        for chunk in reader.chunks(np.arange(len(reader))):
+            check_float32(chunk, self.where)
+            n_infinite += int(np.isinf(chunk).sum())
+            n_empty += int(np.isnan(chunk).all(axis=1).sum())
+        if n_infinite:
+            raise ValueError(
+                f"{self.where} has {n_infinite} infinite values. Replace them by numpy.nan, which stands for missing "
+                "values, or leave their columns out."
+            )
+        if n_empty:
+            raise ValueError(
+                f"{self.where} has {n_empty} of {len(reader)} cells without any value. Drop these cells, or put them "
+                "in another MuData."
+            )
+
+    def register_field(self, adata: MuData) -> dict:
+        """Record the names and positions of the columns that vary."""
+        state = super().register_field(adata)
+        varies = _varies(open_rows(self.get_field_data(adata)))
+        names = state["column_names"]
+        if not varies.any():
+            raise ValueError(f"no column of {self.where} varies between cells; there is nothing to learn from it.")
+        if not varies.all():
+            warn(f"{_some(names[~varies])} of {self.where} do not vary between cells and are left out")
+        return {
+            **state,
+            "n_vars": int(varies.sum()),
+            "column_names": names[varies],
+            "positions": np.flatnonzero(varies).tolist(),
+        }
+
+    def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
+        """Find the columns of the model by name; those that are missing count as missing values."""
+        self.validate_field(mdata)
+        found, wanted = self.names(mdata), state_registry["column_names"]
+        positions = found.get_indexer(list(wanted))
+        if (positions < 0).all():
+            raise ValueError(
+                f"{self.where} has none of the {len(wanted)} columns of the model, such as {wanted[0]!r}; it has "
+                f"{list(found[:N_NAMED])}. Name its columns as model.get_var_names()[{self.modality!r}] does."
+            )
+        if (positions < 0).any():
+            missing = np.asarray(wanted)[positions < 0]
+            warn(f"{_some(missing)} of the model are missing from {self.where}: they count as missing values")
+        n_obs = mdata.mod[self.modality].n_obs
+        return {**state_registry, "n_obs": n_obs, "positions": positions.tolist(), **self.fingerprint(mdata)}
+
+
+class ContinuousModality(MatrixModality):
+    """Log-normalised expression or intensities: Perceiver encoder, MLP decoder, squared error.
+
+    Columns are centred, and all are divided by one constant: columns that vary more count more. Missing values, NaN,
+    are neither read nor scored.
+
+    Parameters
+    ----------
+    state, settings
+        As for :class:`MatrixModality`.
+    """
+
+    kind = "continuous"
+    expression_likelihood = "normal"
+    scales_each_column: ClassVar[bool] = False
+    """Whether each column is divided by its own standard deviation."""
+
+    def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
+        super().__init__(state, settings)
+        self.column_mean: Tensor
+        self.column_scale: Tensor
+        self.register_buffer("column_mean", torch.zeros(self.n_tokens))
+        self.register_buffer("column_scale", torch.ones(self.n_tokens))
+
+    @classmethod
+    def make_field(cls, field_name: str, modality: str, kind: Kind) -> TableField:
+        return TableField(field_name, modality, *kind.place)
+
+    @classmethod
+    def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:
+        reader, positions = open_rows(cells), list(state["positions"])
+        return reader if positions == list(range(reader.shape[1])) else ColumnReader(reader, positions)
+
+    def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
+        """Set mean and scale of the columns from training cells, and start embeddings at their principal axes."""
+        moments, reservoir = ColumnMoments(self.n_tokens), Reservoir(self.n_tokens)
+        for cells in chunks:
+            values = cells.to(torch.float64)
+            moments.update(values)
+            reservoir.update(values)
+        std = moments.std
+        scale = std if self.scales_each_column else std.square().mean().sqrt().expand_as(std)
+        self.column_mean.copy_(moments.mean)
+        self.column_scale.copy_(torch.where(scale > 0, scale, 1.0))
+        # The axes are only a start, so a missing value may count as the mean here.
+        self._start_embeddings(self.prepare(reservoir.rows).nan_to_num())
+
+    def prepare(self, cells: Tensor) -> Tensor:
+        """Standardise; NaN stays NaN."""
+        return (cells.float() - self.column_mean) / self.column_scale
+
+    def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``; missing values are not read."""
+        is_measured = ~inputs.isnan()
+        if bool(is_measured.all()):
+            return self.encoder(inputs, visible)
+        return self.encoder(inputs.nan_to_num(), visible, is_measured)
+
+    def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Predict standardised values; shape ``(B, M)``."""
+        return cast("ExpressionDecoder", self.decoder)(latents).float()
+
+    def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error of the masked values that were measured; shape ``(B,)``."""
+        is_scored = mask & ~inputs.isnan()
+        return masked_mean((prediction - inputs.nan_to_num()).square(), is_scored)
+
+    def to_measurement(self, prediction: Tensor) -> Tensor:
+        """Values in the units of the table; shape ``(B, M)``."""
+        return prediction * self.column_scale + self.column_mean
+
+    def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
+        """``"mean of column"`` in the reference."""
+        mean = reference.nanmean(dim=0).nan_to_num()  # (M,)
+        return {"mean of column": lambda inputs, mask: self.loss(mean.expand_as(inputs), inputs, mask)}
+
+
+class FeaturesModality(ContinuousModality):
+    """A table of features, such as CellProfiler's: as :class:`ContinuousModality`, with a scale for each column.
+
+    Parameters
+    ----------
+    state, settings
+        As for :class:`MatrixModality`.
+    """
+
+    kind = "features"
+    scales_each_column = True
+
+
+class ColumnMoments:
+    """Mean and standard deviation of the values of each column that are not missing, chunk by chunk.
+
+    Parameters
+    ----------
+    n_columns
+        Number of columns (M).
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        self.n, self.mean, self.squares = torch.zeros(3, n_columns, dtype=torch.float64)
+
+    def update(self, values: Tensor) -> None:
+        """Add rows, shape ``(n, M)``, float64."""
+        is_measured = ~values.isnan()
+        n = is_measured.sum(dim=0)
+        mean = values.nansum(dim=0) / n.clamp(min=1)
+        squares = (values - mean).square().nansum(dim=0)
+        total = (self.n + n).clamp(min=1)
+        shift = mean - self.mean
+        self.squares = self.squares + squares + shift.square() * self.n * n / total
+        self.mean = self.mean + shift * n / total
+        self.n = self.n + n
+
+    @property
+    def std(self) -> Tensor:
+        """With divisor n; 0 where only rounding errors vary."""
+        std = (self.squares / self.n.clamp(min=1)).sqrt()
+        return torch.where(std > 1e-12 * self.mean.abs(), std, 0.0)
+
+
+def _varies(reader: RowReader) -> np.ndarray:
+    """Whether each column has two values, apart from missing ones; shape ``(M,)``."""
+    low, high = np.full(reader.shape[1], np.inf), np.full(reader.shape[1], -np.inf)
+    for chunk in reader.chunks(np.arange(len(reader))):
+        low, high = np.fmin(low, np.fmin.reduce(chunk)), np.fmax(high, np.fmax.reduce(chunk))
+    return low < high
+
+
+def _some(names: Sequence[Any]) -> str:
+    """How many columns, and the names of the first ones."""
+    more = ", ..." if len(names) > N_NAMED else ""
+    return f"{len(names)} columns ({', '.join(map(str, names[:N_NAMED]))}{more})"

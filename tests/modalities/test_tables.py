@@ -1,0 +1,163 @@
+"""Continuous values and features, with missing values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+
+from petri_scvi import PETRI, pp
+from petri_scvi._model import DEFAULTS
+from petri_scvi.modalities import ContinuousModality, FeaturesModality, Kind, Settings
+from petri_scvi.modalities._tables import ColumnMoments
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+SIZES: dict[str, Any] = {"n_latent_tokens": 3, "embed_dim": 8, "n_heads": 2, "expression_decoder_dim": 8}
+N_COLUMNS = 6
+
+
+def make(kind: type[ContinuousModality] = FeaturesModality, **changes: Any) -> ContinuousModality:
+    torch.manual_seed(0)
+    return kind({"n_vars": N_COLUMNS}, Settings.of(DEFAULTS, **SIZES, expression_encoder_depth=1, **changes))
+
+
+@pytest.fixture
+def table(rng: np.random.Generator) -> torch.Tensor:
+    """Columns of very different scales, a fifth of the values missing."""
+    values = rng.normal(size=(40, N_COLUMNS)) * 10.0 ** np.arange(-2, 4) + 7
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return torch.as_tensor(values, dtype=torch.float32)
+
+
+def test_moments_are_those_of_the_values_that_are_not_missing(table: torch.Tensor) -> None:
+    moments = ColumnMoments(N_COLUMNS)
+    for chunk in (table[:7], table[7:8], table[8:]):
+        moments.update(chunk.double())
+    values = table.double().numpy()
+    np.testing.assert_allclose(moments.mean, np.nanmean(values, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.std, np.nanstd(values, axis=0), rtol=1e-12)
+
+
+def test_features_get_a_scale_each_and_continuous_columns_one_for_all(table: torch.Tensor) -> None:
+    features, continuous = make(), make(ContinuousModality)
+    for modality in (features, continuous):
+        modality.fit_statistics([table[:10], table[10:]])
+    np.testing.assert_allclose(np.nanstd(features.prepare(table), axis=0), 1, rtol=1e-4)
+    spread = np.nanstd(continuous.prepare(table).double(), axis=0)
+    assert np.square(spread).mean() == pytest.approx(1, rel=1e-4)
+    assert spread[-1] > 1000 * spread[0]
+    torch.testing.assert_close(
+        features.to_measurement(features.prepare(table)), table, equal_nan=True, rtol=1e-4, atol=0.01
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"linear_path": False}, {"gene_reads": "tokens"}])
+def test_missing_values_are_neither_read_nor_scored(table: torch.Tensor, changes: dict[str, Any]) -> None:
+    """A missing value acts like a masked one, whatever else is in its place."""
+    modality = make(**changes)
+    modality.fit_statistics([table])
+    values = table.nan_to_num(nan=3.0)
+    lacking = values.clone()
+    lacking[:, 2] = np.nan
+    visible = torch.tensor([0, 1, 3, 4, 5]).expand(len(table), -1)
+    complete, partial = modality.prepare(values), modality.prepare(lacking)
+    torch.testing.assert_close(modality.encode(partial), modality.encode(complete, visible), rtol=1e-4, atol=1e-5)
+    shown = torch.tensor([1, 2, 5]).expand(len(table), -1)
+    rest = torch.tensor([1, 5]).expand(len(table), -1)
+    torch.testing.assert_close(modality.encode(partial, shown), modality.encode(complete, rest), rtol=1e-4, atol=1e-5)
+    mask, without = torch.zeros(2, len(table), N_COLUMNS, dtype=torch.bool)
+    mask[:, 1:4] = True
+    without[:, [1, 3]] = True
+    prediction = torch.randn(len(table), N_COLUMNS, requires_grad=True)
+    loss = modality.loss(prediction, partial, mask)
+    torch.testing.assert_close(loss, modality.loss(prediction, complete, without))
+    loss.sum().backward()
+    assert prediction.grad is not None
+    assert prediction.grad.isfinite().all()
+    assert not prediction.grad[:, 2].any()
+
+
+def test_a_cell_of_which_only_missing_values_are_visible_has_finite_latents_and_gradients(table: torch.Tensor) -> None:
+    modality = make()
+    modality.fit_statistics([table])
+    inputs = modality.prepare(table)
+    inputs[:, 0] = np.nan
+    latents = modality.encode(inputs, torch.zeros(len(table), 1, dtype=torch.int64))
+    torch.testing.assert_close(latents[:1].expand_as(latents), latents)
+    latents.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in modality.parameters())
+
+
+def with_table(screen: MuData, rng: np.random.Generator, n_missing: int = 200) -> MuData:
+    """The tiny screen, and a table of its morphology in another number of cells, with gaps and a constant column."""
+    image = screen["image"]
+    table = image.obsm["true_morphology"].copy()
+    table["area"] = table["cell_size"] * 5000
+    table["round"] = 1
+    table["whole"] = np.arange(len(table)) % 5
+    rows, columns = rng.integers(len(table), size=n_missing), rng.integers(len(table.columns) - 2, size=n_missing)
+    values = table.to_numpy(dtype=np.float64, copy=True)
+    values[rows, columns] = np.nan
+    table = pd.DataFrame(values, index=table.index, columns=table.columns)
+    obs = image.obs[["perturbation", "guide", "is_control"]].copy()
+    return pp.build_mudata(profile=AnnData(obs=obs, obsm={"cp": table}), rna=screen["rna"])
+
+
+def test_a_table_with_gaps_trains_embeds_and_finds_its_columns_by_name(
+    screen: MuData, tiny: dict[str, Any], rng: np.random.Generator, tmp_path: Any
+) -> None:
+    mdata = with_table(screen, rng)
+    kinds: dict[str, Any] = {"profile": Kind("features", obsm="cp"), "rna": "counts"}
+    with pytest.warns(UserWarning, match=r"1 columns \(round\) of mdata\['profile'\].obsm\['cp'\] do not vary"):
+        PETRI.setup_mudata(mdata, modalities=kinds)
+    model = PETRI(mdata, **tiny)
+    assert "round" not in model.get_var_names()["profile"]
+    model.train(max_epochs=8, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"lr": 3e-3})
+    losses = model.history["train_loss_profile"].to_numpy(dtype=float).ravel()
+    assert losses[-1] < 0.95 * losses[0]
+    embedding = model.get_latent_representation(modality="profile")
+    assert np.isfinite(embedding).all()
+    errors = model.get_reconstruction_error().set_index(["modality", "predictor"])["loss"]
+    assert errors["profile", "PETRI"] < errors["profile", "mean of column"]
+    assert np.isfinite(model.cross_modal_gain(n_documents=1)["gain"]).all()
+    model.save(str(tmp_path / "model"))
+    loaded = PETRI.load(str(tmp_path / "model"), adata=False)
+    table = mdata["profile"].obsm["cp"]
+    shuffled = AnnData(obs=mdata["profile"].obs.copy(), obsm={"cp": table[table.columns[::-1]]})
+    new = pp.build_mudata(profile=shuffled)
+    np.testing.assert_allclose(loaded.get_latent_representation(new), embedding, rtol=1e-4, atol=1e-5)
+    shuffled.obsm["cp"] = table.drop(columns=["area", "nucleus_size"])
+    with pytest.warns(UserWarning, match=r"2 columns \(nucleus_size, area\) of the model are missing"):
+        partial = loaded.get_latent_representation(pp.build_mudata(profile=shuffled))
+    assert np.isfinite(partial).all()
+    assert np.corrcoef(partial.ravel(), embedding.ravel())[0, 1] > 0.7
+    shuffled.obsm["cp"] = table.add_prefix("other ")
+    with pytest.raises(ValueError, match="none of the 12 columns of the model"):
+        loaded.get_latent_representation(pp.build_mudata(profile=shuffled))
+
+
+def test_what_a_table_cannot_hold_is_refused(screen: MuData, rng: np.random.Generator) -> None:
+    mdata = with_table(screen, rng, n_missing=0)
+    profile = mdata["profile"]
+    table = profile.obsm["cp"]
+    kinds: dict[str, Any] = {"profile": Kind("features", obsm="cp")}
+    for value, words in [(np.inf, "has 13 infinite values"), (np.nan, "has 1 of 240 cells without any value")]:
+        changed = table.copy()
+        changed.iloc[3] = value
+        profile.obsm["cp"] = changed
+        with pytest.raises(ValueError, match=words):
+            PETRI.setup_mudata(mdata, modalities=kinds)
+    profile.obsm["cp"] = table[["round"]]
+    with pytest.raises(ValueError, match="no column of .* varies"):
+        PETRI.setup_mudata(mdata, modalities=kinds)
+    profile.obsm["cp"] = table.assign(name="a")
+    with pytest.raises(ValueError, match="hold no numbers"):
+        PETRI.setup_mudata(mdata, modalities=kinds)
+    with pytest.raises(KeyError, match=r"obsm='features' is not in mdata\['profile'\].obsm; it has \['cp'\]"):
+        PETRI.setup_mudata(mdata, modalities={"profile": Kind("features", obsm="features")})
