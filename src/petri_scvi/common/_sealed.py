@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,10 @@ def write_sealed(path: Path, content: dict[str, Any], **save_kwargs: Any) -> Non
     save_kwargs
         Arguments of :func:`torch.save`.
     """
-    torch.save(content, path, **save_kwargs)
+    # torch reports a full disk as a wrong position in an archive.
+    in_memory = io.BytesIO()
+    torch.save(content, in_memory, **save_kwargs)
+    path.write_bytes(in_memory.getbuffer())
     seal(path)
 
 
