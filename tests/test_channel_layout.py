@@ -25,7 +25,7 @@ def screen() -> MuData:
     return synthetic_screen(n_cells=300, n_pathways=2, n_genes=60, image_size=16)
 
 
-@pytest.fixture(params=["PETRI", "PCAPixels", "store", "image_features", "crops"])
+@pytest.fixture(params=["PETRI", "PCAPixels", "store", pytest.param("image_features", marks=pytest.mark.slow), "crops"])
 def use(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[MuData], Any]:
     """One of the functions that read crops."""
 

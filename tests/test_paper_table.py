@@ -72,6 +72,7 @@ def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
     assert (tmp_path / "summary.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_scores_of_a_row_do_not_depend_on_rows_scored_before(tmp_path: Path) -> None:
     mdata = SETTINGS.load(0)
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from petri_scvi.common import written_whole
+from petri_scvi.common import _files, written_whole
 from petri_scvi.common._files import SUFFIX, _machine
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ def test_a_folder_can_be_written_whole(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
     target = tmp_path / "result.txt"
     script = (
-        "import os, sys; from pathlib import Path; from petri_scvi.common import written_whole\n"
+        "import os, runpy, sys; from pathlib import Path\n"
+        "written_whole = runpy.run_path(sys.argv[2])['written_whole']\n"  # the whole package takes seconds to import
         "with written_whole(Path(sys.argv[1])) as unfinished: unfinished.write_text('x'); os._exit(9)"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(target)], check=False)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(target), _files.__file__], check=False)
     alive = tmp_path / f".{target.name}.{_machine()}.{os.getpid()}.abc{SUFFIX}"
     alive.mkdir()
     mine = tmp_path / f"{target.name}.partial"

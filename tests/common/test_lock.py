@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 pytest.importorskip("fcntl")
 
 HOLD = """
+import runpy
 import sys
 from pathlib import Path
-from petri_scvi.common import sole_writer
+sole_writer = runpy.run_path(sys.argv[2])["sole_writer"]  # the whole package takes seconds to import
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -31,7 +32,10 @@ with sole_writer(Path(sys.argv[1])):
 def hold(path: Path) -> subprocess.Popen[str]:
     """Another process that writes the file until it gets a line, or is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(path), module.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

@@ -34,7 +34,9 @@ def test_data_is_freed_when_it_and_its_models_are_deleted(make_screen, fit, buil
     assert is_freed(data)
 
 
-@pytest.mark.parametrize("kind", [SCVI, pytest.param(MULTIVI, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(SCVI, marks=pytest.mark.slow), pytest.param(MULTIVI, marks=pytest.mark.slow)]
+)
 def test_the_tables_that_scvi_tools_is_given_are_freed_too(screen, quiet, kind):
     kind.setup_mudata(screen)
     model = kind(screen, **({"n_components": 4} if kind is MULTIVI else {}))
@@ -45,6 +47,7 @@ def test_the_tables_that_scvi_tools_is_given_are_freed_too(screen, quiet, kind):
     assert is_freed(tables)
 
 
+@pytest.mark.slow
 def test_other_data_is_freed_while_the_model_lives_on(trained_model, make_screen, tmp_path):
     trained_model.save(tmp_path / "model")
     for model in (trained_model, PETRI.load(tmp_path / "model", adata=False)):

@@ -260,6 +260,7 @@ def test_a_file_in_place_of_a_folder_is_refused(trained_model, tmp_path, refused
     assert (tmp_path / "model").read_text() == "notes"
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_is_removed_by_the_next(trained_model, tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from petri_scvi.common import hidden_folder\n"

@@ -43,6 +43,7 @@ def test_a_pickled_model_goes_on_where_it_was(screen, fit, schedule, quiet):
     assert len(model.history["train_loss"]) == 1
 
 
+@pytest.mark.slow
 def test_a_pickled_model_without_data_is_read_by_another_process(trained_model, screen, tmp_path):
     trained_model.save(tmp_path / "model")
     model = PETRI.load(tmp_path / "model", adata=False)

@@ -186,6 +186,7 @@ def test_a_screen_of_one_modality_and_an_anndata_have_a_page(
     assert "gene:GENE0003" in page.columns
 
 
+@pytest.mark.slow
 def test_a_missing_map_is_made_from_the_embedding_and_not_stored(
     mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
 ) -> None:

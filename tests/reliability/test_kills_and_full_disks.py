@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,11 @@ from tests.kill_process import killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mudata import MuData
 
 resource = pytest.importorskip("resource", reason="needs POSIX")
-N_KILLS = 20
 MAX_MEMORY = 200_000
 """Several blocks per array of a store."""
 
@@ -141,19 +140,19 @@ def write_and_read(writer: Writer, path: Path) -> None:
     assert outcome(lambda: (writer.write(path), writer.read(path))) == "done"
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
-    writers: dict[str, Writer], tmp_path: Path, name: str
+    writers: dict[str, Writer], tmp_path: Path, name: str, n_kills: int
 ) -> None:
     writer, path, rng = writers[name], tmp_path / name, np.random.default_rng(0)
     start = time.perf_counter()
     write_and_read(writer, path)
     seconds = time.perf_counter() - start
     n_killed = n_tried = 0
-    while n_killed < N_KILLS:
+    while n_killed < n_kills:
         n_tried += 1
-        assert n_tried < 10 * N_KILLS, "the call ends before it is killed"
+        assert n_tried < 10 * n_kills, "the call ends before it is killed"
         if name not in REPLACED and path.exists():
             remove(path)
         n_killed += killed(lambda: writer.write(path), rng.uniform(0, seconds))
@@ -167,6 +166,7 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
     assert [left.name for left in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
     writers: dict[str, Writer], tmp_path: Path, name: str
@@ -179,7 +179,10 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
     n_bytes = max(file.stat().st_size for file in files) // 2
     if name not in REPLACED:
         remove(path)
-    assert "File too large" in outcome(lambda: writer.write(path), n_bytes)
+    found = outcome(lambda: writer.write(path), n_bytes)
+    # HDF5 may crash when it cannot write to a file whose size it has reserved. write_training_store requires the free
+    # space first, so this takes another program that fills the disk.
+    assert "File too large" in found or (name == "store.h5mu" and found == "killed by a signal")
     if name in REPLACED:
         assert outcome(lambda: writer.read(path)) == "done"
     else:

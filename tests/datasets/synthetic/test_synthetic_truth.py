@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
@@ -88,6 +89,7 @@ def test_simple_numbers_recover_the_known_edges(default_screen: MuData) -> None:
     assert image_auc(default_screen) > 0.8
 
 
+@pytest.mark.slow
 def test_without_strength_no_edge_can_be_recovered() -> None:
     screen = synthetic_screen(n_cells=4000, image_strength=0, rna_strength=0)
     assert abs(rna_auc(screen) - 0.5) < 0.12

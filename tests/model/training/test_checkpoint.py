@@ -115,6 +115,7 @@ def test_what_stopped_early_stays_stopped(screen, build, quiet, tmp_path):
         assert len(count.steps) == n_steps
 
 
+@pytest.mark.slow
 def test_an_interrupted_write_leaves_the_last_checkpoint(screen, build, quiet, tmp_path):
     path = tmp_path / "training.ckpt"
     with pytest.raises(RuntimeError, match="interrupted here"):

@@ -94,6 +94,7 @@ def test_signal_is_found_and_p_values_are_never_zero(make_profiles: MakeProfiles
     assert result_of(make_profiles(signal=0.0))["score"] <= 0.05
 
 
+@pytest.mark.slow
 def test_small_p_values_are_not_too_frequent_without_effect(make_profiles: MakeProfiles) -> None:
     tables = [result_of(make_profiles(n_genes=16, seed=seed), n_null=800, seed=seed)["table"] for seed in range(100)]
     p_values = pd.concat(tables)["p_value"]

@@ -167,6 +167,7 @@ def test_the_result_survives_a_file_with_its_parameters(make_profiles: MakeProfi
     np.testing.assert_array_equal(read["null_quantiles"]["3"], result["null_quantiles"]["3"])
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_over_simulated_screens_without_effect(make_profiles: MakeProfiles) -> None:
     """One p-value from each of 200 screens, so that they are independent."""
     p_values, n_consistent = [], 0

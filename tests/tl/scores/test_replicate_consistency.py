@@ -53,6 +53,7 @@ def test_effects_that_replicate_are_found(make_cells: MakeCells) -> None:
     assert result_of(adata)["score"] > 0.9
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_without_effect(make_cells: MakeCells) -> None:
     p_values = []
     for seed in range(200):
