@@ -1,14 +1,21 @@
 """Sphinx configuration. The build needs no network; only the hosted one links to other projects."""
 
+import inspect
 import os
-from importlib.metadata import version as installed_version
+from importlib.metadata import metadata
 
+from scvi.model.base import BaseModelClass
+from sphinx.application import Sphinx
 from sphinx.ext.napoleon import NumpyDocstring
 
-project = "petri-scvi"
+from petri_scvi import PETRI
+
+about = metadata("petri-scvi")
+project = about["Name"]
 author = "petri-scvi contributors"
 copyright = f"2026, {author}"
-version = release = installed_version("petri-scvi")
+version = release = about["Version"]
+repository = "https://github.com/petri-scvi/petri-scvi/"
 
 extensions = [
     "myst_nb",
@@ -20,6 +27,14 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "_templates"]
+default_role = "literal"
+nitpicky = True
+# Types are written as in the signature, and names of other packages are links on the hosted site only.
+nitpick_ignore_regex = [
+    ("py:class", r"(?!petri_scvi\.).*"),
+    ("py:class", r"petri_scvi\..*\._.*"),
+    ("py:(func|meth|attr|mod|obj)", r"(anndata|lightning|mudata|numpy|pandas|scanpy|scipy|scvi|torch)\..*"),
+]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -28,6 +43,15 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 autosummary_generate = True
+# What PETRI has from scvi-tools, which documents it: (name, first line of its docstring).
+autosummary_context = {
+    "methods_of_scvi": [
+        (name, (inspect.getdoc(member) or "").partition("\n")[0].replace("`", ""))
+        for name, member in inspect.getmembers(PETRI, lambda member: callable(member) or isinstance(member, property))
+        if not name.startswith("_")
+        and (inspect.unwrap(getattr(member, "fget", None) or member).__module__ or "").startswith("scvi.")
+    ]
+}
 autodoc_typehints = "description"
 # Types are added to the parameters that the docstring describes, and to no others.
 autodoc_typehints_description_target = "documented"
@@ -45,6 +69,8 @@ copybutton_prompt_is_regexp = True
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
+html_css_files = ["css/custom.css"]
+html_theme_options = {"source_repository": repository, "source_branch": "main", "source_directory": "docs/"}
 
 if os.environ.get("READTHEDOCS"):
     extensions.append("sphinx.ext.intersphinx")
@@ -66,3 +92,14 @@ def _returns_as_prose(self: NumpyDocstring, section: str) -> list[str]:
 
 
 NumpyDocstring._parse_returns_section = _returns_as_prose
+
+
+def _name_the_base_class(app: Sphinx, name: str, of: type, options: dict, bases: list[type]) -> None:
+    """Show scvi-tools' class as the base of a model, instead of the classes that its methods are spread over."""
+    if issubclass(of, BaseModelClass):
+        bases[:] = [BaseModelClass]
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is above."""
+    app.connect("autodoc-process-bases", _name_the_base_class)

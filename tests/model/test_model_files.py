@@ -12,8 +12,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
-from scvi.hub import HubMetadata, HubModel
 from scvi.model.base import BaseModelClass
 
 from petri_scvi import PETRI
@@ -197,9 +195,12 @@ def test_every_flipped_byte_is_noticed(saved, refused):
 def test_scvi_tools_opens_the_folder(trained_model, screen, tmp_path):
     folder = str(tmp_path / "hub")
     trained_model.save(folder, save_anndata=True)
+    hub_client = pytest.importorskip("huggingface_hub")  # scvi.hub imports it
+    from scvi.hub import HubMetadata, HubModel
+
     metadata = HubMetadata.from_dir(folder, anndata_version="0.12.0", model_parent_module="petri_scvi")
     assert metadata.model_cls_name == "PETRI"
-    hub = HubModel(folder, metadata=metadata, model_card=ModelCard("# PETRI"))
+    hub = HubModel(folder, metadata=metadata, model_card=hub_client.ModelCard("# PETRI"))
     hub.save()
     again = HubModel(folder)
     np.testing.assert_array_equal(again.model.get_latent_representation(), trained_model.get_latent_representation())

@@ -75,7 +75,7 @@ class UnimodalModel(SetupMixin):
 
     @property
     def device(self) -> Any:
-        """Where the model computes: the CPU, or what the argument ``accelerator`` chose."""
+        """The device on which the model computes, the CPU unless the argument ``accelerator`` chose another."""
         return self._device
 
     def to_device(self, device: Any) -> None:

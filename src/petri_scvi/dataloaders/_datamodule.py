@@ -39,7 +39,7 @@ class DocumentDataModule(pl.LightningDataModule):
     codes
         Context code of each cell, by modality; a code means the same context in all modalities.
     train_size, validation_size
-        Fractions of the cells of each context, as in :func:`split_cells`.
+        Fractions of the cells of each context, as in ``split_cells``.
     n_contexts_per_minibatch
         Documents per minibatch (G).
     n_cells_per_context

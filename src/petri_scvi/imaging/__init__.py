@@ -1,6 +1,6 @@
 """Measure image crops: intensities on a common scale, a mask of the cell, and features.
 
-Used by baselines and by :mod:`petri_scvi.tl`.
+Used by baselines and by ``petri_scvi.tl``.
 Open first: ``_measurements.py``.
 """
 

@@ -109,7 +109,7 @@ def write_training_store(
 
     Examples
     --------
-    >>> petri_scvi.io.write_training_store({"image": "cells.h5sc", "rna": "rna.h5ad"}, "screen.h5mu")
+    >>> petri_scvi.io.write_training_store({"image": "image.h5ad", "rna": "rna.h5ad"}, "screen.h5mu")
     >>> mdata = petri_scvi.io.open_screen("screen.h5mu")
     """
     path = Path(path).expanduser().resolve()

@@ -264,7 +264,7 @@ class ExpressionDecoder(nn.Module):
 
     @property
     def offset(self) -> Tensor:
-        """Bias of the last layer: what is predicted before anything is learned, shape ``(M,)``."""
+        """The bias of the last layer, which is what is predicted before anything is learned, shape ``(M,)``."""
         return self.output.bias
 
     def forward(self, latents: Tensor) -> Tensor:

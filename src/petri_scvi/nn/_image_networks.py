@@ -301,7 +301,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, image_shape: tuple[int, int, int], patch_size: int) -> Tensor:
-    """Assemble patches to images, the inverse of :func:`patchify`; ``(B, N, C * P * P)`` -> ``(B, C, H, W)``."""
+    """Assemble patches to images, the inverse of ``patchify``; ``(B, N, C * P * P)`` -> ``(B, C, H, W)``."""
     n_channels, height, width = image_shape
     n_rows, n_columns = height // patch_size, width // patch_size
     grid = patches.reshape(len(patches), n_rows, n_columns, n_channels, patch_size, patch_size)  # (B, h, w, C, P, P)

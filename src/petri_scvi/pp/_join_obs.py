@@ -24,7 +24,7 @@ SEPARATOR = "+"
 def join_obs(mdata: MuData, columns: str | Sequence[str] = (CONTEXT_KEY,), *, modality_key: str = "modality") -> None:
     r"""Copy ``obs`` columns of the modalities to ``mdata.obs``, where plots of all cells look for them.
 
-    :func:`build_mudata` leaves the columns in their modalities, which is all that PETRI and :mod:`petri_scvi.tl` need.
+    :func:`build_mudata` leaves the columns in their modalities, which is all that PETRI and ``petri_scvi.tl`` need.
     The copies are not updated when a modality changes; call this function again.
 
     Parameters

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 
 from petri_scvi.baselines import DINOv2
@@ -17,6 +16,7 @@ from petri_scvi.dataloaders import open_rows
 from petri_scvi.imaging import channel_range, to_unit_range
 
 transformers = pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors.torch")
 
 KEY = "single_cell_images"
 WIDTH = 8
@@ -139,9 +139,9 @@ def test_weights_that_are_missing_are_named_unless_only_pretraining_needs_them(
     DINOv2.setup_mudata(screen)
     for file in checkpoint.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = load_file(tmp_path / "model.safetensors")
+    weights = safetensors.load_file(tmp_path / "model.safetensors")
     del weights[removed]
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     if is_refused:
         with pytest.raises(ValueError, match=rf"lack 1 tensors.*\['{removed}'\].*hf download"):
             DINOv2(screen, tmp_path, accelerator="cpu")
@@ -276,8 +276,8 @@ def test_a_configuration_that_is_not_that_of_the_weights_is_refused(screen, copi
 
 def test_weights_that_are_not_finite_are_refused(screen, copied):
     DINOv2.setup_mudata(screen)
-    weights = load_file(copied / "model.safetensors")
+    weights = safetensors.load_file(copied / "model.safetensors")
     next(iter(weights.values()))[0] = torch.inf
-    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+    safetensors.save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="NaN or infinite"):
         DINOv2(screen, copied)

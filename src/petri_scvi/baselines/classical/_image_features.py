@@ -167,7 +167,7 @@ class ImageFeatures(ImageModel):
         indices
             Rows of ``mdata[modality]`` to measure, in this order, each of them. If ``None``, the result has a row for
             every cell, NaN for all but ``max_cells_per_context`` of each context and ``n_control_cells`` controls;
-            :mod:`petri_scvi.tl` leaves such cells out.
+            ``petri_scvi.tl`` leaves such cells out.
         batch_size
             Cells measured at a time.
 

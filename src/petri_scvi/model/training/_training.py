@@ -105,7 +105,7 @@ class TrainingMixin(RegisteredData):
             ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
         datamodule
             Data to train on instead of the registered MuData. Its minibatches are like those of
-            :class:`petri_scvi.dataloaders.DocumentDataset`.
+            ``petri_scvi.dataloaders.DocumentDataset``.
         trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, such as ``strategy``, ``precision``, ``logger``, ``callbacks``,
             ``enable_checkpointing`` or ``ckpt_path``. ``gradient_clip_val`` is 1 unless given.

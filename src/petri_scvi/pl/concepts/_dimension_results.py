@@ -46,7 +46,7 @@ class Dimension:
 
 
 class DimensionResults:
-    """Results of :mod:`petri_scvi.tl` for one embedding.
+    """Results of ``petri_scvi.tl`` for one embedding.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pictures of the scores that :mod:`petri_scvi.tl` computes, one file per score.
+"""Pictures of the scores that ``petri_scvi.tl`` computes, one file per score.
 
 Those that order genes or perturbations by a value share ``_ranking.py``.
 Open first: ``_score_screen.py`` for all scores at once, or ``_consistency.py``, the simplest one.

@@ -39,7 +39,7 @@ VALUES_AT_ONCE = 2**24
 
 
 class SparseAutoencoder:
-    """Sparse autoencoder of an embedding, made by :func:`petri_scvi.tl.fit_sae` or :meth:`load`.
+    """Sparse autoencoder of an embedding, made by :func:`petri_scvi.tl.fit_sae` or read by ``load``.
 
     A cell's embedding is close to ``decoder_bias + activations @ decoder``, where few activations are not zero.
 
