@@ -19,6 +19,8 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 CONCEPTS = (
     "import json; print(json.dumps([found['matches'].tolist(), profiles.layers['observed'].shape, str(folder.name)]))"
 )
+ON_DISK = "import json; print(json.dumps([size, profiles.n_obs, str(folder)]))"
+CROPS = "import json; print(json.dumps([crops.n_obs, screen['image'].n_obs]))"
 SCORES = "import json; print(json.dumps(table['value'].tolist()))"
 
 
@@ -62,4 +64,33 @@ def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -
     assert n_contexts >= 10
     assert n_genes == 300
     assert not Path(folder).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_large_screens_runs_again_from_disk_and_leaves_no_file(tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "large_screens.ipynb", as_version=4)
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(ON_DISK)
+    )
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    size, n_profiles, folder = json.loads(notebook.cells[-1].outputs[0].text)
+    assert size > 6000 * 5 * 64 * 64
+    assert n_profiles > 50
+    assert not Path(folder).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_crops_runs_again_on_real_images(tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "crops.ipynb", as_version=4)
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(CROPS)
+    )
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    n_cut, n_known = json.loads(notebook.cells[-1].outputs[0].text)
+    assert n_cut == n_known > 5000
     assert list(tmp_path.iterdir()) == []
