@@ -71,9 +71,7 @@ def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -
 @pytest.mark.filterwarnings("ignore")
 def test_large_screens_runs_again_from_disk_and_leaves_no_file(tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / "large_screens.ipynb", as_version=4)
-    notebook.cells.append(
-        nbformat.v4.new_code_cell(ON_DISK)
-    )
+    notebook.cells.append(nbformat.v4.new_code_cell(ON_DISK))
     NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     size, n_profiles, folder = json.loads(notebook.cells[-1].outputs[0].text)
     assert size > 6000 * 5 * 64 * 64
@@ -87,9 +85,7 @@ def test_large_screens_runs_again_from_disk_and_leaves_no_file(tmp_path: Path) -
 @pytest.mark.filterwarnings("ignore")
 def test_crops_runs_again_on_real_images(tmp_path: Path) -> None:
     notebook = nbformat.read(FOLDER / "crops.ipynb", as_version=4)
-    notebook.cells.append(
-        nbformat.v4.new_code_cell(CROPS)
-    )
+    notebook.cells.append(nbformat.v4.new_code_cell(CROPS))
     NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     n_cut, n_known = json.loads(notebook.cells[-1].outputs[0].text)
     assert n_cut == n_known > 5000
