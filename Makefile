@@ -6,7 +6,7 @@ PYTHON ?= python3
 DATA := synthetic
 VENV := .venv
 CONSTRAINTS := constraints.txt
-EXTRAS := bayes,dev,dinov2,real,test,zarr
+EXTRAS := bayes,dev,dinov2,real,spatial,test,zarr
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from importlib.metadata import metadata
 
 from scvi.model.base import BaseModelClass
@@ -43,13 +44,14 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 autosummary_generate = True
-# What PETRI has from scvi-tools, which documents it: (name, first line of its docstring).
+# What PETRI has from scvi-tools, which documents it: (name, first line of its docstring without roles and quotes).
 autosummary_context = {
     "methods_of_scvi": [
-        (name, (inspect.getdoc(member) or "").partition("\n")[0].replace("`", ""))
+        (name, re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`|`", r"\1", inspect.getdoc(member).partition("\n")[0]))
         for name, member in inspect.getmembers(PETRI, lambda member: callable(member) or isinstance(member, property))
         if not name.startswith("_")
         and (inspect.unwrap(getattr(member, "fget", None) or member).__module__ or "").startswith("scvi.")
+        and inspect.getdoc(member)
     ]
 }
 autodoc_typehints = "description"

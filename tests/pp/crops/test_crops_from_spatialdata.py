@@ -165,7 +165,7 @@ def test_image_and_labels_may_differ_in_scale_offset_and_mirroring() -> None:
     mirrored = Affine([[-0.5, 0, 90], [0, 0.25, 55], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
     sdata = make(image_to=to_um, labels_to=mirrored)
     image, labels = draw()
-    with pytest.raises(ValueError, match="no cell of labels\\['cells'\\] has its centre in the image"):
+    with pytest.raises(ValueError, match="no cell of labels\\['cells'\\] has its centre inside the image"):
         cut(sdata)
     moved = Affine([[-0.5, 0, 195], [0, 0.25, 55], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
     with pytest.warns(UserWarning, match="their centre outside the image; they are left out") as caught:
