@@ -87,3 +87,21 @@ def test_pythons_of_the_classifiers_are_those_that_are_tested() -> None:
     claimed = [f"3.{c.removeprefix(prefix)}" for c in PROJECT["project"]["classifiers"] if c.startswith(prefix)]
     jobs = read_yaml(".github/workflows/test.yaml")["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == claimed
+
+
+def test_the_sdist_has_every_folder_that_tests_read() -> None:
+    included = {path.strip("/") for path in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]}
+    read = {
+        "benchmarks",
+        "docs",
+        "examples",
+        "packaging",
+        "src",
+        "tests",
+        "tutorials",
+        ".github",
+        ".pre-commit-config.yaml",
+    }
+    files = {"README.md", "CHANGELOG.md", "CITATION.cff", "constraints.txt"}
+    assert read | files <= included  # the readme is not added by itself, because its text is made by a plugin
+    assert all((ROOT / path).exists() for path in included)
