@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy
+from packaging.version import Version
 
 import petri_scvi
 from petri_scvi import PETRI, baselines, datasets, tl
@@ -75,6 +76,8 @@ def write_slide(rng: np.random.Generator) -> None:
         spatialdata = pytest.importorskip("spatialdata")
         from spatialdata.models import Image2DModel, Labels2DModel, TableModel
 
+    if Version(spatialdata.__version__) <= Version("0.7.3") and Version(anndata.__version__) >= Version("0.13"):
+        pytest.skip("spatialdata 0.7.3 cannot hold tables of anndata 0.13")
     masks = np.zeros((160, 160), dtype=np.int32)
     masks[50:60, 50:60], masks[90:100, 90:100] = 1, 2
     obs = pd.DataFrame({"region": pd.Categorical(["cells"] * 2), "instance": [1, 2], "perturbation": ["a", "b"]})
