@@ -98,7 +98,7 @@ def _widget_class() -> Any:
     import anywidget
     import traitlets
 
-    class PageWidget(anywidget.AnyWidget):  # type: ignore[misc]
+    class PageWidget(anywidget.AnyWidget):
         """A page in a frame of its own, which tells which cells are chosen."""
 
         _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
