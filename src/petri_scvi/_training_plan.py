@@ -62,6 +62,10 @@ class PETRITrainingPlan(pl.LightningModule):
         modality that the module does not have.
     """
 
+    eps = 1e-8
+    """AdamW's constant in the denominator; scvi-tools logs it and the following four to MLflow."""
+    n_epochs_kl_warmup = n_steps_kl_warmup = max_kl_weight = min_kl_weight = None
+
     def __init__(
         self,
         module: PETRIModule,
@@ -220,7 +224,7 @@ class PETRITrainingPlan(pl.LightningModule):
         # Lightning refuses to clip the gradients of a fused optimizer in mixed precision.
         is_mixed = "mixed" in str(self.trainer.precision)
         is_fused = self.device.type in ("cpu", "cuda") and not is_mixed
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=is_fused)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=is_fused)
         if self.lr_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=self.lr_factor, patience=self.lr_patience, min_lr=self.lr_min

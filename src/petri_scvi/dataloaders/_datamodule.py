@@ -13,10 +13,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from petri_scvi._checks import check_flags, check_sizes
-from petri_scvi.dataloaders._sampler import DocumentSampler, complete_contexts, rows_by_context, split_cells
+from petri_scvi.dataloaders._sampler import (
+    DocumentSampler,
+    complete_contexts,
+    given_split,
+    rows_by_context,
+    split_cells,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +46,9 @@ class DocumentDataModule(pl.LightningDataModule):
         Context code of each cell, by modality; a code means the same context in all modalities.
     train_size, validation_size
         Fractions of the cells of each context, as in ``split_cells``.
+    external_indexing
+        A split to use instead: rows for training, validation and testing, of which the last may be left out. Each is a
+        mapping from modality to rows, such as ``[model.train_indices, model.validation_indices]``.
     n_contexts_per_minibatch
         Documents per minibatch (G).
     n_cells_per_context
@@ -64,8 +73,9 @@ class DocumentDataModule(pl.LightningDataModule):
         readers: Mapping[str, RowReader],
         codes: Mapping[str, NDArray[np.integer]],
         *,
-        train_size: float = 0.9,
+        train_size: float | None = 0.9,
         validation_size: float | None = None,
+        external_indexing: Sequence[Mapping[str, Sequence[int] | NDArray[np.integer]]] | None = None,
         n_contexts_per_minibatch: int = 8,
         n_cells_per_context: int = 8,
         seed: int = 0,
@@ -83,11 +93,15 @@ class DocumentDataModule(pl.LightningDataModule):
         self.seed = seed
         self.draw_runs = draw_runs
         self.pin_memory = pin_memory
-        # Modalities in order of their names, so that the split does not depend on their order in the MuData.
-        splits = {
-            name: split_cells(codes[name], train_size, validation_size, np.random.default_rng([seed, i]))
-            for i, name in enumerate(sorted(codes))
-        }
+        self.train_size = train_size
+        if external_indexing is not None:
+            splits = given_split(external_indexing, {name: len(codes[name]) for name in codes})
+        else:
+            # Modalities in order of their names, so that the split does not depend on their order in the MuData.
+            splits = {
+                name: split_cells(codes[name], train_size, validation_size, np.random.default_rng([seed, i]))
+                for i, name in enumerate(sorted(codes))
+            }
         self.train_idx, self.val_idx, self.test_idx = (
             {name: splits[name][part] for name in codes} for part in range(3)
         )
@@ -96,6 +110,17 @@ class DocumentDataModule(pl.LightningDataModule):
         self._val_rows = complete_contexts(
             {name: rows_by_context(codes[name], rows) for name, rows in self.val_idx.items()}, self._train_rows
         )
+
+    @property
+    def n_obs(self) -> int:
+        """Cells of the larger modality, which are as many as are drawn in an epoch if all of them train."""
+        return max(map(len, self.readers.values()))
+
+    @property
+    def data_loader_kwargs(self) -> dict[str, Any]:
+        """What determines the minibatches; scvi-tools logs it to MLflow."""
+        names = ("n_contexts_per_minibatch", "n_cells_per_context", "seed", "draw_runs")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def n_kinds_of_documents(self) -> int:

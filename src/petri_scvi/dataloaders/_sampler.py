@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from petri_scvi.common import rows_from_indices
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,7 +49,7 @@ def rows_by_context(codes: NDArray[np.integer], rows: NDArray[np.integer] | None
 
 
 def split_cells(
-    codes: NDArray[np.integer], train_size: float, validation_size: float | None, rng: np.random.Generator
+    codes: NDArray[np.integer], train_size: float | None, validation_size: float | None, rng: np.random.Generator
 ) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
     """Split the cells of one modality so that every context keeps its share in each part.
 
@@ -57,7 +60,7 @@ def split_cells(
     codes
         Context code of each cell, shape ``(n,)``.
     train_size, validation_size
-        Fractions of the cells; ``validation_size=None`` uses all that are not for training.
+        Fractions of the cells; ``train_size=None`` is 0.9, and ``validation_size=None`` all that are not for training.
     rng
         Source of the split.
 
@@ -70,6 +73,7 @@ def split_cells(
     ValueError
         The fractions are out of range.
     """
+    train_size = 0.9 if train_size is None else train_size
     if validation_size is None:
         validation_size = 1.0 - train_size
     if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 or train_size + validation_size > 1 + 1e-9:
@@ -90,6 +94,45 @@ def split_cells(
     is_validation[((np.arange(n_validation) + 0.5) * n_held_out / max(n_validation, 1)).astype(int)] = True
     train = np.setdiff1d(np.arange(len(codes)), held_out)
     return train, np.sort(held_out[is_validation]), np.sort(held_out[~is_validation])
+
+
+def given_split(
+    parts: Sequence[Mapping[str, Any]], n_cells: Mapping[str, int]
+) -> dict[str, tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]]:
+    """Ascending rows for training, validation and testing of each modality, as the user chose them.
+
+    Parameters
+    ----------
+    parts
+        Up to three mappings from modality to rows; rows that none of them has are not used.
+    n_cells
+        Number of cells of each modality.
+
+    Raises
+    ------
+    ValueError
+        There are more parts or other modalities, a modality has no training cells, or parts share a cell.
+    """
+    example = "external_indexing=[model.train_indices, model.validation_indices, model.test_indices]"
+    if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 3:
+        raise ValueError(f"external_indexing is a {type(parts).__name__}; expected a list of 1 to 3 parts: {example}.")
+    if not all(isinstance(part, Mapping) and set(part) <= set(n_cells) for part in parts):
+        raise ValueError(
+            f"external_indexing needs mappings from modality to rows, and the data has the modalities {list(n_cells)}; "
+            f"for example {example}."
+        )
+    splits: dict[str, tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]] = {}
+    for name, n in n_cells.items():
+        train, validation, test = (
+            np.unique(rows_from_indices(parts[i].get(name, []), n)) if i < len(parts) else np.arange(0)
+            for i in range(3)
+        )
+        n_shared = len(train) + len(validation) + len(test) - len(np.unique(np.r_[train, validation, test]))
+        if n_shared or not len(train):
+            found = f"{n_shared} cells of {name!r} in several parts" if n_shared else f"no training cells of {name!r}"
+            raise ValueError(f"external_indexing has {found}; give each cell to one part, and some to training.")
+        splits[name] = (train, validation, test)
+    return splits
 
 
 class DocumentSampler(Sampler[DocumentRows]):

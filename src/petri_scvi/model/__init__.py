@@ -8,7 +8,7 @@ from petri_scvi.model._representation import EmbeddingMixin, RepresentationMixin
 from petri_scvi.model._saving import SavingMixin
 from petri_scvi.model.reconstruction import Reconstruction, ReconstructionMixin
 from petri_scvi.model.setup import RegistrationMixin, SetupMixin
-from petri_scvi.model.training import TrainingMixin, interrupted_model_is_kept
+from petri_scvi.model.training import TrainingMixin, UnfinishedEpoch, interrupted_model_is_kept
 
 __all__ = [
     "EmbeddingMixin",
@@ -19,5 +19,6 @@ __all__ = [
     "SavingMixin",
     "SetupMixin",
     "TrainingMixin",
+    "UnfinishedEpoch",
     "interrupted_model_is_kept",
 ]

@@ -98,6 +98,14 @@ def test_training_leaves_the_data_as_it_was_and_records_losses(screen, unchanged
     assert len(model.history["elbo_train"]) == 2
 
 
+def test_training_may_end_before_the_first_validation_although_early_stopping_is_its_default(screen):
+    MULTIVI.setup_mudata(screen)
+    model = MULTIVI(screen, **TINY)
+    model.train(**{**QUICK, "max_steps": 2})
+    assert model.is_trained
+    assert len(model.history["elbo_train"]) == 1
+
+
 def test_one_modality_is_refused(screen):
     MULTIVI.setup_mudata(screen, modalities={"images_key": None})
     with pytest.raises(ValueError, match=r"reads images and expression, and the data was set up with \['rna'\]"):

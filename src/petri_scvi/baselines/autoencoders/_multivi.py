@@ -17,7 +17,7 @@ from petri_scvi._compat import columns_stay_in_modalities, forget_data, forget_s
 from petri_scvi.baselines._unimodal import read_sparse
 from petri_scvi.baselines.classical._pca_pixels import PixelComponents
 from petri_scvi.modalities import ExpressionModality, ImageModality, check_counts
-from petri_scvi.model import EmbeddingMixin, SetupMixin, interrupted_model_is_kept
+from petri_scvi.model import EmbeddingMixin, SetupMixin, UnfinishedEpoch, interrupted_model_is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,7 +135,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
         forget_setup(self.scvi_)
         self.module = self.scvi_.module
         chosen = {} if max_epochs is None else {"max_epochs": max_epochs}
-        callbacks = list(kwargs.get("callbacks") or [])
+        callbacks = [UnfinishedEpoch(), *(kwargs.get("callbacks") or [])]
         # Losses are logged per epoch; a larger value only warns about short epochs.
         arguments = {"log_every_n_steps": 1, **chosen, **kwargs, "callbacks": callbacks}
         self.is_trained_ = False

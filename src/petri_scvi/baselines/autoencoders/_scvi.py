@@ -12,7 +12,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._compat import forget_data, forget_setup
 from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 from petri_scvi.modalities import check_counts
-from petri_scvi.model import interrupted_model_is_kept
+from petri_scvi.model import UnfinishedEpoch, interrupted_model_is_kept
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -89,7 +89,11 @@ class SCVI(ExpressionModel):
             Arguments of :meth:`scvi.model.SCVI.train`, such as ``accelerator``, ``early_stopping`` or ``plan_kwargs``.
         """
         # Losses are logged per epoch; a larger value only warns about short epochs.
-        arguments = {"log_every_n_steps": 1, **kwargs, "callbacks": list(kwargs.get("callbacks") or [])}
+        arguments = {
+            "log_every_n_steps": 1,
+            **kwargs,
+            "callbacks": [UnfinishedEpoch(), *(kwargs.get("callbacks") or [])],
+        }
         try:
             with interrupted_model_is_kept(self.scvi_, arguments["callbacks"]):
                 self.scvi_.train(max_epochs=max_epochs, **arguments)

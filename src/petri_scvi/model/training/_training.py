@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from scvi.train import TrainRunner
 
 from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
-from petri_scvi.common import user_path
+from petri_scvi.common import rows_from_indices, rows_in_modality, user_path
 from petri_scvi.dataloaders import DocumentDataModule
 from petri_scvi.model.setup._registered import RegisteredData, names_of_cells
+from petri_scvi.model.training._arguments import check_datamodule, check_minibatch, own_arguments, warn_unused_settings
 from petri_scvi.model.training._checkpoint import (
     TrainingCheckpoint,
     check_checkpoint,
@@ -32,11 +34,13 @@ from petri_scvi.model.training._devices import (
 )
 from petri_scvi.model.training._divergence import DivergenceWatch
 from petri_scvi.model.training._interrupt import interrupted_model_is_kept
+from petri_scvi.model.training._unfinished_epoch import UnfinishedEpoch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch import LightningDataModule
+    from mudata import MuData
 
 N_CELLS_FOR_STATISTICS = 10_000
 """Training cells of each modality from which normalisation statistics are estimated."""
@@ -55,7 +59,7 @@ class TrainingMixin(RegisteredData):
         *,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
-        train_size: float = 0.9,
+        train_size: float | None = 0.9,
         validation_size: float | None = None,
         n_contexts_per_minibatch: int = 8,
         n_cells_per_context: int = 8,
@@ -77,14 +81,14 @@ class TrainingMixin(RegisteredData):
         ----------
         max_epochs
             Passes over the cells: in an epoch, as many cells are drawn as the larger modality has. By default
-            scvi-tools' heuristic, ``min(400, 400 * 20000 / n_cells)``.
+            scvi-tools' heuristic, ``min(400, 400 * 20000 / n_cells)``; of a ``datamodule``, it needs ``n_obs``.
         accelerator, devices
             Where to train, as in Lightning. With ``strategy="ddp"``, and ``num_nodes`` where there are several, each
             device takes ``n_contexts_per_minibatch`` documents of its own in every step: two devices do what one with
             twice as many does.
         train_size, validation_size
-            Fractions of the cells of each context; all that are not for training are for validation if
-            ``validation_size`` is ``None``.
+            Fractions of the cells of each context; ``train_size=None`` is 0.9, and all that are not for training are
+            for validation if ``validation_size`` is ``None``.
         n_contexts_per_minibatch
             Documents per minibatch (G).
         n_cells_per_context
@@ -99,13 +103,14 @@ class TrainingMixin(RegisteredData):
         checkpoint_every_n_steps
             Also write ``checkpoint`` after this many steps.
         datasplitter_kwargs
-            More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``.
+            More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``. The parts of
+            ``external_indexing`` may also be rows of the MuData.
         plan_kwargs
             Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``,
             ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
         datamodule
-            Data to train on instead of the registered MuData. Its minibatches are like those of
-            ``petri_scvi.dataloaders.DocumentDataset``.
+            Data to train on instead of the registered MuData, split and drawn as it is made. Its minibatches are like
+            those of ``petri_scvi.dataloaders.DocumentDataset``.
         trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, such as ``strategy``, ``precision``, ``logger``, ``callbacks``,
             ``enable_checkpointing`` or ``ckpt_path``. ``gradient_clip_val`` is 1 unless given.
@@ -116,7 +121,8 @@ class TrainingMixin(RegisteredData):
             Early stopping without validation cells, a model without data, a ``checkpoint`` of another call, or a
             ``strategy`` or ``precision`` that does not work.
         TypeError
-            An argument that neither this method nor the trainer accepts.
+            An argument that neither this method nor the trainer accepts. The error says what takes the place of those
+            of other models of scvi-tools.
         RuntimeError
             Another process of the same run was killed.
         FloatingPointError
@@ -127,11 +133,10 @@ class TrainingMixin(RegisteredData):
             the complete epochs, and it can embed cells, be saved and be trained further. With ``checkpoint``, the same
             call resumes from the file.
         """
-        if "batch_size" in trainer_kwargs:
-            raise TypeError(
-                f"batch_size is not an argument of {type(self).__name__}.train: a minibatch is "
-                "n_contexts_per_minibatch documents of n_cells_per_context cells per modality. Pass these two."
-            )
+        model = type(self).__name__
+        trainer_kwargs, datasplitter_kwargs, plan_kwargs = own_arguments(
+            model, trainer_kwargs, datasplitter_kwargs, plan_kwargs
+        )
         is_registered = datamodule is None
         if datamodule is None:
             settings = {
@@ -140,18 +145,20 @@ class TrainingMixin(RegisteredData):
                 "n_contexts_per_minibatch": n_contexts_per_minibatch,
                 "n_cells_per_context": n_cells_per_context,
             }
-            datamodule = self._make_datamodule({**settings, **(datasplitter_kwargs or {})})
-            if max_epochs is None:
-                max_epochs = get_max_epochs_heuristic(max(map(len, datamodule.readers.values())))
+            datamodule = self._make_datamodule({**settings, **datasplitter_kwargs})
+        else:
+            check_datamodule(datamodule, datasplitter_kwargs, model)
         if max_epochs is None:
-            raise ValueError("max_epochs is needed with datamodule=..., whose number of cells is not known.")
-        _check_validation(datamodule, early_stopping, (plan_kwargs or {}).get("lr_schedule"))
+            if not hasattr(datamodule, "n_obs"):
+                raise ValueError("max_epochs is needed with a datamodule that has no n_obs, its number of cells.")
+            max_epochs = get_max_epochs_heuristic(datamodule.n_obs)
+        _check_validation(datamodule, early_stopping, plan_kwargs.get("lr_schedule"))
         checkpoint = self._check_checkpoint_arguments(checkpoint, checkpoint_every_n_steps, trainer_kwargs)
         self.n_cells_per_context_ = getattr(datamodule, "n_cells_per_context", n_cells_per_context)
         with early_stopping_is_ours():
             runner = TrainRunner(
                 self,
-                training_plan=PETRITrainingPlan(self.module, **(plan_kwargs or {})),
+                training_plan=PETRITrainingPlan(self.module, **plan_kwargs),
                 data_splitter=datamodule,
                 max_epochs=max_epochs,
                 accelerator=accelerator,
@@ -184,9 +191,14 @@ class TrainingMixin(RegisteredData):
 
     def _make_datamodule(self, settings: dict[str, Any]) -> DocumentDataModule:
         """The registered data."""
+        warn_unused_settings()
         # Not self.adata_manager, because the MuData may have been set up again for another model in the meantime.
         manager = self._manager_of(None)
         seed = scvi.settings.seed if scvi.settings.seed is not None else 0
+        if isinstance(parts := settings.get("external_indexing"), list | tuple):
+            settings["external_indexing"] = [
+                _by_modality(manager.adata, list(self._readers(manager)), part) for part in parts
+            ]
         return self._datamodule_cls(self._readers(manager), self._codes(manager), **{"seed": seed, **settings})
 
     def _check_checkpoint_arguments(
@@ -226,11 +238,22 @@ class TrainingMixin(RegisteredData):
                 chunks = datamodule.readers[name].chunks(some)
                 self.module.modality(name).fit_statistics(torch.from_numpy(chunk) for chunk in chunks)
             return
+        datamodule.setup("fit")
         minibatches = [minibatch for _, minibatch in zip(range(32), datamodule.train_dataloader(), strict=False)]
+        check_minibatch(minibatches[0] if minibatches else None)
         for name in self.module.modalities:
             cells = [minibatch["cells"][name] for minibatch in minibatches if name in minibatch["cells"]]
             if cells:
                 self.module.modality(name).fit_statistics(cells)
+
+
+def _by_modality(mdata: MuData, modalities: list[str], rows: Any) -> Any:
+    """Rows of each modality, from rows of a MuData; a mapping stays as it is."""
+    if isinstance(rows, Mapping) or rows is None:
+        return rows or {}
+    chosen = rows_from_indices(rows, mdata.n_obs)
+    found = {name: rows_in_modality(mdata, name)[chosen] for name in modalities}
+    return {name: of_modality[of_modality >= 0] for name, of_modality in found.items()}
 
 
 def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_schedule: str | None) -> None:
@@ -261,7 +284,7 @@ def _trainer_arguments(
         **trainer_kwargs,
     }
     # scvi-tools appends its own to this list.
-    arguments["callbacks"] = [*(arguments.get("callbacks") or []), DivergenceWatch()]
+    arguments["callbacks"] = [UnfinishedEpoch(), *(arguments.get("callbacks") or []), DivergenceWatch()]
     strategy = arguments.get("strategy")
     check_strategy(strategy)
     check_precision(arguments.get("precision"))
