@@ -254,7 +254,7 @@ def test_a_data_module_that_mlflow_cannot_log_is_refused_before_training(
 def test_a_run_is_in_the_files_of_mlflow(screen, fit, monkeypatch, tmp_path):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scvi.settings, "_mlflow_set_tracking_uri", (tmp_path / "runs").as_uri())
+    monkeypatch.setattr(scvi.settings, "_mlflow_set_tracking_uri", f"sqlite:///{tmp_path}/runs.db")
     model = fit(screen, max_epochs=2)
     run = mlflow.get_run(model.run_id)
     assert run.data.metrics["validation_loss"] == pytest.approx(model.history["validation_loss"].iloc[-1, 0])
