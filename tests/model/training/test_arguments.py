@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from inspect import signature
 from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -156,7 +157,7 @@ class Wrapped(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         return self.loader
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | list:
         return self._inner.val_dataloader()
 
 
@@ -186,7 +187,7 @@ def test_arguments_of_a_data_module_that_is_not_made_are_refused(trained_model, 
 def test_minibatches_of_another_form_are_refused(screen, build, quiet, refused):
     class Rows(pl.LightningDataModule):
         def train_dataloader(self) -> DataLoader:
-            return DataLoader([{"X": 1.0}])
+            return DataLoader([{"X": 1.0}])  # type: ignore[arg-type]
 
     model = build(screen)
     with refused(TypeError, "minibatches of ['X']", "'cells'", "'context'"):
@@ -211,7 +212,9 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.info = SimpleNamespace(run_id="7")
-        self.params, self.metrics, self.tags = {}, {}, {}
+        self.params: dict[str, Any] = {}
+        self.metrics: dict[str, list[float]] = {}
+        self.tags: dict[str, str] = {}
 
     def __enter__(self):
         return self
