@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from petri_scvi._module import build_module
 from petri_scvi.modalities import Settings
-from petri_scvi.model import ReconstructionMixin, RepresentationMixin, SavingMixin, SetupMixin, TrainingMixin
+from petri_scvi.model import QueryMixin, ReconstructionMixin, RepresentationMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin, SavingMixin):
+class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin, QueryMixin):
     """Cell embeddings from unpaired imaging and transcriptomics screens :cite:p:`PETRI2026`.
 
     Cells that share a context form a document. Each encoder sees a part of each cell, a set transformer exchanges

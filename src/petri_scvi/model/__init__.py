@@ -4,19 +4,19 @@
 Open first: ``setup/``, then ``training/``.
 """
 
+from petri_scvi.model._query import QueryMixin
 from petri_scvi.model._representation import EmbeddingMixin, RepresentationMixin
-from petri_scvi.model._saving import SavingMixin
 from petri_scvi.model.reconstruction import Reconstruction, ReconstructionMixin
 from petri_scvi.model.setup import RegistrationMixin, SetupMixin
 from petri_scvi.model.training import TrainingMixin, UnfinishedEpoch, interrupted_model_is_kept
 
 __all__ = [
     "EmbeddingMixin",
+    "QueryMixin",
     "Reconstruction",
     "ReconstructionMixin",
     "RegistrationMixin",
     "RepresentationMixin",
-    "SavingMixin",
     "SetupMixin",
     "TrainingMixin",
     "UnfinishedEpoch",

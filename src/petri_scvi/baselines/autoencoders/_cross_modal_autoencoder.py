@@ -8,13 +8,13 @@ from petri_scvi._checks import check_sizes
 from petri_scvi.baselines._embedding_modality import EmbeddingModality
 from petri_scvi.baselines._embedding_setup import EmbeddingSetupMixin
 from petri_scvi.baselines.autoencoders._cross_modal_module import CrossModalModule
-from petri_scvi.model import EmbeddingMixin, SavingMixin, TrainingMixin
+from petri_scvi.model import EmbeddingMixin, QueryMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 
-class CrossModalAutoencoder(EmbeddingSetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
+class CrossModalAutoencoder(EmbeddingSetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
     """Cross-modal autoencoder of precomputed embeddings, weakly paired by context, after :cite:t:`Yang2021`.
 
     Each modality has an MLP encoder into a shared space and an MLP decoder out of it. The loss is the squared error of

@@ -13,7 +13,7 @@ from petri_scvi._module import build_modalities, check_hides_tokens
 from petri_scvi.baselines.contrastive._contrastive_module import MAX_SCALE
 from petri_scvi.baselines.contrastive._shared_contexts import SharedContextDataModule
 from petri_scvi.modalities import EncoderSettings
-from petri_scvi.model import EmbeddingMixin, SavingMixin, SetupMixin, TrainingMixin
+from petri_scvi.model import EmbeddingMixin, QueryMixin, SetupMixin, TrainingMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from petri_scvi.modalities import Modality
 
 
-class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, SavingMixin):
+class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
     """Setup, training and embedding of contrastive models with PETRI's encoders; a base, not a model.
 
     The arguments are those of :class:`petri_scvi.baselines.CLIP`.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scvi.data import AnnDataManager
-from scvi.model.base import BaseModelClass
 
 from petri_scvi.common import user_path
 from petri_scvi.model._model_file import model_path, read_model
+from petri_scvi.model.setup._instead import AdviceMixin
 
 if TYPE_CHECKING:
     import os
 
 
-class SavedRegistry(BaseModelClass):
+class SavedRegistry(AdviceMixin):
     """Reads saved registries as :meth:`petri_scvi.PETRI.load` does; scvi-tools would run the code in the file."""
 
     @staticmethod

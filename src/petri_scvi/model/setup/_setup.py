@@ -23,6 +23,7 @@ from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.modalities import is_by_kind
 from petri_scvi.model.setup._context_field import ContextField
+from petri_scvi.model.setup._instead import check_setup_arguments
 from petri_scvi.model.setup._managers import DataManager
 from petri_scvi.model.setup._places import default_fields, find_kinds, saved_fields
 from petri_scvi.model.setup._registered import RegisteredData
@@ -63,6 +64,7 @@ class RegistrationMixin(RegisteredData):
         **kwargs: Any,
     ) -> None:
         """Check and register the fields of modalities, and the contexts of their cells."""
+        check_setup_arguments(cls.__name__, kwargs)
         names = [field.modality for field in fields]
         present = [name for name in names if name in mdata.mod]
         check_modality_names(names)
@@ -130,7 +132,8 @@ class SetupMixin(RegistrationMixin):
         is_paired
             Whether cells of one name in both modalities are the same cell.
         kwargs
-            For scvi-tools: ``source_registry``, when a saved setup is transferred.
+            For scvi-tools: ``source_registry``, when a saved setup is transferred. Arguments of other models, such as
+            ``batch_key``, are refused.
 
         Raises
         ------

@@ -1,0 +1,130 @@
+"""Methods and setup arguments of scvi-tools' models that have another name here, or no meaning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scvi.model.base import BaseModelClass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scvi.data import AnnDataManager
+
+NO_ELBO = "the model is not variational and has no ELBO. Use model.history, or model.get_reconstruction_error()."
+NO_DISTRIBUTION = (
+    "embeddings are points, not distributions. Use model.get_latent_representation(), and tl.guide_model for the "
+    "uncertainty of a guide's effect."
+)
+EXPECTED = (
+    "expected expression is reconstructed from what is visible of a cell and its companions: "
+    "model.get_reconstruction(modality='rna', mask=...).prediction. petri_scvi.tl.impute_expression gives the "
+    "expression of imaged cells."
+)
+COMPARE = (
+    "compare imputed expression between contexts with petri_scvi.tl.impute_expression and "
+    "petri_scvi.tl.targeted_reconstruction, or dimensions of the embedding with petri_scvi.tl.describe_dimensions."
+)
+KEEP = (
+    "save the embedding without the measurements, model.write_latent_representation('embedding.h5mu'), and the model, "
+    "model.save('petri_model'). The functions of petri_scvi.tl read this file."
+)
+METHODS = {
+    "get_normalized_expression": EXPECTED,
+    "get_likelihood_parameters": EXPECTED,
+    "posterior_predictive_sample": EXPECTED + " Samples are not drawn.",
+    "get_feature_correlation_matrix": EXPECTED,
+    "get_normalized_accessibility": EXPECTED,
+    "differential_expression": COMPARE,
+    "differential_abundance": COMPARE,
+    "get_elbo": NO_ELBO,
+    "get_marginal_ll": NO_ELBO,
+    "get_aggregated_posterior": NO_DISTRIBUTION,
+    "get_importance_weights": NO_DISTRIBUTION,
+    "get_batch_representation": "batches have no embedding; the networks do not read them.",
+    "get_latent_library_size": "the library size is the number of counts of the cell: mdata['rna'].X.sum(axis=1).",
+    "get_library_size_factors": "the library size is the number of counts of the cell: mdata['rna'].X.sum(axis=1).",
+    "minify_adata": KEEP,
+    "minify_mudata": KEEP,
+    "prepare_query_anndata": "new data is a MuData: PETRI.prepare_query_mudata(mdata, model).",
+    "setup_annbatch": "cells are read from disk without it: petri_scvi.io.open_screen('screen.h5mu').",
+}
+"""What takes the place of a method of scvi-tools."""
+
+NO_BATCH = (
+    "the networks read neither batches nor covariates. Correct the embedding: "
+    "petri_scvi.tl.center_scale(mdata, 'X_petri', replicate_key=...) centers each batch on its controls. "
+    "baselines.SCVI(mdata, batch_key=...) models batches of transcriptomes."
+)
+NO_MODALITY = "the model has no such modality. Leave it out."
+SETUP = {
+    "batch_key": NO_BATCH,
+    "categorical_covariate_keys": NO_BATCH,
+    "continuous_covariate_keys": NO_BATCH,
+    "labels_key": "cells that share a perturbation are named by context_key='perturbation'.",
+    "layer": "pass rna_layer='counts', or another layer of the transcriptomes.",
+    "size_factor_key": "the decoder uses the number of counts of each cell. Leave it out.",
+    "atac_layer": NO_MODALITY,
+    "protein_layer": NO_MODALITY,
+    "panel_key": NO_MODALITY,
+    "idx_layer": NO_MODALITY,
+}
+"""What takes the place of an argument of scvi-tools' ``setup_mudata``."""
+TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels", "transfer_batch")
+"""Arguments with which scvi-tools transfers a setup to other data."""
+
+
+class AdviceMixin(BaseModelClass):
+    """Answers what users of other models of scvi-tools ask for with the call that does it here."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Name what takes the place of a method that the model does not have."""
+        model = type(self).__name__
+        advice = f": {METHODS[name]}" if name in METHODS else "."
+        raise AttributeError(f"{model} has no {name}{advice}", name=name, obj=self)
+
+    def get_normalized_expression(self, *args: Any, **kwargs: Any) -> Any:
+        """Not available: see ``get_reconstruction`` and :func:`petri_scvi.tl.impute_expression`."""
+        raise NotImplementedError(f"{type(self).__name__} has no get_normalized_expression: {EXPECTED}")
+
+    def differential_abundance(self, *args: Any, **kwargs: Any) -> Any:
+        """Not available: embeddings are points, not distributions."""
+        raise NotImplementedError(f"{type(self).__name__} has no differential_abundance: {COMPARE}")
+
+    @classmethod
+    def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
+        """Not available: cells are read from disk without it."""
+        raise NotImplementedError(f"{cls.__name__} has no setup_annbatch: {METHODS['setup_annbatch']}")
+
+    @classmethod
+    def _get_most_recent_anndata_manager(cls, adata: Any, required: bool = False) -> AnnDataManager | None:
+        """Registration of data; the error of scvi-tools would name ``setup_anndata``."""
+        manager = super()._get_most_recent_anndata_manager(adata, required=False)
+        if manager is None and required:
+            arguments = getattr(cls, "_setup_arguments", "mdata")
+            raise ValueError(
+                f"this MuData was not set up for {cls.__name__}. Call {cls.__name__}.setup_mudata({arguments}) first. "
+                "A copy of a MuData is other data."
+            )
+        return manager
+
+
+def check_setup_arguments(model: str, kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that only other models have.
+
+    Parameters
+    ----------
+    model
+        Name of the model's class.
+    kwargs
+        What ``setup_mudata`` was given besides its own arguments.
+
+    Raises
+    ------
+    TypeError
+        It is not an argument with which scvi-tools transfers a setup.
+    """
+    for name in kwargs:
+        if name not in TRANSFER:
+            advice = SETUP.get(name, f"help({model}.setup_mudata) lists them all.")
+            raise TypeError(f"{name} is not an argument of {model}.setup_mudata: {advice}")
