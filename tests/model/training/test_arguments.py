@@ -254,6 +254,7 @@ def test_a_data_module_that_mlflow_cannot_log_is_refused_before_training(
     assert not model.is_trained
 
 
+@pytest.mark.filterwarnings("default")  # of the packages of MLflow
 def test_a_run_is_in_the_files_of_mlflow(screen, fit, monkeypatch, tmp_path):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
