@@ -21,7 +21,7 @@ def query(make_screen, combine):
 
 def test_genes_are_selected_and_ordered_by_name(trained_model, query, refused):
     order = query["rna"].var_names.tolist()
-    with refused(ValueError, "the genes of mdata['rna'] are not those of the model", "prepare_query_mudata"):
+    with refused(ValueError, "the genes of mdata['rna'] are not those of the model"):
         trained_model.get_latent_representation(query)
     ready = PETRI.prepare_query_mudata(query, trained_model)
     assert ready["rna"].var_names.tolist() == trained_model.get_var_names()["rna"].tolist()

@@ -51,11 +51,12 @@ class QueryMixin(SavingMixin):
             registry = cls.load_registry(reference_model)
         found: dict[str, AnnData] = {}
         for field in registry[FIELD_REGISTRIES_KEY].values():
-            name, state = field["data_registry"]["mod_key"], field[STATE_REGISTRY_KEY]
+            name, place = field["data_registry"]["mod_key"], field["data_registry"]["attr_name"]
             if name not in mdata.mod:
                 continue
             adata = found.setdefault(name, mdata.mod[name])
-            genes = state.get("column_names")
+            # Columns of a slot in obsm are not variables of the AnnData.
+            genes = None if place == "obsm" else field[STATE_REGISTRY_KEY].get("column_names")
             if genes is None or list(genes) == list(adata.var_names):
                 continue
             missing = sorted(set(genes) - set(adata.var_names))
