@@ -141,6 +141,7 @@ def _draw_programs(n_pathways: int, shared_fraction: float) -> pd.DataFrame:
     visibility = [SHARED] * n_shared + [(IMAGE_ONLY, RNA_ONLY)[i % 2] for i in range(n_pathways - n_shared)]
     names = list(PHENOTYPES)
     mixtures = [f"{a}+{b}" for a, b in combinations(names[::2], 2)]  # beyond the catalogue, mix two phenotypes
+    mixtures += [mix for a, b in combinations(names, 2) if (mix := f"{a}+{b}") not in mixtures]
     phenotypes = (names + mixtures)[:n_pathways]
     return pd.DataFrame(
         {
@@ -256,6 +257,7 @@ def draw_cells(
 
 def cell_effects(target_effects: np.ndarray, design: ScreenDesign, obs: pd.DataFrame) -> np.ndarray:
     """Effect on every cell, shape ``(n_cells, n_properties)``; zero for controls, dead guides and non-responders."""
-    row_of = pd.Index(design.targets["perturbation"]).get_indexer(obs["perturbation"].astype(str))
+    shown = obs["true_state"] if "true_state" in obs else obs["perturbation"]
+    row_of = pd.Index(design.targets["perturbation"]).get_indexer(shown.astype(str))
     with_control = np.vstack([target_effects, np.zeros(target_effects.shape[1])])  # row -1 is the control
     return obs["true_effect"].to_numpy()[:, None] * with_control[row_of]

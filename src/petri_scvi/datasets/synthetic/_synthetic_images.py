@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._synthetic_design import MORPHOLOGY, cell_effects
+from ._synthetic_realism import staining_of_wells
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ._synthetic_design import ScreenDesign
+    from ._synthetic_realism import Realism
 
 CHANNEL_NAMES = ("nucleus", "cell_body", "lipid_droplets", "mitochondria", "actin")
 """Order of the image channels."""
@@ -68,7 +71,13 @@ class Scene:
 
 
 def draw_images(
-    design: ScreenDesign, obs: pd.DataFrame, image_size: int, dtype: np.dtype, rng: np.random.Generator
+    design: ScreenDesign,
+    obs: pd.DataFrame,
+    image_size: int,
+    dtype: np.dtype,
+    rng: np.random.Generator,
+    realism: Realism,
+    of_realism: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one crop per cell.
 
@@ -77,10 +86,15 @@ def draw_images(
     Images, shape ``(n_cells, C, H, W)``, and the true properties of every cell, shape ``(n_cells, n_properties)``.
     """
     spread = np.array([CELL_SPREAD[name] for name in MORPHOLOGY])
-    properties = cell_effects(design.target_morphology, design, obs)
-    properties += spread * rng.normal(size=properties.shape)
+    effects = cell_effects(design.target_morphology, design, obs)
+    untreated = spread * rng.normal(size=effects.shape)
+    if realism.backgrounds is not None:
+        untreated += spread * realism.background_morphology[obs["background"].cat.codes]
+    properties = effects + untreated
+    same = _draw_scene(untreated, obs, deepcopy(rng)) if realism.equal_intensity else None
     scene = _draw_scene(properties, obs, rng)
     gain, background = _draw_staining(obs, rng)
+    gain = (gain * staining_of_wells(obs, len(CHANNEL_NAMES), realism, of_realism)).astype(np.float32)
 
     n_cells, n_channels = len(obs), len(CHANNEL_NAMES)
     images = np.empty((n_cells, n_channels, image_size, image_size), dtype=dtype)
@@ -88,6 +102,9 @@ def draw_images(
     for start in range(0, n_cells, n_rows):
         rows = slice(start, min(start + n_rows, n_cells))
         signal = _render(scene, rows, image_size)  # (rows, C, H, W)
+        if same is not None:  # each channel as bright in total as without the perturbation
+            wanted = _render(same, rows, image_size).mean(axis=(2, 3), keepdims=True)
+            signal *= wanted / signal.mean(axis=(2, 3), keepdims=True)
         signal *= gain[rows, :, None, None]
         signal += background[rows, :, None, None]
         images[rows] = _digitise(signal, dtype, rng)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi._checks import check_flags
 from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY, RNA
 from petri_scvi.datasets._assemble import assemble_screen
 
@@ -15,14 +16,17 @@ from ._synthetic_design import IMAGE_ONLY, MORPHOLOGY, PHENOTYPES, RNA_ONLY, SHA
 from ._synthetic_expression import draw_counts
 from ._synthetic_images import CHANNEL_NAMES, draw_images
 from ._synthetic_proteins import draw_proteins
+from ._synthetic_realism import adapt_cells, make_realism
 
 if TYPE_CHECKING:
     from mudata import MuData
 
     from ._synthetic_design import ScreenDesign
+    from ._synthetic_realism import Realism
 
 TRUTH_KEY = "synthetic_screen"
-MAX_PATHWAYS = len(PHENOTYPES) + 15
+MAX_PATHWAYS = len(PHENOTYPES) * (len(PHENOTYPES) + 1) // 2
+"""Every phenotype, and every pair of two."""
 DIFFICULTIES: dict[str, dict[str, Any]] = {
     "easy": {"n_pathways": 12, "image_strength": 1.0, "rna_strength": 1.0, "penetrance": 0.8},
     "weak": {"n_pathways": 24, "image_strength": 0.35, "rna_strength": 0.35, "penetrance": 0.5},
@@ -45,6 +49,12 @@ def synthetic_screen(
     penetrance: float | None = None,
     shared_fraction: float = 2 / 3,
     n_proteins: int = 0,
+    changes_fractions: bool = False,
+    equal_intensity: bool = False,
+    gene_interactions: bool = False,
+    well_confounding: float = 0.0,
+    well_effects: float = 0.0,
+    n_backgrounds: int = 1,
 ) -> MuData:
     """Simulate an unpaired imaging and transcriptomics screen with known ground truth.
 
@@ -60,7 +70,7 @@ def synthetic_screen(
     n_cells
         Image cells. The transcriptome has 5 % fewer, and no cell is in both.
     n_pathways
-        Pathways, 1 to 27. Each has three or four target genes, each of these three or four guides.
+        Pathways, 1 to 78. Each has three or four target genes, each of these three or four guides.
     n_control_guides
         Non-targeting guides.
     n_genes
@@ -79,6 +89,27 @@ def synthetic_screen(
         Antibodies of a third modality, ``"protein"``, in a tenth fewer cells than images; 0 for none. Every program
         changes three of them, whichever of the other modalities shows it, as strongly as ``rna_strength`` changes
         genes. Images and transcriptome do not depend on it.
+    changes_fractions
+        Whether a guide changes how many cells are in a state, instead of how far they are from the others: a share of
+        ``penetrance`` times its efficacy of its cells shows the full effect of its target gene. 15 % of all other
+        cells, those of controls too, show that of a random target gene; ``obs["true_state"]`` says which.
+    equal_intensity
+        Whether every channel of a cell is as bright in total as without the perturbation, so that states differ in
+        arrangement and not in mean intensity.
+    gene_interactions
+        Whether programs of genes act through interactions: every cell has a switch (``obs["true_switch"]``, 1 or -1),
+        which a tenth of the genes shows, and effects on log expression are multiplied by it. The mean log expression of
+        a perturbation is then that of controls, and what differs is which genes vary together.
+    well_confounding
+        Share of the cells of each guide that lie in one well, another one in each modality; 0 spreads all guides over
+        all wells. Controls are always in all wells.
+    well_effects
+        Standard deviation between wells of the log gain of each channel and of the log level of each gene, in addition
+        to what wells and batches always change. 0.5 is strong.
+    n_backgrounds
+        Backgrounds, such as cell lines: each cell is of one (``obs["background"]``), which shifts its genes and its
+        morphology and multiplies the effect of each target gene by a factor of its own. Pass
+        ``context_key=["perturbation", "background"]`` to train on both.
 
     Returns
     -------
@@ -139,10 +170,19 @@ def synthetic_screen(
         "penetrance": penetrance,
         "shared_fraction": shared_fraction,
         "n_proteins": n_proteins,
+        "changes_fractions": changes_fractions,
+        "equal_intensity": equal_intensity,
+        "gene_interactions": gene_interactions,
+        "well_confounding": well_confounding,
+        "well_effects": well_effects,
+        "n_backgrounds": n_backgrounds,
     }
     _check_parameters(parameters)
     # One random stream per part, so that changing the images leaves the counts unchanged, and vice versa.
-    of_design, of_image, of_rna, of_protein = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
+    # What is off by default has streams of its own, so that the rest of the screen is the same with and without it.
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(8)]
+    of_design, of_image, of_rna, of_protein = streams[:4]
+    of_protein_realism, of_realism, of_image_realism, of_rna_realism = streams[-4:]
     design = make_design(
         n_pathways=n_pathways,
         n_control_guides=n_control_guides,
@@ -158,11 +198,17 @@ def synthetic_screen(
             f"n_cells={n_cells} is too small for {len(design.guides)} guides; pass n_cells of at least "
             f"{int(np.ceil(4 * len(design.guides) / 0.95)) + 1} or fewer pathways"
         )
-    image = _image_modality(design, draw_cells(design, IMAGE, n_cells, penetrance, of_image), parameters, of_image)
-    rna = _rna_modality(design, draw_cells(design, RNA, n_rna, penetrance, of_rna), of_rna)
+    realism = make_realism(design, parameters, of_realism)
+    image_obs = draw_cells(design, IMAGE, n_cells, penetrance, of_image)
+    image_obs = adapt_cells(image_obs, realism, design, IMAGE, penetrance, of_image_realism)
+    image = _image_modality(design, image_obs, parameters, of_image, realism, of_image_realism)
+    rna_obs = draw_cells(design, RNA, n_rna, penetrance, of_rna)
+    rna_obs = adapt_cells(rna_obs, realism, design, RNA, penetrance, of_rna_realism)
+    rna = _rna_modality(design, rna_obs, of_rna, realism, of_rna_realism)
     truth, others = _truth(design, parameters), {}
     if n_proteins:
         obs = draw_cells(design, "protein", round(0.9 * n_cells), penetrance, of_protein)
+        obs = adapt_cells(obs, realism, design, "protein", penetrance, of_protein_realism)
         others["protein"], truth["protein_loadings"] = draw_proteins(
             design, obs, n_proteins, cast("float", rna_strength), of_protein
         )
@@ -173,6 +219,7 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
     """Raise a ``ValueError`` that names the argument, its value and what is accepted."""
     smallest = {"seed": 0, "n_cells": 1, "n_pathways": 1, "n_control_guides": 1, "n_genes": 2, "image_size": 8}
     smallest["n_proteins"] = 0
+    smallest["n_backgrounds"] = 1
     for name, low in smallest.items():
         value = parameters[name]
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
@@ -186,15 +233,24 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
             raise ValueError(
                 f"{name}={parameters[name]!r} is not accepted; pass a number from 0 to 10 (1 is the default)"
             )
-    for name in ("penetrance", "shared_fraction"):
+    check_flags(**{name: parameters[name] for name in ("changes_fractions", "equal_intensity", "gene_interactions")})
+    if not 0 <= parameters["well_effects"] <= 3:
+        raise ValueError(f"well_effects={parameters['well_effects']!r} is not accepted; pass a number from 0 to 3")
+    for name in ("penetrance", "shared_fraction", "well_confounding"):
         if not 0 <= parameters[name] <= 1:
             raise ValueError(f"{name}={parameters[name]!r} is not accepted; pass a fraction from 0 to 1")
 
 
 def _image_modality(
-    design: ScreenDesign, obs: pd.DataFrame, parameters: dict[str, Any], rng: np.random.Generator
+    design: ScreenDesign,
+    obs: pd.DataFrame,
+    parameters: dict[str, Any],
+    rng: np.random.Generator,
+    realism: Realism,
+    of_realism: np.random.Generator,
 ) -> AnnData:
-    images, properties = draw_images(design, obs, parameters["image_size"], np.dtype(parameters["image_dtype"]), rng)
+    size, dtype = parameters["image_size"], np.dtype(parameters["image_dtype"])
+    images, properties = draw_images(design, obs, size, dtype, rng, realism, of_realism)
     return AnnData(
         obs=obs,
         obsm={
@@ -205,10 +261,12 @@ def _image_modality(
     )
 
 
-def _rna_modality(design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generator) -> AnnData:
+def _rna_modality(
+    design: ScreenDesign, obs: pd.DataFrame, rng: np.random.Generator, realism: Realism, of_realism: np.random.Generator
+) -> AnnData:
     is_target = np.isin(design.gene_names, design.targets["perturbation"])
     var = pd.DataFrame({"is_target": is_target}, index=pd.Index(design.gene_names))
-    return AnnData(X=draw_counts(design, obs, rng), obs=obs, var=var)
+    return AnnData(X=draw_counts(design, obs, rng, realism, of_realism), obs=obs, var=var)
 
 
 def _truth(design: ScreenDesign, parameters: dict[str, Any]) -> dict[str, Any]:
