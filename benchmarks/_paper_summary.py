@@ -1,4 +1,4 @@
-"""Mean and spread over seeds of the comparison, beside the published numbers: table, CSV and figure."""
+"""Mean and spread over screens, paired differences with intervals, and the published numbers: table, CSV and figure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,62 @@ PUBLISHED = pd.DataFrame(
 )
 
 
+REFERENCE = "PETRI"
+"""System that the others are subtracted from."""
+
+
+def paired_differences(results: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
+    """Reference minus each other system on the same screens, with 95 % t-intervals over screens.
+
+    Returns
+    -------
+    A row per system, modality, fusion and metric: ``mean``, ``half_width`` (NaN for a single screen) and ``n_screens``.
+    Intervals are not corrected for their number.
+    """
+    values = results.pivot_table(index=[*NOT_BY_METRIC, "metric"], columns="seed", values="value", sort=False)
+    ours = values[values.index.get_level_values("system") == reference].droplevel("system")
+    others = values[values.index.get_level_values("system") != reference]
+    rows = []
+    for (system, *place), found in others.iterrows():
+        if tuple(place) not in ours.index:
+            continue
+        gaps = (ours.loc[tuple(place)] - found).dropna()
+        n = len(gaps)
+        if n == 0:
+            continue
+        half = student_t.ppf(0.975, n - 1) * gaps.std() / np.sqrt(n) if n > 1 else np.nan
+        rows.append((system, *place, gaps.mean(), half, n))
+    return pd.DataFrame(rows, columns=[*NOT_BY_METRIC, "metric", "mean", "half_width", "n_screens"])
+
+
+def draw_differences(differences: pd.DataFrame, path: Path, metric: str = "edge_auc") -> None:
+    """One panel per modality, one row per system: how far the reference is ahead, with its interval."""
+    shown = differences[(differences["metric"] == metric) & differences["fusion"].isin(["none", "concatenate"])]
+    if shown.empty:
+        return
+    titles = {"image": "images", "rna": "RNA", "image+rna": "both, concatenated"}
+    systems = list(dict.fromkeys(shown["system"]))
+    canvas, axes = plt.subplots(1, 3, figsize=(10, 1 + 0.3 * len(systems)), sharey=True, layout="constrained")
+    for axis, (modality, title) in zip(axes, titles.items(), strict=True):
+        part = shown[shown["modality"] == modality].set_index("system").reindex(systems)
+        is_known = part["mean"].notna().to_numpy()
+        at = np.flatnonzero(is_known)
+        # Blue: ahead by more than the interval; orange: behind by more; grey: not decided.
+        low, high = part["mean"] - part["half_width"], part["mean"] + part["half_width"]
+        colours = np.where(low > 0, "C0", np.where(high < 0, "C1", "0.6"))[is_known]
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.hlines(at, low[is_known], high[is_known], color=colours, linewidth=3)
+        axis.scatter(part["mean"][is_known], at, color=colours, s=30, zorder=2)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(f"{COLUMNS[metric]}: {REFERENCE} minus other")
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(systems)), systems)
+    axes[0].invert_yaxis()
+    canvas.savefig(path, dpi=110)
+    plt.close(canvas)
+
+
 def write_summary(root: Path, order: Iterable[str], versions: str, seeds: Iterable[int]) -> None:
     """Write ``summary.csv``, ``summary.md`` and ``summary.png`` from what is done of these seeds, systems in order."""
     folders = [root / f"seed_{seed}" for seed in seeds]
@@ -45,6 +102,9 @@ def write_summary(root: Path, order: Iterable[str], versions: str, seeds: Iterab
         return
     results = pd.concat(results)
     results.to_csv(root / "results.csv", index=False)
+    differences = paired_differences(results)
+    differences.to_csv(root / "differences.csv", index=False)
+    draw_differences(differences, root / "differences.png")
     grouped = results.groupby([*NOT_BY_METRIC, "metric"], sort=False)["value"].agg(["mean", "std", "count"])
     grouped.to_csv(root / "summary.csv")
     rows = results[NOT_BY_METRIC].drop_duplicates()
@@ -59,7 +119,8 @@ def write_summary(root: Path, order: Iterable[str], versions: str, seeds: Iterab
         for folder in folders
         for path in sorted(folder.glob("*.not_run"))
     }
-    (root / "summary.md").write_text(as_markdown(means, spreads, n_seeds, n_edges, missing, versions))
+    table = as_markdown(means, spreads, n_seeds, n_edges, missing, versions)
+    (root / "summary.md").write_text(f"{table}\n{differences_as_markdown(differences)}")
     draw(means, spreads, root / "summary.png")
 
 
@@ -87,6 +148,27 @@ def as_markdown(
         lines.append("| " + " | ".join([row["system"], "", "", "", "", *cells]) + " |")
     lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | | | |" for name, reason in missing.items()]
     return "\n".join(lines) + "\n"
+
+
+def differences_as_markdown(differences: pd.DataFrame) -> str:
+    lines = [
+        f"{REFERENCE} minus each other system on the same screens: mean and half width of the 95 % t-interval over "
+        "screens, not corrected for the number of comparisons.\n",
+        "| system | modality | fusion | screens | " + " | ".join(COLUMNS.values()) + " |",
+        "| --- | --- | --- | ---: |" + " ---: |" * len(COLUMNS),
+    ]
+    for names, part in differences.groupby(NOT_BY_METRIC, sort=False):
+        of_metric = part.set_index("metric")
+        cells = [
+            "" if metric not in of_metric.index else as_difference(*of_metric.loc[metric, ["mean", "half_width"]])
+            for metric in COLUMNS
+        ]
+        lines.append("| " + " | ".join([*names, str(part["n_screens"].max()), *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def as_difference(mean: float, half_width: float) -> str:
+    return f"{mean:+.3f}" if np.isnan(half_width) else f"{mean:+.3f} ± {half_width:.3f}"
 
 
 def as_number(mean: float, spread: float) -> str:

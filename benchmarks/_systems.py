@@ -204,6 +204,40 @@ def pca(job: Job) -> Iterator[Row]:
     return unimodal(job, "PCA of pixels and of expression", both)
 
 
+def pca_scaled(job: Job) -> Iterator[Row]:
+    """Every gene brought to unit variance first, as in scanpy's tutorials."""
+    arguments = {"is_normalized": not job.has_counts, "scale": True}
+    return unimodal(job, "PCA of expression, genes scaled", {RNA: (baselines.PCAExpression, arguments)})
+
+
+def random_projection(job: Job) -> Iterator[Row]:
+    arguments = {"is_normalized": not job.has_counts, "seed": job.seed}
+    return unimodal(job, "random projection of log counts", {RNA: (baselines.RandomProjection, arguments)})
+
+
+def propensity(job: Job) -> Iterator[Row]:
+    """On principal components; whitened as they are, probabilities that sum to 1 would be mostly noise."""
+    if not (job.finished / "pca.npz").exists():
+        raise NotRunnableError("it reads the components of pca; run that first")
+    with np.load(job.finished / "pca.npz") as found:
+        parts = {
+            name: AnnData(obs=job.mdata[name].obs[[CONTEXT_KEY]].copy(), obsm={"X_pca": found[f"0 {name}"]})
+            for name in (IMAGE, RNA)
+        }
+    screen = pp.build_mudata(**parts)
+    baselines.PropensityScore.setup_mudata(screen, embedding_keys={IMAGE: "X_pca", RNA: "X_pca"})
+    model = baselines.PropensityScore(screen, seed=job.seed)
+    model.train()
+    scores = embed_known(model, screen)
+    axes = PCA(min(50, len(model.classes_) - 1), random_state=0).fit(np.concatenate([*scores.values()]))
+    yield Row("propensity scores", {name: axes.transform(score) for name, score in scores.items()}, is_shared=True)
+
+
+def embed_known(model: Any, mdata: MuData) -> Embeddings:
+    """Registered cells, which no classifier has seen that scores them."""
+    return {name: model.get_latent_representation(modality=name) for name in mdata.mod}
+
+
 def scvi_of_counts(job: Job) -> Iterator[Row]:
     if not job.has_counts:
         raise NotRunnableError("it models counts, and the screen publishes log-normalised expression")
@@ -263,6 +297,9 @@ SYSTEMS: dict[str, System] = {
     "petri": petri,
     "mae": mae,
     "pca": pca,
+    "pca_scaled": pca_scaled,
+    "random_projection": random_projection,
+    "propensity": propensity,
     "scvi": scvi_of_counts,
     "image_features": lambda job: measured_features(job),
     "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
