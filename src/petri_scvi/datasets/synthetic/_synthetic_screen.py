@@ -192,8 +192,7 @@ def synthetic_screen(
         rna_strength=rna_strength,
         rng=of_design,
     )
-    n_rna = round(0.95 * n_cells)
-    if n_rna < 4 * len(design.guides):
+    if (n_rna := round(0.95 * n_cells)) < 4 * len(design.guides):
         raise ValueError(
             f"n_cells={n_cells} is too small for {len(design.guides)} guides; pass n_cells of at least "
             f"{int(np.ceil(4 * len(design.guides) / 0.95)) + 1} or fewer pathways"
@@ -202,13 +201,13 @@ def synthetic_screen(
     image_obs = draw_cells(design, IMAGE, n_cells, penetrance, of_image)
     image_obs = adapt_cells(image_obs, realism, design, IMAGE, penetrance, of_image_realism)
     image = _image_modality(design, image_obs, parameters, of_image, realism, of_image_realism)
-    rna_obs = draw_cells(design, RNA, n_rna, penetrance, of_rna)
-    rna_obs = adapt_cells(rna_obs, realism, design, RNA, penetrance, of_rna_realism)
+    drawn = draw_cells(design, RNA, n_rna, penetrance, of_rna)
+    rna_obs = adapt_cells(drawn, realism, design, RNA, penetrance, of_rna_realism)
     rna = _rna_modality(design, rna_obs, of_rna, realism, of_rna_realism)
     truth, others = _truth(design, parameters), {}
     if n_proteins:
-        obs = draw_cells(design, "protein", round(0.9 * n_cells), penetrance, of_protein)
-        obs = adapt_cells(obs, realism, design, "protein", penetrance, of_protein_realism)
+        drawn = draw_cells(design, "protein", round(0.9 * n_cells), penetrance, of_protein)
+        obs = adapt_cells(drawn, realism, design, "protein", penetrance, of_protein_realism)
         others["protein"], truth["protein_loadings"] = draw_proteins(
             design, obs, n_proteins, cast("float", rna_strength), of_protein
         )
