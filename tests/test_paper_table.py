@@ -12,7 +12,7 @@ import pooch
 import pytest
 
 from benchmarks import paper_table
-from benchmarks._paper_summary import paired_differences, write_summary
+from benchmarks._paper_summary import write_summary
 from benchmarks._screens import prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
 from petri_scvi.common import _files
