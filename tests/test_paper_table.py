@@ -12,7 +12,7 @@ import pooch
 import pytest
 
 from benchmarks import paper_table
-from benchmarks._paper_summary import write_summary
+from benchmarks._paper_summary import paired_differences, write_summary
 from benchmarks._screens import prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
 from petri_scvi.common import _files
@@ -58,6 +58,22 @@ def test_an_interrupted_system_leaves_nothing_that_looks_done(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         run("pca", tmp_path)
     assert not list(tmp_path.glob("pca.*"))
+
+
+def test_differences_are_paired_by_screen_with_t_intervals() -> None:
+    rows = []
+    for seed, (ours, other) in enumerate([(0.7, 0.6), (0.8, 0.6), (0.9, 0.6)]):
+        for system, value in (("PETRI", ours), ("other", other)):
+            rows.append((system, "rna", "none", "edge_auc", value, f"seed_{seed}"))
+    rows.append(("single", "rna", "none", "edge_auc", 0.5, "seed_0"))
+    rows.append(("elsewhere", "image", "none", "edge_auc", 0.5, "seed_0"))
+    columns = ["system", "modality", "fusion", "metric", "value", "seed"]
+    found = paired_differences(pd.DataFrame(rows, columns=columns)).set_index("system")
+    assert found.loc["other", "mean"] == pytest.approx(0.2)
+    assert found.loc["other", "half_width"] == pytest.approx(4.302653 * 0.1 / np.sqrt(3))  # t of two degrees of freedom
+    assert found.loc["single", "mean"] == pytest.approx(0.2)
+    assert np.isnan(found.loc["single", "half_width"])
+    assert "elsewhere" not in found.index  # PETRI has no such row
 
 
 def test_missing_weights_keep_their_row_with_the_reason(tmp_path: Path) -> None:
