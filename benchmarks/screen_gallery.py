@@ -32,14 +32,18 @@ ROWS: dict[str, dict[str, Any]] = {
     "n_backgrounds=4": {"n_backgrounds": 4},
 }
 N_CELLS = 5
-COLOURS = (("nucleus", (0.25, 0.45, 1.0)), ("lipid_droplets", (1.0, 0.85, 0.1)), ("mitochondria", (1.0, 0.2, 0.35)))
-COLOURS += (("actin", (0.2, 0.9, 0.6)),)
+COLOURS = {
+    "nucleus": (0.25, 0.45, 1.0),
+    "lipid_droplets": (1.0, 0.85, 0.1),
+    "mitochondria": (1.0, 0.2, 0.35),
+    "actin": (0.2, 0.9, 0.6),
+}
 
 
 def colour(cells: np.ndarray, names: list[str]) -> np.ndarray:
     """Channels as colours; shape ``(n, C, H, W)`` -> ``(H, n * W, 3)``."""
     scaled = cells.astype(float) / 65535
-    shown = sum(scaled[:, names.index(name), :, :, None] * np.asarray(rgb) for name, rgb in COLOURS)
+    shown = sum(scaled[:, names.index(name), :, :, None] * np.asarray(rgb) for name, rgb in COLOURS.items())
     return np.clip(np.concatenate(list(np.asarray(shown) * 1.9), axis=1), 0, 1)
 
 
@@ -87,7 +91,8 @@ def draw_intensity(axis: Axes, mdata: MuData, target: str) -> None:
     names = [str(name) for name in image.uns["channel_names"]]
     value = np.log(image.obsm["single_cell_images"][:, names.index("lipid_droplets")].mean(axis=(1, 2)))
     groups = [image.obs["is_control"].to_numpy(), (image.obs["perturbation"] == target).to_numpy()]
-    bins = np.linspace(*np.quantile(value, [0.005, 0.995]), 25)
+    lowest, highest = np.quantile(value, [0.005, 0.995])
+    bins = np.linspace(lowest, highest, 25)
     for rows, shade in zip(groups, ("0.7", "C3"), strict=True):
         axis.hist(value[rows], bins=bins, density=True, color=shade, histtype="stepfilled", alpha=0.7)
     axis.set(yticks=[], xticks=[], xlabel="log mean of droplets")

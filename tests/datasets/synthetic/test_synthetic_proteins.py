@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from petri_scvi.datasets import synthetic_screen
 
 
 def test_proteins_leave_the_other_modalities_as_they_were_and_follow_their_programs() -> None:
-    arguments = {"n_cells": 900, "n_pathways": 3, "n_genes": 60, "image_size": 8}
+    arguments: dict[str, Any] = {"n_cells": 900, "n_pathways": 3, "n_genes": 60, "image_size": 8}
     plain, screen = synthetic_screen(**arguments), synthetic_screen(**arguments, n_proteins=12)
     assert list(plain.mod) == ["image", "rna"]
     assert (plain["rna"].X != screen["rna"].X).nnz == 0
