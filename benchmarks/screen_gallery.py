@@ -92,7 +92,7 @@ def draw_intensity(axis: Axes, mdata: MuData, target: str) -> None:
     value = np.log(image.obsm["single_cell_images"][:, names.index("lipid_droplets")].mean(axis=(1, 2)))
     groups = [image.obs["is_control"].to_numpy(), (image.obs["perturbation"] == target).to_numpy()]
     lowest, highest = np.quantile(value, [0.005, 0.995])
-    bins = np.linspace(lowest, highest, 25)
+    bins = np.linspace(lowest, highest, 25).tolist()
     for rows, shade in zip(groups, ("0.7", "C3"), strict=True):
         axis.hist(value[rows], bins=bins, density=True, color=shade, histtype="stepfilled", alpha=0.7)
     axis.set(yticks=[], xticks=[], xlabel="log mean of droplets")
