@@ -93,7 +93,7 @@ class Kind:
         return replace(self, layer=layer, obsm=obsm)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values from which :func:`as_kind` makes the kind again."""
+        """Plain values from which ``as_kind`` makes the kind again."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
         if self.channels is not None:
             found["channels"] = list(self.channels)

@@ -30,7 +30,7 @@ class Modality(nn.Module, ABC):
     """One kind of measurement: its registration, encoder, decoder and loss.
 
     A new kind is a subclass whose constructor takes what its field recorded and a
-    :class:`petri_scvi.modalities.Settings`, and which :func:`petri_scvi.modalities.register_kind` registers.
+    ``petri_scvi.modalities.Settings``, and which :func:`petri_scvi.modalities.register_kind` registers.
     """
 
     kind: ClassVar[str]
