@@ -38,7 +38,7 @@ def test_without_a_path_the_page_can_be_shown_and_saved(
     assert html.unescape(content.group(1)) == saved.read_text(encoding="utf-8")
     assert 'sandbox="allow-scripts allow-downloads"' in shown
     assert inline._repr_mimebundle_() is None
-    with pytest.raises(ImportError, match="pip install anywidget"):
+    with pytest.raises(ImportError, match=r'pip install "petri-scvi\[notebook\]"'):
         _ = inline.selection
     with pytest.raises(FileNotFoundError, match="make it first"):
         inline.save(tmp_path / "nowhere" / "a.html")

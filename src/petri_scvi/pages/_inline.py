@@ -69,8 +69,9 @@ class InlinePage:
         """
         if not has_anywidget():
             raise ImportError(
-                "the selection comes back to Python through anywidget, which is not installed: pip install anywidget. "
-                "Without it, 'Download these cell names' in the page saves them to a file."
+                "the selection comes back to Python through anywidget, which is missing; run "
+                'pip install "petri-scvi[notebook]". Without it, the button "Download these cell names" of the page '
+                "saves them to a file."
             )
         return [] if self._widget is None else list(self._widget.selection)
 

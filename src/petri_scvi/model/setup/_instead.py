@@ -56,7 +56,11 @@ NO_BATCH = (
     "petri_scvi.tl.center_scale(mdata, 'X_petri', replicate_key=...) centers each batch on its controls. "
     "baselines.SCVI(mdata, batch_key=...) models batches of transcriptomes."
 )
-NO_MODALITY = "the model has no such modality. Leave it out."
+ANOTHER = (
+    "name the modality and what it measures: modalities={'image': 'images', 'rna': 'counts', 'protein': 'counts'}, or "
+    "petri_scvi.modalities.Kind('counts', layer=...) for a layer."
+)
+NO_MODALITY = "the model has nothing of this kind. Leave it out."
 SETUP = {
     "batch_key": NO_BATCH,
     "categorical_covariate_keys": NO_BATCH,
@@ -64,8 +68,8 @@ SETUP = {
     "labels_key": "cells that share a perturbation are named by context_key='perturbation'.",
     "layer": "pass rna_layer='counts', or another layer of the transcriptomes.",
     "size_factor_key": "the decoder uses the number of counts of each cell. Leave it out.",
-    "atac_layer": NO_MODALITY,
-    "protein_layer": NO_MODALITY,
+    "atac_layer": ANOTHER.replace("'protein': 'counts'", "'atac': 'peaks'").replace("Kind('counts'", "Kind('peaks'"),
+    "protein_layer": ANOTHER,
     "panel_key": NO_MODALITY,
     "idx_layer": NO_MODALITY,
 }
