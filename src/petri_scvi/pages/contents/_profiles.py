@@ -60,8 +60,10 @@ def read_profiles(
     table = pd.DataFrame({MODALITY: kinds, "perturbation": labels.to_numpy(), "guide": guides.to_numpy()})
     pairs = table[["perturbation", "guide"]].dropna().drop_duplicates()
     if pairs["guide"].duplicated().any():  # numbered anew for each perturbation
-        is_named = table["guide"].notna() & table["perturbation"].notna()
-        table.loc[is_named, "guide"] = joined_columns(table.loc[is_named, ["perturbation", "guide"]], " | ")
+        is_named = (table["guide"].notna() & table["perturbation"].notna()).to_numpy()
+        names = table["guide"].to_numpy(dtype=object, copy=True)  # columns of text may be read-only
+        names[is_named] = joined_columns(table.loc[is_named, ["perturbation", "guide"]], " | ")
+        table["guide"] = names
     table["replicate"] = "all"
     if replicate_key is not None and replicate_key in cells.obs_names():
         table["replicate"] = cells.labels(replicate_key).to_numpy()
