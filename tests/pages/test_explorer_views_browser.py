@@ -32,6 +32,8 @@ def analysed(make_mapped: Callable[..., MuData]) -> MuData:
         tl.dimension_image_features(mdata)
         tl.perturbation_strength(mdata, "X_petri", n_permutations=99, progress=False)
         tl.score_screen(mdata, ["X_petri"], edges=edges, n_bootstrap=0, progress=False)
+    image = mdata["image"]
+    image.obsm["image_features"]["vacuoles"] = (image.obs["perturbation"] == "TARGET02").to_numpy().astype(float)
     return mdata
 
 
@@ -102,6 +104,19 @@ def test_perturbations_are_compared_in_a_measured_feature(
     page.get_by_role("button", name="Perturbation", exact=True).click()
     page.wait_for_function("location.hash.includes('sort=name')")
     page.wait_for_function("document.querySelector('#perturbations tbody td').innerText.startsWith('non-targeting')")
+
+
+def test_what_no_control_has_is_compared_and_a_new_measure_sorts_the_table(
+    look: Callable[..., Any], views_file: Path
+) -> None:
+    page = look(views_file, "#view=perturbations&layout=table&sort=name", view="perturbations")
+    box = page.get_by_role("combobox", name="Compare perturbations in")
+    box.click()
+    box.fill("vacuoles")
+    page.get_by_role("option", name="vacuoles").click()
+    page.wait_for_function("document.querySelector('#perturbations tbody td').innerText.startsWith('TARGET02')")
+    value = page.locator("#perturbations tbody tr").first.locator("td").all_inner_texts()[1]
+    assert float(value) > 2
 
 
 def test_the_heat_map_has_known_pairs_and_a_click_takes_the_row(

@@ -25,7 +25,8 @@ async function makeDifferences(column) {
   // Modalities may differ in level, so each cell is compared with the mean of the controls of its own.
   const centre = Array.from(counts, (count, kind) => (count ? sums[kind] / count : NaN));
   const controls = momentsOf(codes, kinds, centre, isControl);
-  const spread = Math.sqrt(controls.variance);
+  // A dimension of a sparse autoencoder may be 0 in all controls; then the spread of all cells is the unit.
+  const spread = Math.sqrt(controls.variance || momentsOf(codes, kinds, centre, new Uint8Array(n).fill(1)).variance);
   const groups = async of => {
     if (!of) return [];
     const found = (await membersOf(of)).map(cells => {

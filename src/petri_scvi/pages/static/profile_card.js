@@ -94,7 +94,7 @@ async function drawChangedFeatures(box, name, isCurrent) {
     const rows = (await changedColumns(name, group, isCurrent)).slice(0, 6);
     if (!isCurrent() || !rows.length) continue;
     const largest = Math.max(...rows.map(row => Math.abs(row.d)));
-    parts.push(h("h3", { title: "Difference of the mean to that of the controls, in standard deviations of the controls" }, { feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against controls, SD")),
+    parts.push(h("h3", { title: "Difference of the mean to that of the controls, in standard deviations of the controls, or of all cells where the controls are all alike" }, { feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against controls, SD")),
       h("table", { class: "bars", "data-group": group }, rows.map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" }, h("td", {}, measureLink(row.column)), h("td", { class: "number" }, signed(row.d)),
         h("td", { class: "number soft" }, qText(row.q)), h("td", { class: "bar" }, h("div", { class: row.d < 0 ? "down" : "up", style: { width: `${(100 * Math.abs(row.d)) / largest}%` } }))))));
   }

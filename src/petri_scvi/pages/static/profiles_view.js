@@ -7,7 +7,7 @@ async function buildPerturbations(root) {
     label: "Compare perturbations in", placeholder: "a feature, gene or dimension", isSelect: true,
     entries: async () => [{ kind: "", label: "strength", measure: "", folded: "strength" },
       ...(await searchEntries()).filter(entry => entry.color && !entry.group && columnOf.get(entry.color).kind === "number").map(entry => ({ ...entry, measure: entry.color }))],
-    choose: entry => update({ measure: entry.measure }, { push: true }),
+    choose: entry => update({ measure: entry.measure, sort: "" }, { push: true }),
   });
   const buttons = Object.entries(LAYOUTS).map(([layout, title]) => button(title, () => update({ layout }, { push: true }), { "data-layout": layout }));
   const spaces = h("select", { "aria-label": "Profiles of", onchange: () => update({ space: spaces.value }, { push: true }) },
@@ -109,7 +109,7 @@ function drawProfileTable(chart, note, measure, differences) {
   });
   const head = (id, text, title, kind = "") => h("th", { class: kind, "aria-sort": sort === id ? "ascending" : null }, button(text, () => update({ sort: id }), { class: "plain", title: title || `Sort by ${text}` }));
   const table = h("table", { class: "numbers wide", id: "perturbations" }, h("thead", {}, h("tr", {}, head("name", "Perturbation"),
-    differences && [head("measure", `${titleOf(measure)}, SD`, "Difference to the controls in standard deviations of the controls; sort by size"), h("th", {}, "")],
+    differences && [head("measure", `${titleOf(measure)}, SD`, "Difference to the controls, in standard deviations of the controls, or of all cells where the controls are all alike; sort by size"), h("th", {}, "")],
     head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${modalities.length > 1 ? spaced(kind) : ""} cells`)),
     tested.map(kind => [head(`s ${kind}`, `Distance${tested.length > 1 ? `, ${spaced(kind)}` : ""}`, "Energy distance to the controls, in standard deviations of cells"), h("th", {}, "")]),
     profiles.has_guides && head("consistency", "Guides agree", "Whether its guides are more alike than guides of different perturbations"), profiles.edges && head("known", "Known pairs"))),

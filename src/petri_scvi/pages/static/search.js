@@ -119,7 +119,7 @@ function globalSearch() {
     }
     else if (entry.cell !== undefined) update({ view: "cells", cell: String(entry.cell) }, { push: true });
     else if (entry.group) update({ view: "cells", color: entry.color, group: entry.group, lasso: "" }, { push: true });
-    else if (state.view === "perturbations" && columnOf.get(entry.color).kind === "number") update({ measure: entry.color }, { push: true });
+    else if (state.view === "perturbations" && columnOf.get(entry.color).kind === "number") update({ measure: entry.color, sort: "" }, { push: true });
     else update({ view: "cells", color: entry.color }, { push: true });
   };
   const what = meta.columns?.some(column => column.group === "gene") ? "perturbation, gene, feature …" : "perturbation, column …";
