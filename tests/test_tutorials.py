@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import numpy as np
@@ -28,6 +28,14 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def run_again(name: str, question: str, folder: Path) -> Any:
+    """Run a notebook in a folder, and after it a cell that prints JSON; what that says."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(question))
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+    return json.loads(notebook.cells[-1].outputs[0].text)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_was_committed_after_a_whole_run_without_complaints(path: Path) -> None:
     cells = code_cells(nbformat.read(path, as_version=4))
@@ -42,10 +50,7 @@ def test_notebook_was_committed_after_a_whole_run_without_complaints(path: Path)
 # zmq and the kernel warn about themselves
 @pytest.mark.filterwarnings("ignore")
 def test_evaluation_runs_again_and_scores_every_embedding(tmp_path: Path) -> None:
-    notebook = nbformat.read(FOLDER / "evaluation.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(SCORES))
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    scores = np.array(json.loads(notebook.cells[-1].outputs[0].text))
+    scores = np.array(run_again("evaluation", SCORES, tmp_path))
     # A space that both modalities share (image, rna, both), and one each for itself (and three fusions); six metrics.
     assert len(scores) == (3 + 5) * 6
     assert np.isfinite(scores).all()
@@ -55,10 +60,7 @@ def test_evaluation_runs_again_and_scores_every_embedding(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -> None:
-    notebook = nbformat.read(FOLDER / "concepts.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(CONCEPTS))
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    matches, (n_contexts, n_genes), folder = json.loads(notebook.cells[-1].outputs[0].text)
+    matches, (n_contexts, n_genes), folder = run_again("concepts", CONCEPTS, tmp_path)
     assert len(matches) > 0
     assert all("lipid_droplets" in names for names in matches)
     assert n_contexts >= 10
@@ -70,10 +72,7 @@ def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_large_screens_runs_again_from_disk_and_leaves_no_file(tmp_path: Path) -> None:
-    notebook = nbformat.read(FOLDER / "large_screens.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(ON_DISK))
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    size, n_profiles, folder = json.loads(notebook.cells[-1].outputs[0].text)
+    size, n_profiles, folder = run_again("large_screens", ON_DISK, tmp_path)
     assert size > 6000 * 5 * 64 * 64
     assert n_profiles > 50
     assert not Path(folder).exists()
@@ -84,9 +83,6 @@ def test_large_screens_runs_again_from_disk_and_leaves_no_file(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_crops_runs_again_on_real_images(tmp_path: Path) -> None:
-    notebook = nbformat.read(FOLDER / "crops.ipynb", as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(CROPS))
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    n_cut, n_known = json.loads(notebook.cells[-1].outputs[0].text)
+    n_cut, n_known = run_again("crops", CROPS, tmp_path)
     assert n_cut == n_known > 5000
     assert list(tmp_path.iterdir()) == []

@@ -61,12 +61,11 @@ def check_hides_tokens(
     modalities: Mapping[str, Modality], mask_ratio: float, mask_ratios: Mapping[str, float] | None = None
 ) -> None:
     """Require that the mask hides tokens of every modality: a modality that is never reconstructed trains nothing."""
-    default = mask_ratio
     for name, modality in modalities.items():
-        mask_ratio = (mask_ratios or {}).get(name, default)
-        if int(modality.n_tokens * mask_ratio) == 0:
+        ratio = (mask_ratios or {}).get(name, mask_ratio)
+        if int(modality.n_tokens * ratio) == 0:
             raise ValueError(
-                f"mask_ratio={mask_ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
+                f"mask_ratio={ratio} hides none of the {modality.n_tokens} tokens of a cell of {name!r}, so that "
                 "it does nothing. Pass a larger mask_ratio or, for images, a smaller patch_size."
             )
 

@@ -6,6 +6,7 @@ Training, downloads and the conversion of Perturb-Multi, which go on where they 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -103,12 +104,7 @@ REPLACED = {"model", "model_with_data", "sae.pt", "explorer.html"}
 
 def remove(path: Path) -> None:
     """Delete a file or a folder."""
-    if path.is_dir():
-        for inner in sorted(path.rglob("*"), reverse=True):
-            inner.rmdir() if inner.is_dir() else inner.unlink()
-        path.rmdir()
-    else:
-        path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def outcome(call: Callable[[], Any], max_bytes: int | None = None) -> str:

@@ -40,8 +40,8 @@ def write_sealed(path: Path, content: dict[str, Any], **save_kwargs: Any) -> Non
     # torch reports a full disk as a wrong position in an archive.
     in_memory = io.BytesIO()
     torch.save(content, in_memory, **save_kwargs)
+    _seal(in_memory, path)
     path.write_bytes(in_memory.getbuffer())
-    seal(path)
 
 
 def seal(path: Path) -> None:
@@ -52,15 +52,8 @@ def seal(path: Path) -> None:
     ValueError
         The file is not a zip archive.
     """
-    comment_length = (len(SEAL) + N_DIGITS).to_bytes(2, "little")
     with path.open("rb+") as file:
-        file.seek(-len(EMPTY_COMMENT), 2)
-        if not zipfile.is_zipfile(path) or file.read() != EMPTY_COMMENT:
-            raise ValueError(f"{path} is not a zip archive without a comment; torch.save writes one by default.")
-        file.seek(-len(EMPTY_COMMENT), 2)
-        file.write(comment_length + SEAL)
-        n_bytes = file.tell()
-        file.write(_checksum(file, n_bytes))
+        _seal(file, path)
 
 
 def read_sealed(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -146,6 +139,18 @@ def check_stored(weight: Any) -> torch.Tensor:
     if not bool(torch.isfinite(weight).all()):
         raise UnreadableFileError("has weights that are NaN or infinite")
     return weight
+
+
+def _seal(file: BinaryIO, path: Path) -> None:
+    """As :func:`seal`, of an open file, or of one that will be at a path."""
+    is_zip = zipfile.is_zipfile(file)
+    file.seek(-len(EMPTY_COMMENT), 2)
+    if not is_zip or file.read() != EMPTY_COMMENT:
+        raise ValueError(f"{path} is not a zip archive without a comment; torch.save writes one by default.")
+    file.seek(-len(EMPTY_COMMENT), 2)
+    file.write((len(SEAL) + N_DIGITS).to_bytes(2, "little") + SEAL)
+    n_bytes = file.tell()
+    file.write(_checksum(file, n_bytes))
 
 
 def _checksum(file: BinaryIO, n_bytes: int) -> bytes:

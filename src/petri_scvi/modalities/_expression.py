@@ -107,8 +107,8 @@ class ExpressionModality(MatrixModality):
         if self.decoder is None:
             return
         with torch.no_grad():
-            if self.expression_likelihood == "nb":  # half a count keeps genes without counts finite
-                self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
+            if self.expression_likelihood == "nb":
+                self.decoder.offset.copy_(log_shares(total))
             else:
                 self.decoder.offset.copy_(total / n_cells)
 
@@ -147,8 +147,7 @@ class ExpressionModality(MatrixModality):
         if self.expression_likelihood == "normal":
             mean = reference.mean(dim=0)  # (M,)
             return {"mean expression": lambda inputs, mask: self.loss(mean.expand_as(inputs), inputs, mask)}
-        total = reference.sum(dim=0) + 0.5  # half a count, so that no gene has a probability of 0
-        log_share = (total / total.sum()).log()  # (M,)
+        log_share = log_shares(reference.sum(dim=0))  # (M,)
 
         def nll(counts: Tensor, log_dispersion: Tensor) -> Tensor:
             return negative_binomial_nll(counts, log_share + counts.sum(dim=1, keepdim=True).log(), log_dispersion)
@@ -189,6 +188,12 @@ def log_mean(logits: Tensor, counts: Tensor) -> Tensor:
     """Log of expected counts: shares by a softmax over variables, times the sum of the cell; ``(B, M)`` twice."""
     library_size = counts.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
     return log_softmax(logits, dim=-1) + library_size.log()
+
+
+def log_shares(total: Tensor) -> Tensor:
+    """Log share of each variable in all counts; half a count keeps those without counts finite; ``(M,)`` twice."""
+    total = total + 0.5
+    return (total / total.sum()).log()
 
 
 def check_counts(cells: Any, modality: str) -> None:

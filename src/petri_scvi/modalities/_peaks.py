@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from petri_scvi.dataloaders import open_rows
-from petri_scvi.modalities._expression import ExpressionField, check_counts, log_mean
+from petri_scvi.modalities._expression import ExpressionField, check_counts, log_mean, log_shares
 from petri_scvi.modalities._field import MatrixField
 from petri_scvi.modalities._matrix import MatrixModality
 from petri_scvi.nn import masked_mean
@@ -112,7 +112,7 @@ class PeaksModality(MatrixModality):
         total, _ = self._fit_encoder(chunks)
         if self.decoder is not None:
             with torch.no_grad():
-                self.decoder.offset.copy_(((total + 0.5) / (total + 0.5).sum()).log())
+                self.decoder.offset.copy_(log_shares(total))
 
     def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Predict the log mean count; shape ``(B, M)``."""
@@ -129,8 +129,7 @@ class PeaksModality(MatrixModality):
 
     def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
         """``"mean expression"`` of each peak, scaled to the cell's number of counts."""
-        total = reference.sum(dim=0) + 0.5
-        log_share = (total / total.sum()).log()  # (M,)
+        log_share = log_shares(reference.sum(dim=0))  # (M,)
 
         def score(inputs: Tensor, mask: Tensor) -> Tensor:
             return self.loss(log_share + inputs.sum(dim=1, keepdim=True).clamp(min=1).log(), inputs, mask)

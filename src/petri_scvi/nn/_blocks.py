@@ -31,11 +31,13 @@ def _split_heads(tokens: Tensor, n_heads: int) -> Tensor:
 def _attend(query: Tensor, key: Tensor, value: Tensor, is_read: Tensor | None = None) -> Tensor:
     """Softmax attention by head; ``(B, n_heads, Q, d)`` and twice ``(B, n_heads, T, d)`` -> ``(B, Q, n_heads * d)``.
 
-    ``is_read``, ``(B, T)``, is False for tokens that have no weight; by default, all have one.
+    ``is_read``, ``(B, T)``, is False for tokens that have no weight; by default, all have one. Where no token has one,
+    the result is 0.
     """
     if is_read is not None:
-        is_read = is_read[:, None, None]  # (B, 1, 1, T)
-        attended = scaled_dot_product_attention(query, key, value, attn_mask=is_read)
+        has_none = ~is_read.any(dim=1)[:, None, None, None]  # (B, 1, 1, 1)
+        weighted = is_read[:, None, None] | has_none  # (B, 1, 1, T); a softmax over nothing would be NaN
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=weighted).masked_fill(has_none, 0)
     elif query.device.type == "cpu" and key.shape[2] <= MAX_WRITTEN_OUT:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
         attended = scores.softmax(dim=-1) @ value
@@ -144,7 +146,7 @@ class CrossAttentionBlock(nn.Module):
         contents
             What is projected to the values, shape ``(B, T, D)``. By default the normalised tokens.
         is_read
-            False for tokens that the latents do not read, shape ``(B, T)``; every cell has one that is read.
+            False for tokens that the latents do not read, shape ``(B, T)``. Of a cell without any token, they read 0.
 
         Returns
         -------

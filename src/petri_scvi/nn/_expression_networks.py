@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +201,6 @@ class ExpressionEncoder(nn.Module):
             Log expression, shape ``(B, M)``.
         visible
             Positions of the genes to see, shape ``(B, M_visible)``; all if ``None``.
-
         is_measured
             False where a level is missing, shape ``(B, M)``: it is not read, whatever its value. Cells then differ in
             what they lack, so every token of every cell is computed.
@@ -224,17 +223,9 @@ class ExpressionEncoder(nn.Module):
         tokens = self.tokens(seen, visible)  # (B, T, D)
         contents = self.tokens.deviations(seen, visible) if self.gene_reads == "deviations" else None  # (B, T, D)
         is_read = is_measured if is_measured is None or visible is None else is_measured.gather(1, visible)  # (B, T)
-        has_none = None
-        if is_read is not None:
-            has_none = ~is_read.any(dim=1)
-            is_read = is_read | has_none[:, None]  # a softmax over nothing would be NaN
         latents = self.latents.expand(len(levels), -1, -1)  # (B, L, D)
-        for block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
-            cross_block = cast("CrossAttentionBlock", block)
-            read = cross_block.read(latents, tokens, contents, is_read)
-            if has_none is not None:
-                read = torch.where(has_none[:, None, None], 0, read)
-            latents = self_block(cross_block.update(latents, read))
+        for cross_block, self_block in zip(self.cross_blocks, self.self_blocks, strict=True):
+            latents = self_block(cross_block(latents, tokens, contents, is_read))
         return self.norm(latents)
 
 

@@ -1,8 +1,12 @@
-"""Name, URL, SHA-256, size, license of every file that can be fetched. Data, no code."""
+"""Name, URL, SHA-256, size, license of every file that can be fetched."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,14 @@ class Entry:
     def limit(self) -> int:
         """Largest possible length of the file in bytes."""
         return self.n_bytes if self.is_size_exact else self.max_bytes or 2 * self.n_bytes
+
+
+def files_of_folder(folder: str, url: str, hashes: Mapping[str, tuple[str, int]], license: str) -> dict[str, Entry]:
+    """Entries of files that are published side by side, from the SHA-256 and the length of each name."""
+    return {
+        name: Entry(f"{folder}/{name}", url + name, sha256, n_bytes, license)
+        for name, (sha256, n_bytes) in hashes.items()
+    }
 
 
 PAPALEXI = Entry(
@@ -261,13 +273,4 @@ _EXAMPLE_SBS_HASHES = {
     "Channel2-96-H-12.tif": ("0fdfc690ad0854bbaf1ff86b081122170b5b92e783a9700cc4a704e5799a4b9d", 444304),
 }
 
-EXAMPLE_SBS_FILES = {
-    name: Entry(
-        file_name=f"ExampleSBSImages/{name}",
-        url=_EXAMPLE_SBS_URL + name,
-        sha256=sha256,
-        n_bytes=n_bytes,
-        license="BSD-3-Clause",
-    )
-    for name, (sha256, n_bytes) in _EXAMPLE_SBS_HASHES.items()
-}
+EXAMPLE_SBS_FILES = files_of_folder("ExampleSBSImages", _EXAMPLE_SBS_URL, _EXAMPLE_SBS_HASHES, "BSD-3-Clause")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from ._registry import Entry
+from ._registry import Entry, files_of_folder
 
 _HUB = "https://huggingface.co/datasets/xingjiepan/PerturbMulti/resolve/8aac954eb631b68f6e11171a8313db61cc16c38c/"
 _HUB_REASON = "the revision is pinned, but its checksums could not be read without a network"
@@ -148,16 +148,9 @@ _OLFACTORY_BULB_HASHES = {
     "alignment_table_MOB3.tsv": ("da0ce26ad12b94b6d0784ddc1c0c76e998d3bbd2579bad6aa8c4ac2c4f7f2e33", 67142),
     "alignment_table_MOB4.tsv": ("243fa0518132fbc750cbf05ae17946d66c94be32b48803b27c70fde3d76fd5ff", 67379),
 }
-OLFACTORY_BULB_FILES = {
-    name: Entry(
-        file_name=f"olfactory_bulb/{name}",
-        url=_OLFACTORY_BULB_URL + name,
-        sha256=sha256,
-        n_bytes=n_bytes,
-        license=OLFACTORY_BULB_ARCHIVE.license,
-    )
-    for name, (sha256, n_bytes) in _OLFACTORY_BULB_HASHES.items()
-}
+OLFACTORY_BULB_FILES = files_of_folder(
+    "olfactory_bulb", _OLFACTORY_BULB_URL, _OLFACTORY_BULB_HASHES, OLFACTORY_BULB_ARCHIVE.license
+)
 
 
 @dataclass(frozen=True)
