@@ -106,3 +106,16 @@ def test_both_ways_to_attend_equal_torchs_own(n_tokens: int) -> None:
     query, key, value = (torch.randn(2, 3, n, 4) for n in (5, n_tokens, n_tokens))
     expected = scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(_attend(query, key, value).unflatten(2, (3, 4)).transpose(1, 2), expected)
+
+
+def test_tokens_that_are_not_read_have_no_weight_and_of_no_token_nothing_is_read() -> None:
+    torch.manual_seed(0)
+    block = CrossAttentionBlock(DIM, 2)
+    latents, tokens = torch.randn(3, 4, DIM), torch.randn(3, 6, DIM)
+    is_read = torch.ones(3, 6, dtype=torch.bool)
+    is_read[1, 2:] = False
+    is_read[2] = False
+    found = block.read(latents, tokens, is_read=is_read)
+    torch.testing.assert_close(found[0], block.read(latents, tokens)[0])
+    torch.testing.assert_close(found[1], block.read(latents, tokens[:, :2])[1])
+    assert (found[2] == 0).all()
