@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from petri_scvi.common import _files, written_whole
-from petri_scvi.common._files import SUFFIX, _machine
+from petri_scvi.common._files import SUFFIX, _prefix, delete
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,8 @@ def test_a_folder_can_be_written_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["store.zarr"]
 
 
-def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path: Path, is_deleted: bool) -> None:
     target = tmp_path / "result.txt"
     script = (
         "import os, runpy, sys; from pathlib import Path\n"
@@ -55,11 +56,14 @@ def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_
         "with written_whole(Path(sys.argv[1])) as unfinished: unfinished.write_text('x'); os._exit(9)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(target), _files.__file__], check=False)
-    alive = tmp_path / f".{target.name}.{_machine()}.{os.getpid()}.abc{SUFFIX}"
+    alive = tmp_path / f"{_prefix(target)}{os.getpid()}.abc{SUFFIX}"
     alive.mkdir()
     mine = tmp_path / f"{target.name}.partial"
     mine.mkdir()
     assert len(os.listdir(tmp_path)) == 3
-    with written_whole(target) as unfinished:
-        unfinished.write_text("new")
-    assert sorted(os.listdir(tmp_path)) == sorted([alive.name, target.name, mine.name])
+    if is_deleted:
+        delete(target)
+    else:
+        with written_whole(target) as unfinished:
+            unfinished.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == sorted([alive.name, mine.name] + [target.name] * (not is_deleted))

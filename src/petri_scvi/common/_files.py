@@ -59,15 +59,28 @@ def hidden_folder(path: Path) -> Iterator[Path]:
     ------
     The folder, which is empty.
     """
-    prefix = f".{path.name}.{_machine()}."
-    for left in path.parent.iterdir():
-        if left.name.startswith(prefix) and left.name.endswith(SUFFIX) and not _is_written(left, prefix):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{prefix}{os.getpid()}.", suffix=SUFFIX))
+    remove_leftovers(path)
+    prefix = f"{_prefix(path)}{os.getpid()}."
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=SUFFIX))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the hidden folders that killed processes of this machine left beside a path."""
+    prefix = _prefix(path)
+    for left in path.parent.iterdir():
+        if left.name.startswith(prefix) and left.name.endswith(SUFFIX) and not _is_written(left, prefix):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def delete(path: Path) -> None:
+    """Delete a file that was written whole and may be missing, with what killed processes left beside it."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        remove_leftovers(path)
 
 
 def check_parent(path: Path) -> None:
@@ -99,9 +112,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _machine() -> str:
-    """Name of this machine, as part of a file name, because process IDs are unique within a machine only."""
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+def _prefix(path: Path) -> str:
+    """How hidden folders beside a path begin; with the machine, because process IDs are unique within one only."""
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+    return f".{path.name}.{machine}."
 
 
 def _is_written(left: Path, prefix: str) -> bool:

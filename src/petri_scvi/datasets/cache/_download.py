@@ -10,7 +10,7 @@ import requests
 from requests import codes
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from petri_scvi.common._files import check_space
+from petri_scvi.common._files import check_space, delete
 
 from ._verify import CACHE_REMEDY, hash_file, write_whole
 
@@ -77,13 +77,13 @@ class ResumingDownload:
                     f"was received is kept. Or download {url} by other means and move it to {self.path}."
                 ) from error
         self._check_stated(note)
-        self.note.unlink(missing_ok=True)
+        delete(self.note)
         return self.part
 
     def forget(self) -> None:
         """Delete the partial file."""
         self.part.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        delete(self.note)
 
     def _read_note(self, url: str) -> dict[str, Any] | None:
         """Description of the partial file; ``None`` if there is none from this address."""

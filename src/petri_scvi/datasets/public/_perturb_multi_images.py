@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from petri_scvi._constants import IMAGES_KEY
 from petri_scvi.common import put_in_place
-from petri_scvi.common._files import check_space
+from petri_scvi.common._files import check_space, delete
 from petri_scvi.datasets.cache._registry_public import PERTURB_MULTI_CHANNELS
 from petri_scvi.datasets.cache._verify import CACHE_REMEDY, RECORD_SUFFIX, write_whole
 
@@ -86,7 +86,7 @@ def write_images(
             bar.advance(task)
     del images
     put_in_place(partial, path)
-    note.unlink()
+    delete(note)
 
 
 def open_images(path: Path) -> AnnData:
