@@ -37,6 +37,7 @@ class UnimodalModel(SetupMixin):
         MuData registered with :meth:`setup_mudata`.
     """
 
+    _reads_all = False
     _modality_class: ClassVar[type[Modality]]
     """Kind of modality that is embedded."""
     _batch_size = 1024

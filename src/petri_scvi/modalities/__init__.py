@@ -10,7 +10,7 @@ from petri_scvi.modalities._expression import CountsModality, ExpressionModality
 from petri_scvi.modalities._field import FINGERPRINT, MatrixField, ModalityField, field_of_kind
 from petri_scvi.modalities._fingerprint import difference, fingerprint
 from petri_scvi.modalities._images import ImageModality
-from petri_scvi.modalities._kinds import KINDS, Kind, as_kind, is_by_kind, modality_class_of, register_kind
+from petri_scvi.modalities._kinds import KINDS, Kind, as_kind, is_by_kind, likely_kind, modality_class_of, register_kind
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._peaks import BinaryModality, PeaksModality
 from petri_scvi.modalities._settings import EncoderSettings, Settings, settings_by_name
@@ -52,6 +52,7 @@ __all__ = [
     "field_of_kind",
     "fingerprint",
     "is_by_kind",
+    "likely_kind",
     "modality_class_of",
     "register_kind",
     "settings_by_name",

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
+from petri_scvi._constants import COUNTS_LAYER, IMAGES_KEY
+from petri_scvi.dataloaders import open_rows
 from petri_scvi.modalities._field import field_of_kind
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, type[Modality]] = {}
 """Name of each kind to its class; see :func:`register_kind`."""
+
+N_CELLS_LOOKED_AT = 100
+"""Cells by which a message guesses what a modality measures."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,13 @@ class Kind:
         """The same kind with the place where a modality has its cells."""
         return modality_class_of(self).find_cells(adata, self)
 
+    def as_argument(self, adata: AnnData) -> str:
+        """The kind as a user would write it for this modality: its name where the cells are found without more."""
+        attr_name, attr_key = self.place
+        if self.channels is None and replace(self, layer=None, obsm=None).find(adata) == self.find(adata):
+            return repr(self.kind)
+        return f"Kind({self.kind!r}, {({'layers': 'layer'}).get(attr_name, attr_name)}={attr_key!r})"
+
     def make_field(self, modality: str) -> ModalityField:
         """Field that registers the cells of a modality."""
         return modality_class_of(self).make_field(field_of_kind(modality), modality, self)
@@ -162,6 +176,19 @@ def modality_class_of(kind: Kind) -> type[Modality]:
             "module that registers it with petri_scvi.modalities.register_kind first."
         )
     return KINDS[kind.kind]
+
+
+def likely_kind(adata: AnnData) -> Kind:
+    """What a modality seems to measure, for an example in a message; some of its cells are read."""
+    if IMAGES_KEY in adata.obsm:
+        return Kind("images")
+    tables = [Kind("features", obsm=key) for key in adata.obsm]
+    values = adata.layers[COUNTS_LAYER] if COUNTS_LAYER in adata.layers else adata.X
+    if values is None:
+        return next(iter(tables), Kind("continuous"))
+    some = open_rows(values).read(np.arange(min(adata.n_obs, N_CELLS_LOOKED_AT)))
+    is_count = bool(((some >= 0) & (some == np.round(some))).all())
+    return Kind("continuous" if not is_count else "counts" if some.max(initial=0) > 1 else "binary")
 
 
 def as_kind(value: Any, modality: str) -> Kind:

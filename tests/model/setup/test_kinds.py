@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scvi
 
-from petri_scvi import PETRI, pp
+from petri_scvi import PETRI, baselines, pp
 from petri_scvi.modalities import Kind
 
 if TYPE_CHECKING:
@@ -148,3 +148,41 @@ def test_a_modality_that_shares_no_context_with_the_others_is_named(screen: MuDa
     mdata = pp.build_mudata(**screen.mod, protein=other)
     with pytest.raises(ValueError, match=r"mdata\['protein'\] shares no context with another modality"):
         PETRI.setup_mudata(mdata, modalities={**USUAL, "protein": "counts"})
+
+
+def test_a_modality_that_the_usual_call_leaves_out_is_named_with_the_call_that_includes_it(
+    make_screen: Callable[..., MuData],
+) -> None:
+    mdata = make_screen(n_proteins=8)
+    mdata["protein"].layers["counts"] = mdata["protein"].X.copy()
+    profile = make_screen(seed=1)["image"]
+    del profile.obsm["single_cell_images"]
+    mdata = pp.build_mudata(**mdata.mod, profile=profile)
+    with pytest.warns(
+        UserWarning, match=r"PETRI reads \['image', 'rna'\] .* leaves out \['protein', 'profile'\]"
+    ) as found:
+        PETRI.setup_mudata(mdata)
+    words = str(found[0].message)
+    call = words[words.index("PETRI.setup_mudata(") : words.index("; to leave")]
+    eval(call, {"PETRI": PETRI, "Kind": Kind, "mdata": mdata})
+    registered = PETRI(mdata).registry_["setup_args"]["modalities"]
+    assert {name: kind["kind"] for name, kind in registered.items()} == {
+        **USUAL,
+        "protein": "counts",
+        "profile": "features",
+    }
+    assert registered["profile"]["obsm"] == "true_morphology"
+    without = words[words.rindex("modalities=") + len("modalities=") : -1]
+    PETRI.setup_mudata(mdata, modalities=eval(without))
+    assert list(PETRI(mdata).registry_["setup_args"]["modalities"]) == ["image", "rna"]
+
+
+def test_a_modality_that_is_left_out_on_purpose_is_not_named(make_screen: Callable[..., MuData]) -> None:
+    mdata = make_screen()
+    PETRI.setup_mudata(mdata, modalities={"rna_layer": None})
+    mdata = make_screen(n_proteins=8)
+    mdata["rna"].X = np.log1p(mdata["rna"].X.toarray())
+    mdata["protein"].X = np.asarray(mdata["protein"].X > 3, dtype=np.float32)
+    with pytest.warns(UserWarning, match=r"\{'rna': 'continuous', 'protein': 'binary'\}\)"):
+        PETRI.setup_mudata(mdata, modalities={"images_key": None})
+    baselines.PCAExpression.setup_mudata(mdata)

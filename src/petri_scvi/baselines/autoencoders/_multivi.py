@@ -68,6 +68,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     >>> mdata.obsm["X_multivi"] = model.get_latent_representation()
     """
 
+    _reads_all = False  # images and expression only
     _lonely_contexts = "MULTIVI reads their cells as it reads all others."
 
     def __init__(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from petri_scvi._checks import check_modality
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY
 from petri_scvi._constants import IMAGES_KEY
-from petri_scvi.modalities import KINDS, Kind, as_kind, field_of_kind, is_by_kind, modality_class_of
+from petri_scvi.common._warn import warn
+from petri_scvi.modalities import KINDS, Kind, as_kind, field_of_kind, is_by_kind, likely_kind, modality_class_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,40 @@ def default_fields(
         accepted = ", ".join(f"{argument!r}: ..." for argument in defaults)
         raise ValueError(f"no modality is left; name at least one in modalities={{{accepted}}}.")
     return fields
+
+
+def warn_unused(
+    model: str, mdata: MuData, fields: Sequence[ModalityField], classes: Classes, modalities: Mapping[str, Any] | None
+) -> None:
+    """Name modalities that are left out although nobody asked for it, and the call that includes them.
+
+    Parameters
+    ----------
+    model
+        Name of the model's class.
+    mdata
+        Data that is set up.
+    fields
+        Fields of the modalities that are used.
+    classes
+        Default modalities.
+    modalities
+        What the user passed. Default modalities that are left out by it are left out on purpose.
+    """
+    used = {field.modality: (field.attr_name, field.attr_key) for field in fields}
+    known = {*used, *(one.default_name for one in classes if modalities)}
+    unused = [name for name, adata in mdata.mod.items() if name not in known and adata.n_obs]
+    if not unused:
+        return
+    kinds = {name: likely_kind(mdata.mod[name]).at(*place) for name, place in used.items()}
+    kinds |= {name: likely_kind(mdata.mod[name]) for name in unused}
+    named = ", ".join(f"{name!r}: {kind.as_argument(mdata.mod[name])}" for name, kind in kinds.items())
+    without = ", ".join(f"{name!r}: {kinds[name].as_argument(mdata.mod[name])}" for name in used)
+    warn(
+        f"{model} reads {list(used)} of mdata and leaves out {unused}. To include them, name every modality with its "
+        f"kind, such as {model}.setup_mudata(mdata, modalities={{{named}}}); to leave them out without this message, "
+        f"modalities={{{without}}}."
+    )
 
 
 def saved_fields(classes: Classes, registry: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[ModalityField]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from scvi.data import AnnDataManagerValidationCheck
 
@@ -25,7 +25,7 @@ from petri_scvi.modalities import is_by_kind
 from petri_scvi.model.setup._context_field import ContextField
 from petri_scvi.model.setup._instead import check_setup_arguments
 from petri_scvi.model.setup._managers import DataManager
-from petri_scvi.model.setup._places import default_fields, find_kinds, saved_fields
+from petri_scvi.model.setup._places import default_fields, find_kinds, saved_fields, warn_unused
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ class RegistrationMixin(RegisteredData):
 class SetupMixin(RegistrationMixin):
     """Registration of images, expression and contexts."""
 
+    _reads_all: ClassVar[bool] = True
+    """Whether the model reads every modality that is registered."""
+
     @classmethod
     def setup_mudata(
         cls,
@@ -127,8 +130,9 @@ class SetupMixin(RegistrationMixin):
             says where its cells are. Any number of modalities, several of one kind among them, for example
             ``{"image": "images", "rna": "counts", "protein": Kind("continuous", layer="clr")}``; the others of
             ``mdata`` are left out. By default ``{"image": "images", "rna": "counts"}``, as far as ``mdata`` has them,
-            with the three arguments above. These arguments may refer to modalities of another name,
-            ``{"images_key": "painting"}``, or to none: ``{"rna_layer": None}`` trains on images alone.
+            with the three arguments above; a warning names the modalities that this leaves out. These arguments may
+            refer to modalities of another name, ``{"images_key": "painting"}``, or to none: ``{"rna_layer": None}``
+            trains on images alone.
         is_paired
             Whether cells of one name in both modalities are the same cell.
         kwargs
@@ -151,6 +155,8 @@ class SetupMixin(RegistrationMixin):
             fields = [kind.make_field(name) for name, kind in kinds.items()]
         elif source_registry is None:
             fields = default_fields(cls._modality_classes, mdata, modalities, arguments)
+            if cls._reads_all:
+                warn_unused(cls.__name__, mdata, fields, cls._modality_classes, modalities)
         else:
             fields = saved_fields(cls._modality_classes, source_registry, arguments)
         cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)
