@@ -11,6 +11,7 @@ from petri_scvi.datasets.public import (
     periscope,
     perturb_multi,
     replogle,
+    rosetta,
     stringdb,
 )
 from petri_scvi.datasets.synthetic import semisynthetic_screen, synthetic_screen
@@ -22,6 +23,7 @@ __all__ = [
     "periscope",
     "perturb_multi",
     "replogle",
+    "rosetta",
     "semisynthetic_screen",
     "stringdb",
     "synthetic_screen",

@@ -120,6 +120,40 @@ PERISCOPE_CONTROL_GUIDES = (
 )
 """Those that the authors use in their examples, in this order."""
 
+ROSETTA_BASE = "https://cellpainting-gallery.s3.amazonaws.com/cpg0003-rosetta/broad/workspace/preprocessed_data/"
+_ROSETTA_REASON = "the gallery publishes ETags; those of small files are MD5, which is compared"
+_CELL_PAINTING = "CellPainting/replicate_level_cp_normalized_variable_selected.csv.gz"
+_L1000 = "L1000/replicate_level_l1k.csv.gz"
+
+
+def _rosetta(folder: str, name: str, n_bytes: int, md5: str | None = None) -> Entry:
+    return Entry(
+        file_name=f"rosetta/{folder}/{name}",
+        url=f"{ROSETTA_BASE}{folder}/{name}",
+        sha256=None,
+        n_bytes=n_bytes,
+        license="CC0-1.0",
+        why_no_sha256=_ROSETTA_REASON,
+        md5=md5,
+    )
+
+
+ROSETTA = {
+    "TA-ORF": (
+        _rosetta("TA-ORF-BBBC037-Rohban", _CELL_PAINTING, 1_106_334, "1315c2fd175b265d10e929e51d9dfef0"),
+        _rosetta("TA-ORF-BBBC037-Rohban", _L1000, 2_022_367, "1e643bb1182555a8e7699230a0ea98d1"),
+    ),
+    "LUAD": (
+        _rosetta("LUAD-BBBC041-Caicedo", _CELL_PAINTING, 16_570_136),
+        _rosetta("LUAD-BBBC041-Caicedo", _L1000, 11_448_027),
+    ),
+    "CDRP-bio": (
+        _rosetta("CDRPBIO-BBBC036-Bray", _CELL_PAINTING, 117_242_590),
+        _rosetta("CDRPBIO-BBBC036-Bray", _L1000, 26_842_289),
+    ),
+}
+"""Cell Painting and L1000 of each."""
+
 
 OLFACTORY_BULB_ARCHIVE = Entry(
     file_name="mob.tar.xz",

@@ -9,6 +9,16 @@ from petri_scvi.datasets.public._olfactory_bulb import olfactory_bulb
 from petri_scvi.datasets.public._periscope import periscope
 from petri_scvi.datasets.public._perturb_multi import perturb_multi
 from petri_scvi.datasets.public._perturb_seq import hepg2_perturbseq, replogle
+from petri_scvi.datasets.public._rosetta import rosetta
 from petri_scvi.datasets.public._stringdb import stringdb
 
-__all__ = ["hepg2_perturbseq", "hepg2_screen", "olfactory_bulb", "periscope", "perturb_multi", "replogle", "stringdb"]
+__all__ = [
+    "hepg2_perturbseq",
+    "hepg2_screen",
+    "olfactory_bulb",
+    "periscope",
+    "perturb_multi",
+    "replogle",
+    "rosetta",
+    "stringdb",
+]
