@@ -130,7 +130,7 @@ def test_wells_without_a_label_are_counted_and_plates_without_controls_are_named
     is_first = rna["det_plate"] == rna["det_plate"].iloc[0]
     rewrite(folder, "TA-ORF", 0, image)
     rewrite(folder, "TA-ORF", 1, rna[~(is_first & (rna["pert_id"] == "negcon"))])
-    with pytest.warns(UserWarning) as raised:
+    with pytest.warns(UserWarning, match="wells|plates") as raised:
         mdata = rosetta("TA-ORF", cache_dir=folder)
     said = "\n".join(str(warning.message) for warning in raised)
     assert "1 of 72 wells" in said

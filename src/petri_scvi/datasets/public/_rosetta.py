@@ -115,9 +115,9 @@ def rosetta(
     Parameters
     ----------
     which
-        ``"TA-ORF"``: 324 overexpressed constructs of 192 genes in U2OS, 3.1 MB, 1,920 and 729 wells :cite:p:`Rohban2017`;
-        ``"LUAD"``: wild types and mutants of genes of lung adenocarcinoma in A549, 28 MB; ``"CDRP-bio"``: bioactive
-        compounds in U2OS, 144 MB, 21,122 and 6,929 wells :cite:p:`Bray2017`.
+        ``"TA-ORF"``: 324 overexpressed constructs of 192 genes in U2OS, 3.1 MB, 1,920 and 729 wells
+        :cite:p:`Rohban2017`; ``"LUAD"``: wild types and mutants of genes of lung adenocarcinoma in A549, 28 MB;
+        ``"CDRP-bio"``: bioactive compounds in U2OS, 144 MB, 21,122 and 6,929 wells :cite:p:`Bray2017`.
     cache_dir
         Folder to look in first, as in :func:`petri_scvi.datasets.semisynthetic_screen`; the files are in its subfolder
         ``rosetta``, in folders of their published names.
@@ -157,8 +157,8 @@ def rosetta(
     **The same perturbation is not the same experiment.** Compounds were measured 48 hours after treatment by Cell
     Painting, and 6 hours after it by L1000; constructs were measured at one time. Doses of compounds agree because the
     authors matched by dose, for which they doubled the concentrations recorded for Cell Painting. Half of the
-    constructs of ``"TA-ORF"`` differ between the assays (323 and 327, of which 150 are the same). By default, documents are
-    therefore made of genes; ``context_key="guide"`` makes documents of constructs or alleles.
+    constructs of ``"TA-ORF"`` differ between the assays (323 and 327, of which 150 are the same). By default, documents
+    are therefore made of genes; ``context_key="guide"`` makes documents of constructs or alleles.
 
     For compounds, edges between genes do not apply, and guide consistency compares the doses and batches of a compound.
 
