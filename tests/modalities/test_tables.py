@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scvi
 import torch
 from anndata import AnnData
 
@@ -94,6 +96,37 @@ def test_a_cell_of_which_only_missing_values_are_visible_has_finite_latents_and_
     assert all(p.grad is None or p.grad.isfinite().all() for p in modality.parameters())
 
 
+def test_outliers_are_clipped_and_counted_and_do_not_set_the_scale(rng: np.random.Generator) -> None:
+    plain = torch.as_tensor(rng.normal(size=(400, N_COLUMNS)) * 10.0 ** np.arange(-2, 4) + 7, dtype=torch.float32)
+    plain[:, 5] = (plain[:, 5] > 1.9e3).float()  # nearly all values are equal
+    wild = plain.clone()
+    wild[3, 0], wild[7, 2] = 1e6, -1e8
+    modality, other = make(), make()
+    modality._names = [f"column {i}" for i in range(N_COLUMNS)]
+    with pytest.warns(UserWarning, match=r"2 values of 400 training cells .* 2 columns \(column 0, column 2\)"):
+        modality.fit_statistics([wild[:100], wild[100:]])
+    other.fit_statistics([plain])
+    torch.testing.assert_close(modality.column_scale, other.column_scale, rtol=0.2, atol=0)
+    prepared = modality.prepare(wild)
+    assert prepared[3, 0] == 10
+    assert prepared[7, 2] == -10
+    assert prepared.abs().max() == 10
+    is_plain = wild == plain
+    torch.testing.assert_close(prepared[is_plain], other.prepare(plain)[is_plain], rtol=0.2, atol=0.05)
+
+
+def test_a_table_without_outliers_is_standardised_by_plain_moments(rng: np.random.Generator) -> None:
+    table = torch.as_tensor(rng.normal(size=(300, N_COLUMNS)) * 5 + 1, dtype=torch.float32)
+    modality = make()
+    modality.fit_statistics([table[:120], table[120:]])
+    moments = ColumnMoments(N_COLUMNS)
+    for chunk in (table[:120], table[120:]):
+        moments.update(chunk.double())
+    assert (modality.column_mean == moments.mean.float()).all()
+    assert (modality.column_scale == moments.std.float()).all()
+    torch.testing.assert_close(modality.prepare(table), (table - modality.column_mean) / modality.column_scale)
+
+
 def with_table(screen: MuData, rng: np.random.Generator, n_missing: int = 200) -> MuData:
     """The tiny screen, and a table of its morphology in another number of cells, with gaps and a constant column."""
     image = screen["image"]
@@ -140,6 +173,29 @@ def test_a_table_with_gaps_trains_embeds_and_finds_its_columns_by_name(
     shuffled.obsm["cp"] = table.add_prefix("other ")
     with pytest.raises(ValueError, match="none of the 12 columns of the model"):
         loaded.get_latent_representation(pp.build_mudata(profile=shuffled))
+
+
+def test_an_outlier_of_a_million_deviations_does_not_change_what_is_learned(
+    screen: MuData, tiny: dict[str, Any], rng: np.random.Generator
+) -> None:
+    losses = []
+    kinds: dict[str, Any] = {"profile": Kind("features", obsm="cp"), "rna": "counts"}
+    plain = with_table(screen, rng, n_missing=0)
+    plain["profile"].obsm["cp"] = plain["profile"].obsm["cp"].drop(columns="round")
+    for is_wild in (False, True):
+        mdata = plain.copy()
+        if is_wild:
+            table = mdata["profile"].obsm["cp"].astype(float)
+            table.iloc[5, 1] += 1e6 * table.iloc[:, 1].std()
+            mdata["profile"].obsm["cp"] = table
+        PETRI.setup_mudata(mdata, modalities=kinds)
+        scvi.settings.seed = 0
+        model = PETRI(mdata, **tiny)
+        found = pytest.warns(UserWarning, match="1 values of 2.. training cells") if is_wild else nullcontext()
+        with found:
+            model.train(max_epochs=3, train_size=1.0, accelerator="cpu", enable_progress_bar=False)
+        losses.append(model.history["train_loss_profile"].to_numpy(dtype=float).ravel())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
 
 
 def test_what_a_table_cannot_hold_is_refused(screen: MuData, rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 N_NAMED = 5
 """Columns that a message names."""
+MAX_DEVIATION = 10.0
+"""Standard deviations from the mean beyond which values of a feature are clipped, as is common for expression."""
+QUANTILES = ((0.25, 0.75), (0.01, 0.99))
+"""Pairs of quantiles whose distance gives the standard deviation without outliers; the larger one counts."""
 
 
 class TableField(MatrixField):
@@ -169,6 +174,9 @@ class ContinuousModality(MatrixModality):
 class FeaturesModality(ContinuousModality):
     """A table of features, such as CellProfiler's: as :class:`ContinuousModality`, with a scale for each column.
 
+    Values further than 10 standard deviations from the mean of their column are read as 10 standard deviations. Mean
+    and standard deviation are those without outliers, so that a single one does not set the scale of its column.
+
     Parameters
     ----------
     state, settings
@@ -177,6 +185,33 @@ class FeaturesModality(ContinuousModality):
 
     kind = "features"
     scales_each_column = True
+
+    def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
+        super().__init__(state, settings)
+        self._names = state.get("column_names", range(self.n_tokens))
+
+    def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
+        """As for :class:`ContinuousModality`, without outliers, which a warning counts."""
+        kept = [cells.float() for cells in chunks]  # of up to ten thousand cells
+        low, high = _usual_range(kept)
+        super().fit_statistics(cells.clamp(low, high) for cells in kept)
+        clipped = sum(
+            (((cells - self.column_mean) / self.column_scale).abs() > MAX_DEVIATION).sum(dim=0) for cells in kept
+        )
+        n_clipped = torch.as_tensor(clipped)  # (M,)
+        if n_clipped.any():
+            columns = np.asarray(self._names)[
+                n_clipped.argsort(descending=True, stable=True)[: n_clipped.count_nonzero()]
+            ]
+            warn(
+                f"{int(n_clipped.sum())} values of {sum(map(len, kept))} training cells lie more than "
+                f"{MAX_DEVIATION:.0f} standard deviations from the mean of their column, in {_some(columns)}; they are "
+                f"read as {MAX_DEVIATION:.0f} standard deviations. If they are errors, replace them by numpy.nan."
+            )
+
+    def prepare(self, cells: Tensor) -> Tensor:
+        """Standardise and clip; NaN stays NaN."""
+        return super().prepare(cells).clamp(-MAX_DEVIATION, MAX_DEVIATION)
 
 
 class ColumnMoments:
@@ -208,6 +243,24 @@ class ColumnMoments:
         """With divisor n; 0 where only rounding errors vary."""
         std = (self.squares / self.n.clamp(min=1)).sqrt()
         return torch.where(std > 1e-12 * self.mean.abs(), std, 0.0)
+
+
+def _usual_range(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Values between which the mean and standard deviation of each column are computed; shape ``(M,)`` twice.
+
+    From quantiles, which outliers hardly change. Columns of which nearly all values are equal have no limits.
+    """
+    reservoir = Reservoir(chunks[0].shape[1])
+    for cells in chunks:
+        reservoir.update(cells)
+    ordered = reservoir.rows.sort(dim=0).values.double()  # missing values last
+    last = ((~ordered.isnan()).sum(dim=0) - 1).clamp(min=0)  # (M,)
+    quantile = {q: ordered.gather(0, (q * last).round().long()[None])[0] for q in (0.5, *sum(QUANTILES, ()))}
+    of_normal = NormalDist().inv_cdf
+    spreads = [(quantile[high] - quantile[low]) / (of_normal(high) - of_normal(low)) for low, high in QUANTILES]
+    spread, median = torch.stack(spreads).amax(dim=0), quantile[0.5].nan_to_num()
+    reach = torch.where(spread > 0, MAX_DEVIATION * spread, torch.inf)
+    return (median - reach).float(), (median + reach).float()
 
 
 def _varies(reader: RowReader) -> np.ndarray:
