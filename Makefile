@@ -1,6 +1,6 @@
 # `make demo` and `make test` need only git, make and Python 3.11 or newer.
 #   PYTHON=python3.12        interpreter that makes the environment
-#   DATA=real                screen the demo runs on: synthetic or real
+#   DATA=real                screen the demo runs on: synthetic, real or rosetta (a download of 4.5 MB)
 #   CONSTRAINTS=, VENV=      other pinned versions, another place for the environment
 PYTHON ?= python3
 DATA := synthetic
@@ -16,7 +16,7 @@ export MPLBACKEND ?= Agg
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/"
+	@echo "make demo [DATA=real]   train PETRI on a small screen, write figures to petri_demo/; or DATA=rosetta"
 	@echo "make test               run the default test suite"
 	@echo "make slow               run what takes longer than the default suite allows"
 	@echo "make oracles            compare the scores with other implementations"

@@ -48,6 +48,9 @@ N_SCORED = 500
 N_HIGHLIGHTED = 6
 """Number of perturbations with their own colour in the UMAP."""
 
+ROSETTA_KINDS = {"image": "features", "rna": "continuous"}
+"""What :func:`petri_scvi.datasets.rosetta` returns; other screens have crops and counts."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo.
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Command line; that of the process if ``None``.
     """
     parser = argparse.ArgumentParser(prog="python -m petri_scvi.demo", description=__doc__)
-    parser.add_argument("--data", choices=["synthetic", "real"], default="synthetic", help="which screen to train on")
+    parser.add_argument("--data", choices=["synthetic", "real", "rosetta"], default="synthetic", help="which screen")
     parser.add_argument("--out", type=Path, default=Path("petri_demo"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=3000, help="training steps, rounded to whole epochs")
     parser.add_argument("--cells", type=int, default=8000, help="image cells of the synthetic screen")
@@ -69,30 +72,74 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
 
-    mdata = (
-        datasets.semisynthetic_screen() if options.data == "real" else datasets.synthetic_screen(n_cells=options.cells)
-    )
-    print(f"{options.data} screen: {mdata['image'].n_obs} image cells, {mdata['rna'].n_obs} transcriptomes")
-    model = train(mdata, options.steps)
+    mdata, edges = load(options.data, options.cells)
+    kinds = ROSETTA_KINDS if options.data == "rosetta" else None
+    print(f"{options.data} screen: {_sizes(mdata)}")
+    model = train(mdata, options.steps, kinds)
     mdata.obsm[EMBEDDING_KEY] = model.get_latent_representation()
 
     scored = {name: rows[:N_SCORED] for name, rows in model.validation_indices.items()}
     error = model.get_reconstruction_error(indices=scored)
     gain = model.cross_modal_gain(indices=scored)
     draw_training(model, options.out / "loss_curves.png")
-    draw_crops(model, mdata, options.out / "reconstructed_crops.png")
-    draw_expression(model, mdata, options.out / "reconstructed_expression.png")
+    if kinds is None:
+        draw_crops(model, mdata, options.out / "reconstructed_crops.png")
+        draw_expression(model, mdata, options.out / "reconstructed_expression.png")
     draw_umap(mdata, options.out / "umap.png")
-    write_explorer(mdata, options.out / "explorer.html")
+    scores = score(mdata, edges)
+    if kinds is not None:
+        draw_scores(mdata, options.out / "scores.png")
+        scores.to_csv(options.out / "scores.csv", index=False)
+    pages.explorer(
+        mdata,
+        path=options.out / "explorer.html",
+        edges=edges,
+        genes=None if kinds is None else [],
+        replicate_key=replicate_key(mdata),
+        title="petri-scvi demo",
+        progress=False,
+    )
     model.save(str(options.out / "model"), overwrite=True)
     with columns_stay_in_modalities():
         mdata.write_h5mu(options.out / "screen.h5mu")
     summary = summarise(mdata, model, error, gain, time.perf_counter() - start)
+    if kinds is not None:
+        summary += "\n" + score_table(scores)
     (options.out / "summary.txt").write_text(summary)
     print(f"\n{summary}\nWritten to {options.out}/:", *sorted(path.name for path in options.out.iterdir()), sep="\n  ")
 
 
-def train(mdata: MuData, n_steps: int) -> PETRI:
+def load(name: str, n_cells: int) -> tuple[MuData, pd.DataFrame | None]:
+    """Load a screen, and the gene pairs that are known of it.
+
+    Parameters
+    ----------
+    name
+        ``"synthetic"``, ``"real"`` or ``"rosetta"``.
+    n_cells
+        Image cells of the synthetic screen.
+
+    Raises
+    ------
+    SystemExit
+        There is no network, and a file is not in the cache.
+    """
+    if name == "synthetic":
+        mdata = datasets.synthetic_screen(n_cells=n_cells)
+    elif name == "real":
+        mdata = datasets.semisynthetic_screen()
+    else:
+        try:
+            return datasets.rosetta("TA-ORF"), datasets.stringdb()
+        except (ConnectionError, FileNotFoundError) as error:
+            raise SystemExit(
+                "The screen Rosetta TA-ORF (3.1 MB) and the gene pairs of STRING (1.4 MB) are downloaded once, which "
+                f"needs a network: {error}\n`make demo` runs without one, on a simulated screen."
+            ) from error
+    return mdata, mdata.uns.get("synthetic_screen", {}).get("edges")
+
+
+def train(mdata: MuData, n_steps: int, kinds: dict[str, str] | None = None) -> PETRI:
     """Train a small model.
 
     Parameters
@@ -101,13 +148,15 @@ def train(mdata: MuData, n_steps: int) -> PETRI:
         A screen of :mod:`petri_scvi.datasets`.
     n_steps
         Minibatches to train on, rounded to whole passes over the cells.
+    kinds
+        Kind of each modality; crops and counts if ``None``.
 
     Returns
     -------
     The trained model.
     """
     scvi.settings.seed = 0
-    PETRI.setup_mudata(mdata)
+    PETRI.setup_mudata(mdata, modalities=kinds)
     model = PETRI(mdata, **MODEL)
     n_cells = max(modality.n_obs for modality in mdata.mod.values())
     n_epochs = max(1, round(n_steps * N_CONTEXTS * N_CELLS / n_cells))
@@ -180,35 +229,44 @@ def draw_umap(mdata: MuData, path: Path) -> None:
     _save(figure, path)
 
 
-def write_explorer(mdata: MuData, path: Path) -> None:
-    """A page to look at cells, perturbations and scores."""
-    truth = mdata.uns.get("synthetic_screen", {})
-    edges = truth.get("edges")
-    tl.perturbation_strength(mdata, EMBEDDING_KEY, n_permutations=199, progress=False)
-    tl.score_screen(mdata, [EMBEDDING_KEY], edges=edges, n_bootstrap=50, progress=False)
-    pages.explorer(mdata, path=path, edges=edges, title="petri-scvi demo", progress=False)
+def score(mdata: MuData, edges: pd.DataFrame | None) -> pd.DataFrame:
+    """Strength of perturbations and all scores of the embedding; they are stored in ``mdata.uns``, too."""
+    replicates = replicate_key(mdata)
+    tl.perturbation_strength(mdata, EMBEDDING_KEY, replicate_key=replicates, n_permutations=199, progress=False)
+    settings: dict[str, Any] = {"replicate_key": replicates, "n_bootstrap": 50, "progress": False}
+    return tl.score_screen(mdata, [EMBEDDING_KEY], edges=edges, **settings)
+
+
+def replicate_key(mdata: MuData) -> str:
+    """The replicate, or, if some replicates have no controls to center on, the cell line."""
+    tables = [modality.obs for modality in mdata.mod.values()]
+    has_controls = all(obs.groupby("replicate", observed=True)["is_control"].any().all() for obs in tables)
+    return "replicate" if has_controls else "cell_line"
+
+
+def draw_scores(mdata: MuData, path: Path) -> None:
+    """Guide consistency, and how well known gene pairs are recovered, with confidence intervals."""
+    figure, axes = plt.subplots(2, 1, figsize=(6, 5), layout="constrained")
+    for metric, ax in zip(["guide_consistency", "edge_auc"], axes, strict=True):
+        pl.score_screen(mdata, metric=metric, ax=ax)
+    _save(figure, path)
+
+
+def score_table(scores: pd.DataFrame) -> str:
+    """Scores of each modality and of both, as text."""
+    table = scores.pivot_table(index=["modality", "fusion"], columns="metric", values="value", sort=False)
+    return "Scores of the embedding\n" + table.to_string(float_format="{:.3f}".format) + "\n"
 
 
 def summarise(mdata: MuData, model: PETRI, error: pd.DataFrame, gain: pd.DataFrame, n_seconds: float) -> str:
     """Summary of the model and its reconstruction error, as text."""
-    columns = [
-        "modality",
-        "source",
-        "n_cells",
-        "n_contexts",
-        "loss_own",
-        "loss_other",
-        "gain",
-        "effect_size",
-        "share_of_cells",
-        "p_value",
-    ]
+    columns = ["modality", "source", "n_cells", "n_contexts", "loss_own", "loss_other", "gain"]
+    columns += ["effect_size", "share_of_cells", "p_value"]
     last = {name: f"{losses.iloc[-1, 0]:.4f}" for name, losses in sorted(model.history.items())}
     return "\n".join(
         [
             f"petri-scvi {petri_scvi.__version__}, torch {torch.__version__}, scvi-tools {scvi.__version__}",
-            f"cells: {mdata['image'].n_obs} images, {mdata['rna'].n_obs} transcriptomes; "
-            f"embedding {mdata.obsm[EMBEDDING_KEY].shape}",
+            f"cells: {_sizes(mdata)}; embedding {mdata.obsm[EMBEDDING_KEY].shape}",
             f"epochs: {len(model.history['train_loss'])}; all in all {n_seconds:.0f} s",
             "losses after the last epoch: " + ", ".join(f"{name} {loss}" for name, loss in last.items()),
             "",
@@ -231,6 +289,12 @@ def _furthest_perturbations(cells: sc.AnnData) -> list[str]:
         from_control = np.linalg.norm(means - means.loc[CONTROL], axis=1) / cells.X[rows].std()
         distance = distance.add(pd.Series(from_control, index=means.index), fill_value=0)
     return [CONTROL, *distance.drop(CONTROL).nlargest(N_HIGHLIGHTED).index]
+
+
+def _sizes(mdata: MuData) -> str:
+    if "rosetta" in mdata.uns:
+        return f"{mdata['image'].n_obs} wells of Cell Painting, {mdata['rna'].n_obs} of L1000"
+    return f"{mdata['image'].n_obs} images, {mdata['rna'].n_obs} transcriptomes"
 
 
 def _palette(n_colours: int) -> list[str]:
