@@ -102,6 +102,16 @@ def check_modality_names(names: Iterable[str]) -> None:
 
 def check_context(mdata: MuData, modality: str, context_key: Sequence[str]) -> None:
     """Require one context per cell of a modality."""
+    for key in context_key:
+        have = [name for name, other in mdata.mod.items() if key in other.obs]
+        if have and key not in mdata.mod[modality].obs:
+            where = f"mdata[{modality!r}].obs"
+            raise KeyError(
+                f"context_key={key!r} is not a column of {where}, which has {list(mdata.mod[modality].obs)}; "
+                f"mdata[{have[0]!r}] has it, and modalities share contexts. Name the column alike in both, or, if all "
+                f"cells of this modality have one value, write it: {where}[{key!r}] = '...'. Or leave it out of "
+                "context_key."
+            )
     check_context_columns(mdata.mod[modality].obs, f"mdata[{modality!r}]", context_key)
 
 

@@ -91,6 +91,8 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     >>> mdata.obsm["X_petri"] = model.get_latent_representation()
     """
 
+    _draws_groups = True
+
     def __init__(
         self,
         mdata: MuData | None = None,

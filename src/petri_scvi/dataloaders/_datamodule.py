@@ -13,9 +13,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from petri_scvi._checks import check_flags, check_sizes
+from petri_scvi.common._warn import warn
+from petri_scvi.dataloaders._group_documents import GROUP_SHARE, check_group_share, groups_by_modalities
 from petri_scvi.dataloaders._sampler import (
     DocumentSampler,
     complete_contexts,
+    contexts_by_modalities,
     given_split,
     rows_by_context,
     split_cells,
@@ -44,6 +47,8 @@ class DocumentDataModule(pl.LightningDataModule):
         Reader of the cells of each modality.
     codes
         Context code of each cell, by modality; a code means the same context in all modalities.
+    groups
+        Context codes of each group, which may overlap; ``train`` takes them from ``setup_mudata(context_groups=...)``.
     train_size, validation_size
         Fractions of the cells of each context, as in ``split_cells``.
     external_indexing
@@ -53,6 +58,11 @@ class DocumentDataModule(pl.LightningDataModule):
         Documents per minibatch (G).
     n_cells_per_context
         Cells per document and modality (S).
+    group_share
+        Share of the training documents that are drawn by group, above 0 and up to 1; 0.5 if ``None``. They hold cells
+        of several contexts of one group, the same contexts in each modality; the rest are drawn by context. Contexts
+        that lack a modality are drawn by group only with others that lack it. Validation documents are always drawn by
+        context, so that their loss can be compared whatever the groups.
     seed
         Seed of split and draws.
     draw_runs
@@ -73,11 +83,13 @@ class DocumentDataModule(pl.LightningDataModule):
         readers: Mapping[str, RowReader],
         codes: Mapping[str, NDArray[np.integer]],
         *,
+        groups: Sequence[NDArray[np.integer]] = (),
         train_size: float | None = 0.9,
         validation_size: float | None = None,
         external_indexing: Sequence[Mapping[str, Sequence[int] | NDArray[np.integer]]] | None = None,
         n_contexts_per_minibatch: int = 8,
         n_cells_per_context: int = 8,
+        group_share: float | None = None,
         seed: int = 0,
         draw_runs: bool = False,
         pin_memory: bool | None = None,
@@ -88,6 +100,8 @@ class DocumentDataModule(pl.LightningDataModule):
         if pin_memory is not None:
             check_flags(pin_memory=pin_memory)
         self.readers = dict(readers)
+        self.groups = list(groups)
+        self.group_share = check_group_share(group_share, bool(self.groups), n_cells_per_context)
         self.n_contexts_per_minibatch = n_contexts_per_minibatch
         self.n_cells_per_context = n_cells_per_context
         self.seed = seed
@@ -110,6 +124,22 @@ class DocumentDataModule(pl.LightningDataModule):
         self._val_rows = complete_contexts(
             {name: rows_by_context(codes[name], rows) for name, rows in self.val_idx.items()}, self._train_rows
         )
+        if self.groups:
+            self._check_groups()
+
+    def _check_groups(self) -> None:
+        contexts_of = contexts_by_modalities(self._train_rows)
+        found = groups_by_modalities(self.groups, contexts_of)
+        n_idle = sum(
+            len(np.setdiff1d(contexts_of[kind], np.concatenate([*of_kind.values()])))
+            for kind, of_kind in found.items()
+            if of_kind
+        )
+        if self.group_share == 1 and n_idle:
+            warn(
+                f"group_share=1 draws all documents by group, and {n_idle} contexts are in no group: their cells do "
+                "not train. Pass a smaller group_share, such as 0.5."
+            )
 
     @property
     def n_obs(self) -> int:
@@ -119,7 +149,7 @@ class DocumentDataModule(pl.LightningDataModule):
     @property
     def data_loader_kwargs(self) -> dict[str, Any]:
         """What determines the minibatches; scvi-tools logs it to MLflow."""
-        names = ("n_contexts_per_minibatch", "n_cells_per_context", "seed", "draw_runs")
+        names = ("n_contexts_per_minibatch", "n_cells_per_context", "group_share", "seed", "draw_runs")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -145,6 +175,8 @@ class DocumentDataModule(pl.LightningDataModule):
             self.n_cells_per_context,
             seed=self.seed,
             is_fixed=is_fixed,
+            groups=() if is_fixed else self.groups,
+            group_share=self.group_share or GROUP_SHARE,
             draw_runs=self.draw_runs and not is_fixed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,

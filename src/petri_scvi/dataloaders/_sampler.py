@@ -9,6 +9,12 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from petri_scvi.common import rows_from_indices
+from petri_scvi.dataloaders._group_documents import (
+    GROUP_SHARE,
+    cells_per_member,
+    draw_documents,
+    groups_by_modalities,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +29,7 @@ class DocumentRows(NamedTuple):
     """Rows of one minibatch of documents."""
 
     context: NDArray[np.integer]
-    """Context code of each document, shape ``(G,)``."""
+    """Context code of each document, shape ``(G,)``; -1, -2, ... for documents of the first group, the second, ..."""
     rows: dict[str, NDArray[np.integer]]
     """Rows of each modality, shape ``(G, S)``."""
 
@@ -159,6 +165,11 @@ class DocumentSampler(Sampler[DocumentRows]):
     n_minibatches
         Minibatches per epoch and rank. By default as many as it takes to draw as many cells as there are in the larger
         modality.
+    groups
+        Context codes of each group; groups may overlap. A share of the documents then holds cells of several contexts
+        of a group, as many of each as there is room for, in every modality cells of the same contexts.
+    group_share
+        Share of the documents that are drawn by group, above 0 and up to 1.
     draw_runs
         Whether the cells of a document are neighbours, from a random one on, instead of drawn one by one. A disk reads
         them faster. In a training store neighbours of a context are a random choice of its cells, so this draws without
@@ -177,6 +188,8 @@ class DocumentSampler(Sampler[DocumentRows]):
         seed: int = 0,
         is_fixed: bool = False,
         n_minibatches: int | None = None,
+        groups: Sequence[NDArray[np.integer]] = (),
+        group_share: float = GROUP_SHARE,
         draw_runs: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -195,7 +208,9 @@ class DocumentSampler(Sampler[DocumentRows]):
             n_cells = max(sum(map(len, rows.values())) for rows in rows_of.values())
             n_minibatches = -(-n_cells // (n_contexts_per_minibatch * n_cells_per_context * world_size))
         self.n_minibatches = n_minibatches
-        self.contexts_of = _contexts_by_modalities(rows_of)
+        self.contexts_of = contexts_by_modalities(rows_of)
+        self.groups_of = groups_by_modalities(groups, self.contexts_of)
+        self.group_share = group_share
 
     def __len__(self) -> int:
         return self.n_minibatches
@@ -218,43 +233,48 @@ class DocumentSampler(Sampler[DocumentRows]):
             first = (step * self.world_size + self.rank) * self.n_contexts_per_minibatch
             # One generator per document, so that its cells depend neither on the rank nor on earlier documents.
             rngs = [np.random.default_rng([self.seed, epoch, 1, first + i]) for i in range(len(contexts))]
-            rows = {
-                modality: np.stack(
-                    [
-                        self._draw(self.rows_of[modality][context], rng)
-                        for context, rng in zip(contexts.tolist(), rngs, strict=True)
-                    ]
-                )
-                for modality in modalities
-            }
+            documents = [
+                self._document(context, modalities, rng) for context, rng in zip(contexts.tolist(), rngs, strict=True)
+            ]
+            rows = {modality: np.stack([document[modality] for document in documents]) for modality in modalities}
             yield DocumentRows(contexts, rows)
 
-    def _draw(self, candidates: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+    def _document(
+        self, context: int, modalities: tuple[str, ...], rng: np.random.Generator
+    ) -> dict[str, NDArray[np.integer]]:
+        """Rows of each modality of a document, by the code of its context or group."""
+        n_each = [(context, self.n_cells_per_context)]
+        if context < 0:
+            n_each = cells_per_member(self.groups_of[modalities][context], self.n_cells_per_context, rng)
+        return {
+            modality: np.concatenate([self._draw(self.rows_of[modality][member], n, rng) for member, n in n_each])
+            for modality in modalities
+        }
+
+    def _draw(self, candidates: NDArray[np.integer], n: int, rng: np.random.Generator) -> NDArray[np.integer]:
         # Cells may repeat: a rare context may have fewer cells than a document holds. Requiring enough distinct cells
         # would silently drop exactly the perturbations that kill cells.
         if self.draw_runs:
             start = int(rng.integers(len(candidates)))
-            return candidates.take(np.arange(start, start + self.n_cells_per_context), mode="wrap")
-        if self.is_fixed and len(candidates) >= self.n_cells_per_context:
-            return rng.choice(candidates, size=self.n_cells_per_context, replace=False)
-        return rng.choice(candidates, size=self.n_cells_per_context)
+            return candidates.take(np.arange(start, start + n), mode="wrap")
+        if self.is_fixed and len(candidates) >= n:
+            return rng.choice(candidates, size=n, replace=False)
+        return rng.choice(candidates, size=n)
 
     def _plan(self, rng: np.random.Generator) -> list[tuple[tuple[str, ...], NDArray[np.integer]]]:
-        """Modalities of every step, the same on all ranks, and contexts ``(world_size, G)``."""
+        """Modalities of every step, the same on all ranks, and codes of its documents ``(world_size, G)``."""
         shares = np.array([len(contexts) for contexts in self.contexts_of.values()], dtype=float)
         counts = _apportion(self.n_minibatches, shares, rng)
         kinds = []
         for (modalities, contexts), count in zip(self.contexts_of.items(), counts.tolist(), strict=True):
             shape = (count, self.world_size, self.n_contexts_per_minibatch)
-            n_passes = -(-int(np.prod(shape)) // len(contexts))
-            passes = [rng.permutation(contexts) for _ in range(n_passes)]
-            drawn = np.concatenate([contexts[:0], *passes])[: int(np.prod(shape))].reshape(shape)
-            kinds.append(iter([(modalities, step) for step in drawn]))
+            drawn = draw_documents(contexts, self.groups_of[modalities], self.group_share, int(np.prod(shape)), rng)
+            kinds.append(iter([(modalities, step) for step in drawn.reshape(shape)]))
         # Kinds alternate at random; within a kind the passes stay in order.
         return [next(kinds[kind]) for kind in rng.permutation(np.repeat(np.arange(len(kinds)), counts))]
 
 
-def _contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np.integer]]:
+def contexts_by_modalities(rows_of: RowsOf) -> dict[tuple[str, ...], NDArray[np.integer]]:
     """Group contexts by the modalities they were measured in."""
     contexts = sorted(set().union(*(rows.keys() for rows in rows_of.values())))
     groups: dict[tuple[str, ...], list[int]] = {}

@@ -13,6 +13,7 @@ from petri_scvi._constants import EMBEDDING_KEY
 from petri_scvi.common import one_writer, rows_from_indices, rows_in_modality, user_path
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._embedding_file import array_in_file, check_storable, check_target, tables_of
+from petri_scvi.model.setup._context_groups import note_groups
 from petri_scvi.model.setup._registered import RegisteredData
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class RepresentationMixin(EmbeddingMixin):
 
         Returns
         -------
-        Embedding, shape ``(n, D)`` for ``"mean"``, ``(n, L * D)`` for ``"concat"`` and ``(n, L, D)`` for ``None``.
+        Embedding, shape ``(n, D)`` for ``"mean"``, ``(n, L * D)`` for ``"concat"`` and ``(n, L, D)`` for ``None``. If
+        the model was trained with ``context_groups``, they are recorded in ``uns["petri_scvi"]["context_groups"]``.
 
         Raises
         ------
@@ -149,6 +151,7 @@ class RepresentationMixin(EmbeddingMixin):
         _check_arguments(pool, position, batch_size)
         manager = self._manager_of(mdata)
         shape, vectors_of = self._vectors(manager, batch_size, pool, position, seed)
+        note_groups(self.registry_, manager.adata)
         return self._embed(manager, modality, indices, shape, vectors_of)
 
     @torch.inference_mode()
@@ -226,6 +229,7 @@ class RepresentationMixin(EmbeddingMixin):
     ) -> None:
         """Embed cells into a new file."""
         tables = tables_of(manager.adata, modality, list(self._readers(manager)))
+        note_groups(self.registry_, tables)
         check_target(path, tables)
         check_storable(tables, key_added)
         if modality is not None:

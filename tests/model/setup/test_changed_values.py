@@ -75,8 +75,7 @@ def test_the_advice_to_pass_a_copy_embeds_the_new_order(screen, fit):
 def test_baselines_refuse_them_too(screen, model_class, quiet, tiny):
     model_class.setup_mudata(screen)
     if model_class is baselines.MAE:
-        del tiny["set_transformer_depth"]
-        model = model_class(screen, **tiny)
+        model = model_class(screen, **{k: v for k, v in tiny.items() if k != "set_transformer_depth"})
         model.train(max_epochs=1, **quiet)
     else:
         model = model_class(screen)

@@ -52,6 +52,8 @@ class MAE(PETRI):
     >>> mdata["image"].obsm["X_mae"] = model.get_latent_representation(modality="image")
     """
 
+    _draws_groups = False
+
     def __init__(self, mdata: MuData | None = None, registry: dict | None = None, **petri_kwargs: Any) -> None:
         if "set_transformer_depth" in petri_kwargs:
             raise TypeError(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CODES_COLUMN = "_scvi_petri_context"
 """``obs`` column with the context code of each cell; scvi-tools prefixes such columns with ``_scvi``."""
+CONTEXT_SEPARATOR = " | "
+"""Between the labels of several columns in the name of a context."""
 
 
 class ContextField(ModalityField):
@@ -62,7 +64,7 @@ class ContextField(ModalityField):
 
     def labels(self, mdata: MuData, modality: str) -> pd.Series:
         """Context of each cell of a modality, as text."""
-        return joined_columns(mdata.mod[modality].obs[list(self.context_key)], " | ")
+        return joined_columns(mdata.mod[modality].obs[list(self.context_key)], CONTEXT_SEPARATOR)
 
     def _encode(self, mdata: MuData, known: list[str]) -> dict:
         present = [m for m in self.modalities if m in mdata.mod and mdata.mod[m].n_obs > 0]
@@ -106,7 +108,7 @@ def has_other_labels(manager: AnnDataManager, modality: str) -> bool:
     if not all(column in obs for column in columns):
         return False
     known = np.asarray(state["categories"], dtype=object)[registered_codes(manager, modality)]
-    return bool((joined_columns(obs[columns], " | ").to_numpy() != known).any())
+    return bool((joined_columns(obs[columns], CONTEXT_SEPARATOR).to_numpy() != known).any())
 
 
 def registered_codes(manager: AnnDataManager, modality: str) -> NDArray[np.integer]:

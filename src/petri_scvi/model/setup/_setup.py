@@ -23,6 +23,7 @@ from petri_scvi.common import check_is_current
 from petri_scvi.common._labels import as_text, warn_missing_words
 from petri_scvi.modalities import is_by_kind
 from petri_scvi.model.setup._context_field import ContextField
+from petri_scvi.model.setup._context_groups import ARGUMENT, find_groups
 from petri_scvi.model.setup._instead import check_setup_arguments
 from petri_scvi.model.setup._managers import DataManager
 from petri_scvi.model.setup._places import default_fields, find_kinds, saved_fields, warn_unused
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
+    from petri_scvi._groups import Groups
     from petri_scvi.modalities import Kind, ModalityField
 
 
@@ -43,6 +45,8 @@ class RegistrationMixin(RegisteredData):
     """What becomes of contexts that were measured in one modality only."""
     _setup_arguments = "mdata"
     """What ``setup_mudata`` must be given."""
+    _draws_groups = False
+    """Whether documents of the model may hold cells of several contexts."""
 
     @classmethod
     def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
@@ -78,6 +82,7 @@ class RegistrationMixin(RegisteredData):
             # Before any field is registered: a setup that fails leaves the MuData as it was.
             present_contexts = [field for field in contexts if field.is_present(mdata)]
             check_contexts(mdata, present_contexts, cls._lonely_contexts, stacklevel=4)
+            cls._find_groups(mdata, setup_method_args[SETUP_ARGS_KEY], context_key, names)
         manager = DataManager(
             fields=fields + contexts,
             setup_method_args=setup_method_args,
@@ -86,6 +91,21 @@ class RegistrationMixin(RegisteredData):
         )
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
+
+    @classmethod
+    def _find_groups(
+        cls, mdata: MuData, arguments: dict[str, Any], context_key: list[str], modalities: list[str]
+    ) -> None:
+        """Replace groups among the arguments of a setup by their members, which are saved with the model."""
+        if arguments.get(ARGUMENT) is None:
+            arguments.pop(ARGUMENT, None)
+            return
+        if not cls._draws_groups:
+            raise ValueError(
+                f"{cls.__name__} draws no documents of several contexts, so context_groups has no effect. Leave it "
+                "out, or train petri_scvi.PETRI."
+            )
+        arguments[ARGUMENT] = find_groups(mdata, arguments[ARGUMENT], context_key, modalities)
 
 
 class SetupMixin(RegistrationMixin):
@@ -100,6 +120,7 @@ class SetupMixin(RegistrationMixin):
         mdata: MuData,
         *,
         context_key: str | Sequence[str] = CONTEXT_KEY,
+        context_groups: Groups | Sequence[str] | None = None,
         images_key: str = IMAGES_KEY,
         image_channels: Sequence[str | int] | None = None,
         rna_layer: str | None = None,
@@ -117,7 +138,23 @@ class SetupMixin(RegistrationMixin):
         mdata
             MuData with one modality or several.
         context_key
-            ``obs`` column of each modality, or several that together define a context.
+            ``obs`` column of each modality, or several that together define a context, the perturbation first:
+            ``["perturbation", "background", "dose"]``.
+        context_groups
+            Groups of related contexts, which may overlap, for example complexes or pathways. In training, a share of
+            the documents holds cells of several contexts of a group:
+            ``train(datasplitter_kwargs={"group_share": 0.5})``, which is the default. Accepted are
+
+            - a mapping from each group to its perturbations, or the path of a GMT file (``.gmt``);
+            - a column of ``obs`` that lists the groups of each cell's perturbation, or of ``var`` that lists those of
+              each gene, with a list or text with semicolons in each row; or such a column itself, a
+              :class:`pandas.Series` whose index has the perturbations;
+            - for a ``context_key`` of several columns, some of these: contexts with the same values form a group.
+              ``"perturbation"`` draws documents of one perturbation over all backgrounds and doses.
+
+            Members are names of contexts or, if ``context_key`` has several columns, labels of the first one. Members
+            that the data has are saved with the model. Known relations from the same source are then no evidence:
+            :func:`petri_scvi.tl.score_screen` warns, and leaves them out with ``leave_out_groups=True``.
         images_key
             ``obsm`` slot of the crops, shape ``(n, C, H, W)``: numpy, ``numpy.memmap``, h5py, zarr or dask.
         image_channels
@@ -144,7 +181,13 @@ class SetupMixin(RegistrationMixin):
         KeyError
             A modality, slot, layer or column is missing.
         ValueError
-            The data cannot be used; the error message explains the fix.
+            The data cannot be used, or no group has two perturbations of the data; the error message explains the fix.
+
+        Warns
+        -----
+        UserWarning
+            Members of groups are not in the data, groups have fewer than two that are, or contexts were measured in one
+            modality only.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         check_is_mudata(mdata)

@@ -101,7 +101,10 @@ def own_arguments(
     ValueError
         A loss to be monitored is one of other models.
     """
-    data_names, plan_names = _names(DocumentDataModule) - {"readers", "codes"}, _names(PETRITrainingPlan) - {"module"}
+    data_names, plan_names = (
+        _names(DocumentDataModule) - {"readers", "codes", "groups"},
+        _names(PETRITrainingPlan) - {"module"},
+    )
     trainer = _without_same(trainer_kwargs, f"{model}.train")
     for name, value in trainer.items():
         for place, names in ((DATA, data_names), (PLAN, plan_names)):

@@ -177,6 +177,9 @@ def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: i
     described["n_cells_per_context"] = getattr(datamodule, "n_cells_per_context", None)
     described["draw_runs"] = getattr(datamodule, "draw_runs", False)
     described["datasplitter seed"] = getattr(datamodule, "seed", None)
+    if groups := getattr(datamodule, "groups", None):
+        described["group_share"] = getattr(datamodule, "group_share", None)
+        described["checksum of groups"] = zlib.crc32(b"".join(codes.tobytes() + b";" for codes in groups))
     n_contexts = getattr(datamodule, "n_contexts_per_minibatch", None)
     described["contexts per step, of all devices"] = n_contexts and n_contexts * n_processes
     for part in ("train_idx", "val_idx"):

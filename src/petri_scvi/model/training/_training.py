@@ -14,6 +14,7 @@ from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
 from petri_scvi.common import rows_from_indices, rows_in_modality, user_path
 from petri_scvi.dataloaders import DocumentDataModule
+from petri_scvi.model.setup._context_groups import group_codes
 from petri_scvi.model.setup._registered import RegisteredData, names_of_cells
 from petri_scvi.model.training._arguments import check_datamodule, check_minibatch, own_arguments, warn_unused_settings
 from petri_scvi.model.training._checkpoint import (
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningDataModule
     from mudata import MuData
+    from numpy.typing import NDArray
 
 N_CELLS_FOR_STATISTICS = 10_000
 """Training cells of each modality from which normalisation statistics are estimated."""
@@ -103,8 +105,8 @@ class TrainingMixin(RegisteredData):
         checkpoint_every_n_steps
             Also write ``checkpoint`` after this many steps.
         datasplitter_kwargs
-            More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed``. The parts of
-            ``external_indexing`` may also be rows of the MuData.
+            More arguments of :class:`petri_scvi.dataloaders.DocumentDataModule`, such as ``seed`` and
+            ``group_share``. The parts of ``external_indexing`` may also be rows of the MuData.
         plan_kwargs
             Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``,
             ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
@@ -199,7 +201,19 @@ class TrainingMixin(RegisteredData):
             settings["external_indexing"] = [
                 _by_modality(manager.adata, list(self._readers(manager)), part) for part in parts
             ]
+        if groups := group_codes(manager):
+            settings["groups"] = self._check_groups(groups)
         return self._datamodule_cls(self._readers(manager), self._codes(manager), **{"seed": seed, **settings})
+
+    def _check_groups(self, groups: list[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
+        """Require a network in which the cells of a document meet."""
+        if not self.module.set_transformer.blocks:
+            raise ValueError(
+                "context_groups have no effect: the model has no set transformer, so cells of a document are "
+                "independent. Train a model with set_transformer_depth of at least 1, or set the data up without "
+                "context_groups."
+            )
+        return groups
 
     def _check_checkpoint_arguments(
         self, checkpoint: str | Path | None, every_n_steps: int | None, trainer_kwargs: dict[str, Any]

@@ -12,7 +12,7 @@ from scipy.stats import hypergeom
 
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
-from petri_scvi.common import user_path
+from petri_scvi._groups import read_gmt
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._results import write_result
 
@@ -109,22 +109,6 @@ def dimension_gene_sets(
     parameters |= {"n_sets": n_sets, "n_gene_sets": len(names)}
     result["n_dimensions"] = ranked["n_dimensions"]
     write_result(data, f"dimension_gene_sets_{key}", result, parameters)
-
-
-def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Gene sets of a GMT file: per line a name, a description and genes, between tabs."""
-    sets: dict[str, list[str]] = {}
-    for number, line in enumerate(user_path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, *rest = (field.strip() for field in line.split("\t"))
-        if len(rest) < 2:
-            raise ValueError(
-                f"line {number} of {path} is {line[:60]!r}; expected a GMT file, with a name, a description and at "
-                "least one gene per line, between tabs."
-            )
-        sets[name] = [gene for gene in rest[1:] if gene]
-    return sets
 
 
 def _listed(gene_sets: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
