@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import warnings
 
-from petri_scvi import PETRI
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from scipy import sparse
+
+from petri_scvi import PETRI, baselines, io
+from petri_scvi.modalities import CountsModality, Kind, register_kind
+
+
+@register_kind
+class CannotMask(CountsModality):
+    kind = "cannot mask"
+    masks_missing = False
 
 
 @pytest.fixture
@@ -23,7 +37,8 @@ def test_genes_are_selected_and_ordered_by_name(trained_model, query, refused):
     order = query["rna"].var_names.tolist()
     with refused(ValueError, "the genes of mdata['rna'] are not those of the model"):
         trained_model.get_latent_representation(query)
-    ready = PETRI.prepare_query_mudata(query, trained_model)
+    with pytest.warns(UserWarning, match=r"fitted to the model: 10 genes of mdata\['rna'\] that .* are dropped\.$"):
+        ready = PETRI.prepare_query_mudata(query, trained_model)
     assert ready["rna"].var_names.tolist() == trained_model.get_var_names()["rna"].tolist()
     assert ready["image"] is query["image"]
     assert query["rna"].var_names.tolist() == order
@@ -33,15 +48,167 @@ def test_genes_are_selected_and_ordered_by_name(trained_model, query, refused):
 
 def test_a_saved_model_prepares_data_as_the_model_does(trained_model, query, tmp_path):
     trained_model.save(tmp_path / "model")
-    ready = PETRI.prepare_query_mudata(query, tmp_path / "model")
+    with pytest.warns(UserWarning, match="10 genes"):
+        ready = PETRI.prepare_query_mudata(query, tmp_path / "model")
     assert ready["rna"].var_names.tolist() == trained_model.get_var_names()["rna"].tolist()
 
 
-def test_missing_genes_are_refused_with_their_names(trained_model, query, combine, refused):
-    lost = trained_model.get_var_names()["rna"][3]
-    query = combine(rna=query["rna"][:, query["rna"].var_names != lost].copy())
-    with refused(ValueError, "lacks 1 of the 40 genes", repr(str(lost)), "var_names = ..."):
-        PETRI.prepare_query_mudata(query, trained_model)
+@pytest.fixture
+def lacking(trained_model, make_screen, combine):
+    """Other cells, without a quarter of the genes of the model and with two others; and which genes they lack."""
+    rna = make_screen(seed=2)["rna"]
+    rna.X = sparse.csr_matrix(rna.X.toarray() + (np.arange(rna.n_vars) == 0))  # no cell without counts
+    lost = trained_model.get_var_names()["rna"][3::4]
+    part = rna[:, ~rna.var_names.isin(lost)].copy()
+    part = part[:, np.random.default_rng(0).permutation(part.n_vars)].copy()
+    part.var_names = [*part.var_names[:-2], "other 1", "other 2"]
+    lost = sorted({*rna.var_names} - {*part.var_names})
+    with pytest.warns(UserWarning, match="fitted to the model") as found:
+        ready = PETRI.prepare_query_mudata(combine(rna=part), trained_model)
+    assert len(found) == 1
+    words = str(found[0].message)
+    assert "mdata has no 'image', which may be missing" in words
+    assert "mdata['rna'] lacks 12 of the 40 genes of the model, which are masked" in words
+    assert "2 genes of mdata['rna'] that the model does not know are dropped" in words
+    return ready, lost, rna
+
+
+def test_missing_genes_are_masked_as_in_training(trained_model, lacking):
+    ready, lost, complete = lacking
+    embedding = trained_model.get_latent_representation(ready)
+    cells = torch.as_tensor(complete.X.toarray())
+    is_lost = torch.as_tensor(complete.var_names.isin(lost))
+    with torch.inference_mode():
+        masked = trained_model.module.encode("rna", cells, is_lost.expand(len(cells), -1)).mean(dim=1)
+    np.testing.assert_allclose(embedding, masked, rtol=1e-4, atol=1e-5)
+    measured = trained_model.get_measurement(ready, modality="rna")
+    np.testing.assert_array_equal(measured, np.where(is_lost, np.nan, complete.X.toarray()))
+
+
+def test_missing_genes_are_predicted_and_not_scored(trained_model, lacking):
+    ready, lost, complete = lacking
+    found = trained_model.get_reconstruction(ready, modality="rna", companions={})
+    assert np.isfinite(found.prediction).all()
+    is_lost = complete.var_names.isin(lost)
+    # The counts of the measured genes are known, and those of the others are predicted at the same depth.
+    measured = complete.X.toarray()[:, ~is_lost].sum(axis=1)
+    np.testing.assert_allclose(found.prediction[:, ~is_lost].sum(axis=1), measured, rtol=1e-4)
+    mean = trained_model.adata["rna"].X.toarray()[:, is_lost].mean(axis=0)
+    assert np.corrcoef(np.log1p(found.prediction[:, is_lost].mean(axis=0)), np.log1p(mean))[0, 1] > 0.8
+    errors = trained_model.get_reconstruction_error(ready)
+    assert np.isfinite(errors["loss"]).all()
+    assert np.isfinite(trained_model.cross_modal_gain(ready, n_documents=1)["loss_own"]).all()
+
+
+def test_a_copy_of_the_model_is_trained_further_without_the_missing_genes(trained_model, lacking, quiet, tmp_path):
+    ready, lost, _ = lacking
+    copy = PETRI.load_query_data(ready, trained_model, accelerator="cpu")
+    before = {name: value.clone() for name, value in copy.module.state_dict().items()}
+    copy.train(max_epochs=1, plan_kwargs={"lr": 1e-2, "weight_decay": 0.0}, **quiet)
+    assert np.isfinite(copy.history["train_loss_rna"].to_numpy(dtype=float)).all()
+    after = copy.module.state_dict()
+    is_lost = np.isin(copy.get_var_names()["rna"], lost)
+    changed = (after["modalities.rna.decoder.output.weight"] != before["modalities.rna.decoder.output.weight"]).any(
+        dim=1
+    )
+    assert (changed.numpy() == ~is_lost).all()
+    copy.save(tmp_path / "model")
+    loaded = PETRI.load(tmp_path / "model", ready)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), copy.get_latent_representation())
+    complete = trained_model.adata
+    assert np.isfinite(loaded.get_latent_representation(complete)).all()
+
+
+@pytest.mark.parametrize("is_store", [False, True])
+def test_data_that_was_fitted_stays_so_in_a_file(trained_model, lacking, tmp_path, is_store):
+    ready, _, _ = lacking
+    if is_store:
+        io.write_training_store(ready, tmp_path / "query.h5mu")
+        again = io.open_screen(tmp_path / "query.h5mu")
+    else:
+        ready.write(tmp_path / "query.h5mu")
+        again = mudata.read_h5mu(tmp_path / "query.h5mu")
+    rows = ready["rna"].obs_names.get_indexer(again["rna"].obs_names)
+    np.testing.assert_allclose(
+        trained_model.get_latent_representation(again),
+        trained_model.get_latent_representation(ready)[rows],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_a_gene_that_was_not_declared_missing_is_refused_nevertheless(trained_model, lacking, combine, refused):
+    ready, lost, _ = lacking
+    rna = ready["rna"][:, 1:].copy()
+    with refused(ValueError, "13 genes of the model are missing", "prepare_query_mudata"):
+        trained_model.get_latent_representation(combine(rna=rna))
+
+
+def test_data_without_any_gene_of_the_model_is_refused(trained_model, query, combine, refused):
+    rna = query["rna"].copy()
+    rna.var_names = "ENSG" + rna.var_names
+    with refused(ValueError, "lacks 40 of the 40 genes", "var_names = ..."):
+        PETRI.prepare_query_mudata(combine(rna=rna), trained_model)
+
+
+@pytest.mark.parametrize("kind", ["counts", "peaks", "binary", "continuous", "features"])
+@pytest.mark.parametrize("place", ["X", "obsm"])
+def test_variables_of_every_kind_are_masked_wherever_they_lie(make_screen, combine, tiny, quiet, kind, place):
+    rna = make_screen(n_genes=20)["rna"]
+    counts = rna.X.toarray()
+    counts[:, 1] += 1  # no cell without counts
+    values = {"binary": counts > 1, "continuous": np.log1p(counts)}.get(kind, counts)
+    table = pd.DataFrame(values.astype(np.float32), index=rna.obs_names, columns=rna.var_names)
+    table = table.loc[:, table.nunique() > 1]
+
+    def screen_of(columns):
+        part = table[columns]
+        if place == "X":
+            return combine(cells=AnnData(part, obs=rna.obs))
+        return combine(cells=AnnData(obs=rna.obs, obsm={"table": part}))
+
+    complete = screen_of(list(table))
+    PETRI.setup_mudata(complete, modalities={"cells": Kind(kind, obsm="table" if place == "obsm" else None)})
+    model = PETRI(complete, **tiny)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*standard deviations")  # of counts as features
+        model.train(max_epochs=1, **quiet)
+    kept = [name for name in table if name not in list(table)[::3]]
+    with pytest.warns(UserWarning, match="which are masked") as found:
+        ready = PETRI.prepare_query_mudata(screen_of(kept[::-1]), model)
+    assert len(found) == 1
+    cells = torch.as_tensor(model.get_measurement(modality="cells"))
+    is_lost = torch.as_tensor(~table.columns.isin(kept)).expand(len(cells), -1)
+    with torch.inference_mode():
+        masked = model.module.encode("cells", cells, is_lost).mean(dim=1)
+    np.testing.assert_allclose(model.get_latent_representation(ready), masked, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(model.get_reconstruction_error(ready)["loss"]).all()
+    assert np.isfinite(model.get_reconstruction(ready, modality="cells").prediction).all()
+
+
+def test_a_kind_or_a_model_that_cannot_mask_says_so(screen, make_screen, combine, tiny, refused, lacking):
+    ready, _, _ = lacking
+    PETRI.setup_mudata(screen, modalities={"rna": "cannot mask"})
+    model = PETRI(screen, **tiny)
+    part = combine(rna=screen["rna"][:, 1:].copy())
+    with refused(ValueError, "lacks 1 of the 40 genes", "the kind 'cannot mask' cannot mask them", "both screens have"):
+        PETRI.prepare_query_mudata(part, model)
+    screen = make_screen()
+    baselines.PCAExpression.setup_mudata(screen)
+    pca = baselines.PCAExpression(screen, n_components=3)
+    pca.train()
+    with refused(ValueError, "lacks variables that PCAExpression was trained on, and it cannot mask them"):
+        pca.get_latent_representation(ready)
+
+
+def test_missing_channels_are_refused_with_what_can_be_done(trained_model, make_screen, combine, refused):
+    new = make_screen(seed=2)
+    new["image"].uns["channel_names"][1] = "other"
+    with refused(
+        ValueError, "lacks 1 of the 5 channels of the model", "embed the other modalities alone", "['nucleus'"
+    ):
+        PETRI.prepare_query_mudata(new, trained_model)
+    assert len(trained_model.get_latent_representation(combine(rna=new["rna"]))) == new["rna"].n_obs
 
 
 def test_other_modalities_are_refused(trained_model, query, combine, refused):

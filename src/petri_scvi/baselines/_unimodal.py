@@ -38,6 +38,7 @@ class UnimodalModel(SetupMixin):
     """
 
     _reads_all = False
+    _masks_missing = False
     _modality_class: ClassVar[type[Modality]]
     """Kind of modality that is embedded."""
     _batch_size = 1024

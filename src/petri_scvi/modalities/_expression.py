@@ -72,6 +72,7 @@ class ExpressionModality(MatrixModality):
 
     argument = "rna_layer"
     default_name = RNA
+    masks_missing = True
 
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
         super().__init__(state, settings)
@@ -123,11 +124,12 @@ class ExpressionModality(MatrixModality):
         """
         prediction = cast("ExpressionDecoder", self.decoder)(latents).float()
         if self.expression_likelihood == "nb":
-            return log_mean(prediction, inputs)
+            return log_mean(prediction, inputs, lacks_values=self.lacks_values)
         return prediction
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean negative log-likelihood, or squared error, of the masked genes; shape ``(B,)``."""
+        inputs, mask = self._scored(inputs, mask)
         if self.expression_likelihood == "nb":
             # Beyond this, counts cannot be distinguished from Poisson, and float32 loses digits in the lgamma terms.
             log_dispersion = self.log_dispersion.clamp(max=MAX_LOG_DISPERSION)
@@ -144,6 +146,8 @@ class ExpressionModality(MatrixModality):
         Where counts are modelled, it is scaled to the cell's library size, and each gene has the dispersion that fits
         the training cells best.
         """
+        if self.lacks_values:  # variables that were not measured are not scored either
+            reference = reference.nan_to_num()
         if self.expression_likelihood == "normal":
             mean = reference.mean(dim=0)  # (M,)
             return {"mean expression": lambda inputs, mask: self.loss(mean.expand_as(inputs), inputs, mask)}
@@ -155,7 +159,12 @@ class ExpressionModality(MatrixModality):
         candidates = LOG_DISPERSIONS.to(reference)
         fits = torch.stack([nll(reference, candidate).mean(dim=0) for candidate in candidates])  # (41, M)
         log_dispersion = candidates[fits.argmin(dim=0)]  # (M,)
-        return {"mean expression": lambda inputs, mask: masked_mean(nll(inputs, log_dispersion), mask)}
+
+        def score(inputs: Tensor, mask: Tensor) -> Tensor:
+            inputs, mask = self._scored(inputs, mask)
+            return masked_mean(nll(inputs, log_dispersion), mask)
+
+        return {"mean expression": score}
 
 
 class CountsModality(ExpressionModality):
@@ -184,8 +193,15 @@ class CountsModality(ExpressionModality):
         super().__init__(state, settings)
 
 
-def log_mean(logits: Tensor, counts: Tensor) -> Tensor:
-    """Log of expected counts: shares by a softmax over variables, times the sum of the cell; ``(B, M)`` twice."""
+def log_mean(logits: Tensor, counts: Tensor, *, lacks_values: bool = False) -> Tensor:
+    """Log of expected counts: shares by a softmax over variables, times the sum of the cell; ``(B, M)`` twice.
+
+    If some variables were not measured, shares are those among the others, whose sum is known.
+    """
+    if lacks_values and not bool((is_measured := ~counts.isnan()).all()):
+        library_size = counts.nansum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+        measured = logits.masked_fill(~is_measured, -torch.inf).logsumexp(dim=-1, keepdim=True)  # (B, 1)
+        return logits - measured + library_size.log()
     library_size = counts.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
     return log_softmax(logits, dim=-1) + library_size.log()
 

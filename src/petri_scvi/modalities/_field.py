@@ -10,11 +10,13 @@ from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
 from petri_scvi._checks import check_different
+from petri_scvi._constants import MASKED_KEY, UNS_KEY
 from petri_scvi.common import in_markup
 from petri_scvi.common._numbers import check_numbers
 from petri_scvi.modalities._fingerprint import fingerprint
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from mudata import MuData
 
 FINGERPRINT = "fingerprint"
@@ -24,6 +26,11 @@ FINGERPRINT = "fingerprint"
 def field_of_kind(modality: str) -> str:
     """Name of the field of a modality that was registered with its kind."""
     return f"cells_{modality}"
+
+
+def masked_variables(adata: AnnData) -> set[str]:
+    """Variables of a model that a modality lacks and that count as masked, as ``prepare_query_mudata`` noted."""
+    return set(np.asarray(adata.uns.get(UNS_KEY, {}).get(MASKED_KEY, ()), dtype=str).tolist())
 
 
 class ModalityField(BaseAnnDataField):
@@ -156,12 +163,14 @@ class MatrixField(ModalityField):
         return {**shape, "column_names": np.asarray(names), **self.fingerprint(adata)}
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
-        """Require the same variables in the same order."""
+        """Require the same variables in the same order, except for those that were declared missing."""
         expected = list(state_registry["column_names"])
         self.check_slot(mdata)
         found = list(self.names(mdata))
         if found != expected:
             missing = sorted(set(expected) - set(found))
+            if missing and set(missing) <= masked_variables(mdata.mod[self.modality]):
+                return self._transfer_by_name(state_registry, mdata)
             if missing:
                 reason = f"{len(missing)} {self.variables} of the model are missing, for example {missing[0]!r}"
             elif len(found) != len(expected):
@@ -173,10 +182,21 @@ class MatrixField(ModalityField):
             if self.attr_name == "obsm":
                 advice = f"as model.get_var_names()[{name!r}] has them"
             where = self.where if self.attr_name == "obsm" else f"mdata[{name!r}]"
-            raise ValueError(
-                f"the {self.variables} of {where} are not those of the model: {reason}. Subset and order them {advice}."
-            )
+            fix = f"Subset and order them {advice}."
+            if missing:
+                fix = (
+                    "If they have other names, rename them; if they were not measured, have them masked: "
+                    "mdata = PETRI.prepare_query_mudata(mdata, model)."
+                )
+            raise ValueError(f"the {self.variables} of {where} are not those of the model: {reason}. {fix}")
         return self.register_field(mdata)
+
+    def _transfer_by_name(self, state_registry: dict, mdata: MuData) -> dict:
+        """Find the variables of the model by name; position -1 stands for those that are missing."""
+        self.validate_field(mdata)
+        positions = self.names(mdata).get_indexer(list(state_registry["column_names"]))
+        n_obs = mdata.mod[self.modality].n_obs
+        return {**state_registry, "n_obs": n_obs, "positions": positions.tolist(), **self.fingerprint(mdata)}
 
     def get_summary_stats(self, state_registry: dict) -> dict:
         """Number of cells and variables."""

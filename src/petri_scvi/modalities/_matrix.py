@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from petri_scvi.common import RunningMoments
+from petri_scvi.dataloaders import ColumnReader, open_rows
 from petri_scvi.modalities._axes import Reservoir, principal_axes
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
@@ -15,6 +16,8 @@ from petri_scvi.nn import ExpressionDecoder, ExpressionEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from petri_scvi.dataloaders import RowReader
 
 
 class MatrixModality(Modality):
@@ -80,6 +83,24 @@ class MatrixModality(Modality):
         """Cast to float."""
         return cells.float()
 
+    @classmethod
+    def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:
+        """Reader of the variables of the model; those that were not measured are NaN."""
+        reader = open_rows(cells)
+        positions = list(state.get("positions", range(reader.shape[1])))
+        return reader if positions == list(range(reader.shape[1])) else ColumnReader(reader, positions)
+
     def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``."""
-        return self.encoder(self._levels(inputs), visible)
+        """Shapes ``(B, M)`` and ``(B, M_visible)`` -> ``(B, L, D)``; missing values are not read."""
+        if not self.lacks_values or bool((is_measured := ~inputs.isnan()).all()):
+            return self.encoder(self._levels(inputs), visible)
+        levels = self._levels(inputs.nan_to_num())
+        if visible is None and bool((is_measured == is_measured[:1]).all()):
+            # All cells lack the same variables, so they are read as cells in which these are masked, which is faster.
+            measured = is_measured[0].nonzero().squeeze(1)  # (M_measured,)
+            return self.encoder(levels, measured.expand(len(inputs), -1))
+        return self.encoder(levels, visible, is_measured)
+
+    def _scored(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Prepared cells without NaN, and which of their values are scored: those masked that were measured."""
+        return (inputs.nan_to_num(), mask & ~inputs.isnan()) if self.lacks_values else (inputs, mask)

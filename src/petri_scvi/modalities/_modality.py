@@ -40,6 +40,11 @@ class Modality(nn.Module, ABC):
     default_name: ClassVar[str] = ""
     """Key of ``mdata.mod`` there, unless the user names another one."""
 
+    masks_missing: ClassVar[bool] = False
+    """Whether NaN in raw cells counts as a masked token: neither encoded nor scored, but predicted."""
+    lacks_values = False
+    """Whether data may have NaN that is to be looked for, because some variables of the model were not measured."""
+
     n_tokens: int
     """Tokens per cell (T); the width of the mask."""
     latent_shape: tuple[int, int]

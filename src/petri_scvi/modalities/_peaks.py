@@ -53,6 +53,7 @@ class BinaryModality(MatrixModality):
 
     kind = "binary"
     expression_likelihood = "bernoulli"
+    masks_missing = True
 
     @classmethod
     def make_field(cls, field_name: str, modality: str, kind: Kind) -> BinaryField:
@@ -71,6 +72,7 @@ class BinaryModality(MatrixModality):
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean negative log-likelihood of the masked flags; shape ``(B,)``."""
+        inputs, mask = self._scored(inputs, mask)
         return masked_mean(binary_cross_entropy_with_logits(prediction, inputs, reduction="none"), mask)
 
     def to_measurement(self, prediction: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class BinaryModality(MatrixModality):
 
     def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
         """``"frequency"`` of each flag."""
-        log_odds = _frequency(reference.sum(dim=0), len(reference)).logit()  # (M,)
+        log_odds = _frequency(reference.nansum(dim=0), len(reference)).logit()  # (M,)
         return {"frequency": lambda inputs, mask: self.loss(log_odds.expand_as(inputs), inputs, mask)}
 
 
@@ -94,6 +96,7 @@ class PeaksModality(MatrixModality):
 
     kind = "peaks"
     expression_likelihood = "poisson"
+    masks_missing = True
 
     @classmethod
     def make_field(cls, field_name: str, modality: str, kind: Kind) -> ExpressionField:
@@ -116,10 +119,12 @@ class PeaksModality(MatrixModality):
 
     def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Predict the log mean count; shape ``(B, M)``."""
-        return log_mean(cast("ExpressionDecoder", self.decoder)(latents).float(), inputs)
+        logits = cast("ExpressionDecoder", self.decoder)(latents).float()
+        return log_mean(logits, inputs, lacks_values=self.lacks_values)
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Mean negative log-likelihood of the masked peaks; shape ``(B,)``."""
+        inputs, mask = self._scored(inputs, mask)
         nll = prediction.exp() - inputs * prediction + torch.lgamma(inputs + 1)
         return masked_mean(nll, mask)
 
@@ -129,10 +134,10 @@ class PeaksModality(MatrixModality):
 
     def model_free_scores(self, reference: Tensor) -> dict[str, Score]:
         """``"mean expression"`` of each peak, scaled to the cell's number of counts."""
-        log_share = log_shares(reference.sum(dim=0))  # (M,)
+        log_share = log_shares(reference.nansum(dim=0))  # (M,)
 
         def score(inputs: Tensor, mask: Tensor) -> Tensor:
-            return self.loss(log_share + inputs.sum(dim=1, keepdim=True).clamp(min=1).log(), inputs, mask)
+            return self.loss(log_share + inputs.nansum(dim=1, keepdim=True).clamp(min=1).log(), inputs, mask)
 
         return {"mean expression": score}
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from petri_scvi._checks import check_float32
 from petri_scvi.common._warn import warn
-from petri_scvi.dataloaders import ColumnReader, open_rows
+from petri_scvi.dataloaders import open_rows
 from petri_scvi.modalities._axes import Reservoir
-from petri_scvi.modalities._field import MatrixField
+from petri_scvi.modalities._field import MatrixField, masked_variables
 from petri_scvi.modalities._matrix import MatrixModality
 from petri_scvi.nn import masked_mean
 
@@ -79,19 +79,17 @@ class TableField(MatrixField):
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
         """Find the columns of the model by name; those that are missing count as missing values."""
-        self.validate_field(mdata)
-        found, wanted = self.names(mdata), state_registry["column_names"]
-        positions = found.get_indexer(list(wanted))
+        state = self._transfer_by_name(state_registry, mdata)
+        found, wanted, positions = self.names(mdata), state["column_names"], np.asarray(state["positions"])
         if (positions < 0).all():
             raise ValueError(
                 f"{self.where} has none of the {len(wanted)} columns of the model, such as {wanted[0]!r}; it has "
                 f"{list(found[:N_NAMED])}. Name its columns as model.get_var_names()[{self.modality!r}] does."
             )
-        if (positions < 0).any():
-            missing = np.asarray(wanted)[positions < 0]
+        missing = np.asarray(wanted)[positions < 0]
+        if set(missing) - masked_variables(mdata.mod[self.modality]):
             warn(f"{_some(missing)} of the model are missing from {self.where}: they count as missing values")
-        n_obs = mdata.mod[self.modality].n_obs
-        return {**state_registry, "n_obs": n_obs, "positions": positions.tolist(), **self.fingerprint(mdata)}
+        return state
 
 
 class ContinuousModality(MatrixModality):
@@ -108,6 +106,7 @@ class ContinuousModality(MatrixModality):
 
     kind = "continuous"
     expression_likelihood = "normal"
+    masks_missing = True
     scales_each_column: ClassVar[bool] = False
     """Whether each column is divided by its own standard deviation."""
 
@@ -121,11 +120,6 @@ class ContinuousModality(MatrixModality):
     @classmethod
     def make_field(cls, field_name: str, modality: str, kind: Kind) -> TableField:
         return TableField(field_name, modality, *kind.place)
-
-    @classmethod
-    def open_cells(cls, cells: Any, state: Mapping[str, Any]) -> RowReader:
-        reader, positions = open_rows(cells), list(state["positions"])
-        return reader if positions == list(range(reader.shape[1])) else ColumnReader(reader, positions)
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         """Set mean and scale of the columns from training cells, and start embeddings at their principal axes."""

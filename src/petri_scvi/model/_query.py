@@ -10,7 +10,10 @@ from mudata import MuData
 
 from petri_scvi._checks import check_is_mudata
 from petri_scvi._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY, columns_stay_in_modalities
+from petri_scvi.common._warn import warn
+from petri_scvi.model._fit_by_name import fit_by_name
 from petri_scvi.model._saving import SavingMixin
+from petri_scvi.model.setup._places import registered_modalities
 
 if TYPE_CHECKING:
     import os
@@ -23,10 +26,11 @@ class QueryMixin(SavingMixin):
 
     @classmethod
     def prepare_query_mudata(cls, mdata: MuData, reference_model: str | os.PathLike[str] | Self) -> MuData:
-        """Select and order the genes of new data as a model was trained on them, by name.
+        """Fit new data to a model by name: select and order the genes, and note which are missing, to be masked.
 
-        Channels of images need no preparation; they are found by name. Unlike in other models of scvi-tools, ``mdata``
-        stays as it is, and missing genes are not filled with zeros, which would be read as counts of 0.
+        A masked gene is neither encoded nor scored, as in training, and is predicted like any other. Unlike in other
+        models of scvi-tools, ``mdata`` stays as it is, and missing genes are not filled with zeros, which would be read
+        as counts of 0. Channels of images are found by name without being prepared; none may be missing.
 
         Parameters
         ----------
@@ -37,47 +41,44 @@ class QueryMixin(SavingMixin):
 
         Returns
         -------
-        MuData with the modalities of the model. Modalities whose genes fit are shared with ``mdata``, others copied.
+        MuData with the modalities of the model. Modalities whose genes fit are shared with ``mdata``; others are
+        copied, and list missing genes in ``uns["petri_scvi"]["masked_variables"]``.
 
         Raises
         ------
         ValueError
-            No modality is one of the model, or genes are missing or have the same name.
+            No modality is one of the model; a modality has none of its genes, or several of one name; channels are
+            missing; or genes are missing of a kind that cannot mask them.
+
+        Warns
+        -----
+        UserWarning
+            Genes are missing or dropped, or modalities are missing; one message counts them all.
         """
         check_is_mudata(mdata)
         if isinstance(reference_model, SavingMixin):
             registry = reference_model.registry_
         else:
             registry = cls.load_registry(reference_model)
+        known = registered_modalities(cls._modality_classes, registry)
         found: dict[str, AnnData] = {}
-        for field in registry[FIELD_REGISTRIES_KEY].values():
-            name, place = field["data_registry"]["mod_key"], field["data_registry"]["attr_name"]
-            if name not in mdata.mod:
-                continue
-            adata = found.setdefault(name, mdata.mod[name])
-            # Columns of a slot in obsm are not variables of the AnnData.
-            genes = None if place == "obsm" else field[STATE_REGISTRY_KEY].get("column_names")
-            if genes is None or list(genes) == list(adata.var_names):
-                continue
-            missing = sorted(set(genes) - set(adata.var_names))
-            if missing:
-                raise ValueError(
-                    f"mdata[{name!r}] lacks {len(missing)} of the {len(genes)} genes of the model, for example "
-                    f"{missing[:5]}. If they have other names, such as identifiers, rename them: "
-                    f"mdata[{name!r}].var_names = ...; otherwise train a model on the genes that both screens have."
+        changes: list[str] = []
+        for name, (modality_class, field) in known.items():
+            if name in mdata.mod:
+                saved = registry[FIELD_REGISTRIES_KEY][field]
+                found[name], change = fit_by_name(
+                    mdata.mod[name], name, modality_class, saved["data_registry"], saved[STATE_REGISTRY_KEY]
                 )
-            if not adata.var_names.is_unique:
-                raise ValueError(
-                    f"mdata[{name!r}] has several genes of one name. First call "
-                    f"mdata[{name!r}].var_names_make_unique()."
-                )
-            found[name] = adata[:, list(genes)].copy()
+                changes += change
+            else:
+                changes.append(f"mdata has no {name!r}, which may be missing")
         if not found:
-            known = sorted({field["data_registry"]["mod_key"] for field in registry[FIELD_REGISTRIES_KEY].values()})
             raise ValueError(
-                f"mdata has the modalities {list(mdata.mod)}; the model knows {known}. Use the same names: "
+                f"mdata has the modalities {list(mdata.mod)}; the model knows {list(known)}. Use the same names: "
                 "mdata = petri_scvi.pp.build_mudata(image=..., rna=...)."
             )
+        if changes:
+            warn(f"the new data was fitted to the model: {'; '.join(changes)}.")
         with columns_stay_in_modalities():
             return MuData(found)
 

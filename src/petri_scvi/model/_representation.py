@@ -11,6 +11,7 @@ import torch
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import EMBEDDING_KEY
 from petri_scvi.common import one_writer, rows_from_indices, rows_in_modality, user_path
+from petri_scvi.model._companions import CompanionsMixin
 from petri_scvi.model._documents import encode_cells
 from petri_scvi.model._embedding_file import array_in_file, check_storable, check_target, tables_of
 from petri_scvi.model.setup._context_groups import note_groups
@@ -101,7 +102,7 @@ class EmbeddingMixin(RegisteredData):
         return vectors_of
 
 
-class RepresentationMixin(EmbeddingMixin):
+class RepresentationMixin(EmbeddingMixin, CompanionsMixin):
     """Embeddings before and after the set transformer."""
 
     @torch.inference_mode()

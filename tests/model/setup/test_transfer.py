@@ -76,16 +76,19 @@ def test_channels_are_found_by_name_wherever_they_lie(trained_model, screen):
     )
 
 
-def _refused_genes(trained_model, screen, combine, refused, rna, *words):
+def _refused_genes(
+    trained_model, screen, combine, refused, rna, *words, fix="rna[:, model.get_var_names()['rna']].copy()"
+):
     mdata = combine(image=screen["image"], rna=rna)
-    fix = "rna[:, model.get_var_names()['rna']].copy()"
     with refused(ValueError, "the genes of mdata['rna'] are not those of the model", *words, fix, untouched=(mdata,)):
         trained_model.get_latent_representation(mdata)
 
 
 def test_missing_genes_are_refused(trained_model, screen, combine, refused):
     rna = screen["rna"][:, 2:].copy()
-    _refused_genes(trained_model, screen, combine, refused, rna, "2 genes of the model are missing", "'TARGET01'")
+    words = ("2 genes of the model are missing", "'TARGET01'")
+    fix = "have them masked: mdata = PETRI.prepare_query_mudata(mdata, model)"
+    _refused_genes(trained_model, screen, combine, refused, rna, *words, fix=fix)
 
 
 def test_more_genes_are_refused(trained_model, make_screen, combine, refused):

@@ -69,6 +69,7 @@ class MULTIVI(EmbeddingMixin, SetupMixin):
     """
 
     _reads_all = False  # images and expression only
+    _masks_missing = False
     _lonely_contexts = "MULTIVI reads their cells as it reads all others."
 
     def __init__(

@@ -12,6 +12,7 @@ import torch
 from petri_scvi._checks import check_sizes
 from petri_scvi.common import rows_from_indices
 from petri_scvi.dataloaders import rows_by_context
+from petri_scvi.model._companions import CompanionsMixin
 from petri_scvi.model._documents import CELLS_PER_CHUNK, RandomMask, random_mask
 from petri_scvi.model.reconstruction._cross_modal import gain_of_context, masked_losses, summarise_gain
 from petri_scvi.model.reconstruction._measurement import MeasurementMixin
@@ -39,7 +40,7 @@ class Reconstruction(NamedTuple):
     """True where a patch ``(n, n_patches)`` or a gene ``(n, n_genes)`` was masked."""
 
 
-class ReconstructionMixin(MeasurementMixin):
+class ReconstructionMixin(MeasurementMixin, CompanionsMixin):
     """What the decoders predict."""
 
     @torch.inference_mode()
