@@ -164,7 +164,7 @@ def test_genes_up_and_down_are_those_that_the_screen_moves(page: Any, mapped: Mu
     effects = mapped.uns["synthetic_screen"]["perturbation_gene_effects"]
     signs = []
     for name, ends in page.meta["changed_genes"].items():
-        assert {"up", "down"} == set(ends)
+        assert {"up", "down", "own"} == set(ends)
         for end, sign in (("up", 1), ("down", -1)):
             signs += [sign * effects.loc[gene, name] for gene, _, q in ends[end] if q < 0.2]
     assert len(signs) > 20
@@ -295,3 +295,51 @@ def test_whole_numbers_zeros_and_missing_values_survive_one_byte() -> None:
     assert 0.01 < meaning["step"] < 0.1
     codes, meaning = quantised(np.full(3, np.nan))
     assert codes.tolist() == [255] * 3
+
+
+def test_the_own_gene_of_a_perturbation_is_compared_with_controls_if_it_was_measured(
+    make_mapped: Callable[..., MuData], read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    mdata = make_mapped()
+    rna = mdata["rna"]
+    for part in mdata.mod.values():  # called otherwise than its gene
+        part.obs["perturbation"] = part.obs["perturbation"].cat.rename_categories({"TARGET03": "TARGET03 knock-down"})
+    names = rna.var_names.to_series()
+    rna.var_names = names.replace("TARGET02", "another").to_numpy()
+    changed = read_page(write(mdata, tmp_path)).meta["changed_genes"]
+    counts = rna.X.toarray()
+    totals = counts.sum(axis=1, keepdims=True)
+    levels = np.log2(1 + counts * np.median(totals) / totals)
+    label = rna.obs["perturbation"].astype(str).to_numpy()
+    assert changed["TARGET02"]["own"] is None
+    for name, gene in (("TARGET01", "TARGET01"), ("TARGET03 knock-down", "TARGET03")):
+        here, controls = label == name, label == "non-targeting"
+        column = list(names).index(gene)
+        found = changed[name]["own"]
+        assert found[0] == gene
+        assert found[1] == pytest.approx(levels[here, column].mean() - levels[controls, column].mean(), abs=1e-4)
+        assert 0 <= found[2] <= 1
+        shares = [(counts[rows, column] > 0).mean() for rows in (here, controls)]
+        np.testing.assert_allclose(found[3:], shares, atol=1e-5)
+
+
+def test_genes_of_a_perturbation_are_ordered_by_the_number_that_is_shown(page: Any) -> None:
+    for ends in page.meta["changed_genes"].values():
+        for end in ("up", "down"):
+            sizes = [abs(change) for _, change, _ in ends[end]]
+            assert sizes == sorted(sizes, reverse=True)
+
+
+def test_known_truth_and_repeated_labels_are_marked(page: Any) -> None:
+    truth = {column["label"] for column in page.columns.values() if column.get("is_truth")}
+    assert truth == {"true_is_responder", "true_effect", "true_cell_cycle", "true_cell_cycle_phase"}
+    assert [name for name, column in page.columns.items() if column.get("is_repeated")] == ["obs:target_gene"]
+
+
+def test_a_page_is_called_after_its_screen_and_embedding(
+    page: Any, mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    assert page.meta["title"] == "Synthetic screen, X_petri"
+    mdata = copied(mapped)
+    assert read_page(write(mdata, tmp_path, genes=[])).meta["title"] == "image and rna, X_petri"
+    assert read_page(write(mdata, tmp_path, genes=[], title="Plate 7")).meta["title"] == "Plate 7"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 pytestmark = pytest.mark.browser
+WEAK = "TARGET04"
+"""A perturbation whose transcriptomes are said to be those of controls."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def analysed(make_mapped: Callable[..., MuData]) -> MuData:
         tl.dimension_image_features(mdata)
         tl.perturbation_strength(mdata, "X_petri", n_permutations=99, progress=False)
         tl.score_screen(mdata, ["X_petri"], edges=edges, n_bootstrap=0, progress=False)
+    table = mdata.uns["petri_scvi"]["perturbation_strength_X_petri"]["table"]
+    table.loc[(table["perturbation"] == WEAK) & (table["modality"] == "rna"), "q_value"] = 0.6
     image = mdata["image"]
     image.obsm["image_features"]["vacuoles"] = (image.obs["perturbation"] == "TARGET02").to_numpy().astype(float)
     return mdata
@@ -217,3 +221,129 @@ def test_a_report_of_dimensions_is_a_page_of_its_own(
     assert "TARGET02" in page.locator(".card:visible").first.inner_text()
     page.get_by_role("tab", name="About").click()
     page.locator(".about").wait_for()
+
+
+def test_search_by_a_channel_offers_its_crops_and_its_features(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file)
+    page.get_by_role("combobox", name="Search").fill("lipid")
+    page.locator("li[role=option]").first.wait_for()
+    hits = [tuple(text.split("\n")) for text in page.locator("li[role=option]").all_inner_texts()]
+    assert hits == [
+        ("lipid droplets", "Channel: crops with it alone"),
+        ("droplet number", "Measured feature, lipid droplets"),
+        ("droplet brightness", "Measured feature, lipid droplets"),
+    ]
+    page.keyboard.press("Enter")
+    page.locator("#chosen h2").filter(has_text="image").wait_for()
+    page.wait_for_function("(document.querySelector('.montage canvas') || {dataset: {}}).dataset.painted === '2x1'")
+    checked = page.locator("#chosen .channel input").evaluate_all("all => all.map(box => box.checked)")
+    assert checked == [False, False, True, False, False]
+
+
+def test_nothing_is_offered_twice(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file)
+    for query in ("target02", "cell cycle", "nucleus"):
+        page.get_by_role("combobox", name="Search").fill(query)
+        page.wait_for_timeout(200)
+        hits = page.locator("li[role=option]").all_inner_texts()
+        assert len(hits) > 1
+        assert len(hits) == len({hit.lower() for hit in hits})
+        assert not any("target gene" in hit for hit in hits)
+
+
+def test_known_truth_is_offered_last_and_named_so(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file)
+    page.get_by_role("combobox", name="Colour cells by").click()
+    page.locator("li[role=option]").first.wait_for()
+    hits = page.locator("li[role=option]").all_inner_texts()
+    assert [hit.endswith("Known truth") for hit in hits] == [False] * (len(hits) - 4) + [True] * 4
+    assert all(hit.startswith("true ") == hit.endswith("Known truth") for hit in hits)
+
+
+def test_names_of_points_lie_on_nothing_and_hits_lie_above(look: Callable[..., Any], views_file: Path) -> None:
+    for width in (1280, 400):
+        fragment = "#view=perturbations&measure=feature%3Adroplet_number"
+        page = look(views_file, fragment, view="perturbations", width=width)
+        page.wait_for_timeout(500)  # drawn again once the text below it has its place
+        box = "all => all.map(e => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom] })"
+        names = np.array(page.locator(".point-name").evaluate_all(box))
+        points = np.array(page.locator("circle.profile").evaluate_all(box))
+        assert len(names) > 3
+        middle = np.stack([names[:, 0], names[:, 1] + 4, names[:, 2], names[:, 3] - 4], axis=1)  # of the letters
+
+        def overlaps(a: Any, b: Any) -> Any:
+            wide = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+            high = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
+            return (wide > 1) & (high > 1)
+
+        assert not (overlaps(middle, middle) & ~np.eye(len(names), dtype=bool)).any()
+        centre, radius = (points[:, :2] + points[:, 2:]) / 2, np.diff(points[:, [0, 2]]) / 2
+        inner = np.hstack([centre - 0.7 * radius, centre + 0.7 * radius])  # within the circle
+        assert not overlaps(middle, inner).any()
+        order = page.locator("circle.profile").evaluate_all("all => all.map(e => e.dataset.name)")
+        page.get_by_role("button", name="Table").click()
+        largest = page.locator("#perturbations tbody td:first-child button").first.inner_text()
+        assert order.index(largest) >= len(order) - 2  # controls may be above
+
+
+def test_only_alike_perturbations_are_ringed(
+    look: Callable[..., Any], views_file: Path, read_page: Callable[[Path], Any]
+) -> None:
+    file = read_page(views_file)
+    meta = file.meta["profiles"]
+    space = meta["spaces"][1]
+    codes = file.array(space["vectors"], "i1").reshape(-1, space["d"]).astype(float)
+    unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    is_gene = np.array([name != "non-targeting" for name in meta["names"]])
+    alike = (unit @ unit.T >= 0.3) & is_gene[None, :] & ~np.eye(len(unit), dtype=bool)
+    i = int(np.argmin(np.where(is_gene, alike.sum(axis=1), 99)))
+    assert alike[i].sum() < 6
+    page = look(views_file, f"#view=perturbations&space=image&pert={meta['names'][i]}", view="perturbations")
+    ringed = page.locator("circle.near").evaluate_all("all => all.map(e => e.dataset.name)")
+    assert sorted(ringed) == sorted(np.array(meta["names"])[alike[i]])
+
+
+def test_the_heat_map_has_no_measure_to_choose(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file, "#view=perturbations", view="perturbations")
+    box = page.get_by_role("combobox", name="Compare perturbations in")
+    assert box.is_visible()
+    page.get_by_role("button", name="Heat map").click()
+    page.locator("canvas.heat").wait_for()
+    assert not box.is_visible()
+
+
+def test_a_modality_that_is_not_looked_at_is_no_doubt(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file, f"#view=perturbations&space=rna&pert={WEAK}", view="perturbations")
+    doubt = "not told from controls in rna"
+    assert doubt in page.locator("#profile").inner_text()
+    for other in ("space=image", "measure=feature%3Adroplet_number", "space=fused"):
+        page = look(views_file, f"#view=perturbations&{other}&pert={WEAK}", view="perturbations")
+        assert doubt not in page.locator("#profile").inner_text()
+
+
+def test_the_own_gene_and_how_crops_were_chosen_are_said(
+    look: Callable[..., Any], views_file: Path, read_page: Callable[[Path], Any], analysed: MuData
+) -> None:
+    gene, change, *_ = read_page(views_file).meta["changed_genes"]["TARGET02"]["own"]
+    page = look(views_file, "#view=perturbations&pert=TARGET02", view="perturbations")
+    text = page.locator("#own").inner_text().replace("−", "-")
+    assert f"Its own gene, {gene}: {change:+.2f} log2 against controls" in text
+    page.locator("#profile .how").nth(1).wait_for()
+    n = int((analysed["image"].obs["perturbation"] == "TARGET02").sum())
+    expected = f"12 of {n} on this page, at even steps in the order of the file" if n > 12 else f"all {n} on this page"
+    assert page.locator("#profile .how").first.inner_text().strip() == expected
+    page.get_by_role("tab", name="Dimensions").click()
+    page.locator(".card .how").first.wait_for()
+    assert "most and" in page.locator(".card .how").first.inner_text()
+    for row in page.locator(".card table.bars:not([data-kind]) tr").all_inner_texts()[:20]:
+        assert set(row.split()[1:]) != {"0"}
+
+
+def test_words_are_explained_where_they_stand_and_in_about(look: Callable[..., Any], views_file: Path) -> None:
+    page = look(views_file, "#view=scores", view="scores")
+    page.get_by_role("button", name="Guide consistency").click()
+    page.locator("#toast").filter(has_text="guides of one gene are more alike").wait_for()
+    page.get_by_role("tab", name="About").click()
+    words = page.locator("#words").inner_text()
+    for word in ("fused", "Guide consistency", "True-positive rate", "Area under the ROC curve", "log2", "Cosine"):
+        assert word in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, TimeElapsedColumn
 
 from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, CONTROL, EMBEDDING_KEY, IMAGE, IMAGES_KEY, RNA, SAE_KEY
@@ -19,7 +19,7 @@ from ._inline import InlinePage
 from ._page import page_path, render, write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from petri_scvi.common._labels import Labels
     from petri_scvi.pages.contents._cells import Cells
     from petri_scvi.tl.scores._edges import EdgeTable
+
+SCREENS = ("synthetic_screen", "semisynthetic_screen", "olfactory_bulb")
+"""Slots of ``uns`` that say what a screen of :mod:`petri_scvi.datasets` is."""
 
 
 @overload
@@ -121,7 +124,7 @@ def explorer(  # type: ignore[misc]  # the overloads leave the other arguments o
     images_key
         ``obsm`` slot of the crops, shape ``(n_cells, C, H, W)``, in memory or on disk.
     title
-        Title of the page.
+        Title of the page, such as the name of the screen; by default its modalities and ``key``.
     max_cells
         Of more cells a sample is shown: as many of each perturbation and modality, or all if it has fewer.
     max_megabytes
@@ -159,22 +162,27 @@ def explorer(  # type: ignore[misc]  # the overloads leave the other arguments o
     :func:`petri_scvi.tl.perturbation_strength`, and the scores those of :func:`petri_scvi.tl.score_screen`, if these
     were called before.
 
-    The genes that perturbations change are found with :func:`scanpy.tl.rank_genes_groups` with an overestimated
-    variance, each perturbation against the controls. A cell's own genes are those furthest above the mean of all cells,
-    in standard deviations.
+    Genes are shown as ``log2(1 + normalised counts)`` and compared by differences of its mean. Those that perturbations
+    change are found with :func:`scanpy.tl.rank_genes_groups` with an overestimated variance, each perturbation against
+    the controls. A cell's own genes are those furthest above the mean of all cells. The gene that a perturbation
+    targets is the one of its name, or that of ``obs["target_gene"]``.
     """
     check_sizes(max_cells=max_cells, crop_size=crop_size)
     check_seed(seed)
     target = None if path is None else page_path(path)
     space, name = find_space(data, key, basis)
-    with Progress(disable=not progress) as bar:
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())  # the UMAP does not say how far it is
+    with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("Laying out cells", total=100)
 
         def advance(to: float, what: str) -> None:
             bar.update(task, completed=to, description=what)
 
+        def laid_out(share: float, what: str) -> None:
+            advance(25 * share, what)
+
         every = all_cells(space, name)
-        cells, points = _on_map(every, key, basis, perturbation_key, max_cells, seed)
+        cells, points = _on_map(every, key, basis, perturbation_key, max_cells, seed, laid_out)
         advance(25, "Packing columns")
         contents = Contents(cells, np.bincount(every.kind, minlength=len(every.kinds)), max_megabytes * 1e6)
         contents.add_points(points, basis if basis in space.obsm else f"UMAP of {key}")
@@ -188,7 +196,7 @@ def explorer(  # type: ignore[misc]  # the overloads leave the other arguments o
         image = modalities[0]
         contents.add_images(image, images_key, channels, crop_size, seed, lambda s: bar.advance(task, 45 * s))
         meta = contents.meta | {
-            "title": title or f"{key}, {len(cells):,} cells",
+            "title": title or _title(data, cells, key),
             "views": contents.views,
             "columns": contents.columns.columns,
             "left_out": contents.columns.left_out,
@@ -209,15 +217,27 @@ def _arrays_of(meta: dict[str, Any], ids: Sequence[str]) -> list[str]:
     return [column["data"] for column in meta["columns"] if column["id"] in ids]
 
 
+def _title(data: AnnData | MuData, cells: Cells, key: str) -> str:
+    """The screen, if it is one of the package, or its modalities, and the embedding."""
+    screens = [name.replace("_", " ").capitalize() for name in SCREENS if name in data.uns]
+    return f"{screens[0] if screens else ' and '.join(filter(None, cells.kinds))}, {key}"
+
+
 def _on_map(
-    cells: Cells, key: str, basis: str, perturbation_key: str | None, max_cells: int, seed: int
+    cells: Cells,
+    key: str,
+    basis: str,
+    perturbation_key: str | None,
+    max_cells: int,
+    seed: int,
+    advance: Callable[[float, str], None],
 ) -> tuple[Cells, NDArray[np.float64]]:
     """The cells that are shown and where, at most ``max_cells``: as many of each perturbation and modality."""
     groups = cells.kind
     if perturbation_key is not None:
         groups = (cells.labels(perturbation_key).factorize()[0] + 1) * len(cells.kinds) + cells.kind
     cells = cells.take(spread_evenly(groups, max_cells, np.random.default_rng(seed)))
-    points = coordinates(cells, key, basis, seed)
+    points = coordinates(cells, key, basis, seed, advance)
     is_placed = np.isfinite(points).all(axis=1)
     if not is_placed.any():
         raise ValueError(f"no cell has finite values in obsm[{(basis if basis in cells.data.obsm else key)!r}]")

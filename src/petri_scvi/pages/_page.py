@@ -29,6 +29,8 @@ SCRIPTS = (
     "state.js",
     "palettes.js",
     "statistics.js",
+    "glossary.js",
+    "labels.js",
     "crops.js",
     "canvas_points.js",
     "gl_points.js",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ._payload import Payload
 
 MAX_CATEGORIES = 5000
+TRUTH = "true_"
+"""Columns that start so are not measured: simulated screens write what they put in, for example ``true_effect``."""
 MIN_CELLS = 2
 """A column of more categories, or of fewer cells per category, names cells rather than groups of them."""
 
@@ -43,6 +45,7 @@ class Columns:
     def add_obs(self, first: Sequence[str]) -> None:
         """The modality, and all columns of obs: those that a page needs first."""
         kinds = np.array(self.cells.kinds, dtype=object)[self.cells.kind]
+        main: pd.Series | None = None
         self._add_category("modality", "Modality", pd.Series(kinds), self.cells.kinds)
         every = self.cells.obs_names()
         unusable = []
@@ -58,6 +61,12 @@ class Columns:
                 unusable.append(name)
                 continue
             self._add_category(f"obs:{name}", name, labels, categories)
+            if main is None and name in first:
+                main = labels
+            elif main is not None and labels.equals(main):
+                self.columns[-1]["is_repeated"] = True  # target genes are often what perturbations are called
+        for column in self.columns:
+            column["is_truth"] = column["label"].startswith(TRUTH)
         if unusable:
             why = "Almost every cell has a label of its own"
             self.left_out.append({"group": "obs", "n": len(unusable), "names": unusable[:20], "why": why})

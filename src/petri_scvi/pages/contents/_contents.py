@@ -41,6 +41,7 @@ CODE_BYTES = 400_000
 """What a page takes before any number."""
 ALPHA, MIN_ACTIVITY, MAX_ACTIVITY, N_FINDINGS = 0.05, 0.1, 0.9, 8
 """Of the cards of dimensions: the defaults of :func:`petri_scvi.pages.dimension_report`."""
+TARGET_KEY = "target_gene"
 REMEDY = "Pass a larger max_megabytes"
 
 
@@ -189,8 +190,9 @@ class Contents:
         }
         changed = {}
         if self.labels is not None and self.controls:
-            changed = changed_genes(expression, self.labels.iloc[here].reset_index(drop=True), self.controls, names)
-        self.meta["changed_genes"] = changed
+            labels = self.labels.iloc[here].reset_index(drop=True)
+            changed = changed_genes(expression, labels, self.controls, names, self._targets(here))
+        self.meta |= {"changed_genes": changed, "n_genes": len(names)}
         order = _gene_order(genes, names, expression, self.labels, changed)
         remedy = f"{REMEDY}, or name the genes to keep with genes=[...]"
         left_out = self.columns.add_numbers("gene", names[order], expression[:, order], here, self._room(), remedy)
@@ -243,6 +245,14 @@ class Contents:
             names = known or names
         return [*self.controls[:1], *names[:N_PICKED]]
 
+    def _targets(self, here: NDArray[np.intp]) -> dict[str, str]:
+        """The gene that each perturbation targets, of those that target a single one."""
+        if TARGET_KEY not in self.cells.obs_names() or self.labels is None:
+            return {}
+        pairs = pd.DataFrame({"name": self.labels, "gene": self.cells.labels(TARGET_KEY)}).iloc[here]
+        pairs = pairs.dropna().drop_duplicates().drop_duplicates("name", keep=False)
+        return dict(zip(pairs["name"], pairs["gene"], strict=True))
+
     def _part_of(self, modality: str) -> str:
         """The modality; that of an AnnData is all there is."""
         return next(iter(self.cells.parts)) if isinstance(self.cells.data, AnnData) else modality
@@ -256,7 +266,7 @@ def _gene_order(
     names: NDArray[np.str_],
     expression: Any,
     labels: pd.Series | None,
-    changed: dict[str, dict[str, list[list[Any]]]],
+    changed: dict[str, dict[str, Any]],
 ) -> NDArray[np.intp]:
     """Genes asked for; or the targets, those that perturbations change, and then the most variable ones."""
     position = {name: i for i, name in reversed(list(enumerate(names.tolist())))}
@@ -267,7 +277,8 @@ def _gene_order(
         return np.array([position[str(gene)] for gene in dict.fromkeys(genes)], dtype=np.intp)
     wanted = [] if labels is None else list(labels.dropna().unique())
     for rank in range(100):
-        listed = [row[rank][0] for of in changed.values() for row in of.values() if rank < len(row)]
+        ends = [of[end] for of in changed.values() for end in ("up", "down")]
+        listed = [rows[rank][0] for rows in ends if rank < len(rows)]
         if not listed:
             break
         wanted += listed

@@ -14,6 +14,8 @@ from petri_scvi.common._warn import warn
 from petri_scvi.tl._read_rows import chosen_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ._cells import Cells
@@ -51,8 +53,10 @@ def find_space(data: AnnData | MuData, key: str, basis: str) -> tuple[AnnData | 
     )
 
 
-def coordinates(cells: Cells, key: str, basis: str, seed: int) -> NDArray[np.float64]:
-    """Two coordinates per cell, NaN where it has none."""
+def coordinates(
+    cells: Cells, key: str, basis: str, seed: int, advance: Callable[[float, str], None]
+) -> NDArray[np.float64]:
+    """Two coordinates per cell, NaN where it has none; ``advance`` is told the share that is done and what comes."""
     if basis in cells.data.obsm:
         points = _rows(cells.data.obsm[basis], cells.places, basis)
         if points.shape[1] < 2:
@@ -62,11 +66,13 @@ def coordinates(cells: Cells, key: str, basis: str, seed: int) -> NDArray[np.flo
     vectors = _rows(cells.data.obsm[key], cells.places, key)
     is_finite = np.isfinite(vectors).all(axis=1)
     points = np.full((len(vectors), 2), np.nan)
-    points[is_finite] = umap_of(vectors[is_finite], seed)
+    points[is_finite] = umap_of(vectors[is_finite], seed, advance)
     return points
 
 
-def umap_of(vectors: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float64]:
+def umap_of(
+    vectors: NDArray[np.floating[Any]], seed: int, advance: Callable[[float, str], None]
+) -> NDArray[np.float64]:
     """UMAP of rows, by scanpy; their first two dimensions if there are too few."""
     if len(vectors) < MIN_CELLS:
         padded = np.zeros((len(vectors), 2))
@@ -76,7 +82,9 @@ def umap_of(vectors: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float64
     with warnings.catch_warnings():
         # umap-learn warns that a seed makes it run on one core: wanted, so that a map is the same each time.
         warnings.simplefilter("ignore")
+        advance(0.0, f"Finding neighbours of {len(vectors):,} cells")
         sc.pp.neighbors(table, n_neighbors=N_NEIGHBORS, use_rep="X", random_state=seed)
+        advance(0.3, f"Making a UMAP of {len(vectors):,} cells")
         sc.tl.umap(table, random_state=seed)
     return np.asarray(table.obsm["X_umap"], dtype=np.float64)
 

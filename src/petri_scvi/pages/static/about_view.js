@@ -21,6 +21,8 @@ function buildAbout(root) {
     const names = part.names.slice(0, 8).join(", ") + (part.n > 8 ? ", …" : "");
     facts.push(`${part.n.toLocaleString("en")} ${KINDS[part.group]} are left out (${names}). ${part.why}`);
   }
+  if (meta.crops) facts.push("A montage shows crops at even steps through the chosen cells, in the order of the file; those of a dimension are the cells that activate it most and least. None is picked by looks.");
+  if (meta.top) facts.push("Genes are shown as log2(1 + normalised counts), and all differences of genes are in log2.");
   if (meta.profiles) {
     facts.push(`Profiles of perturbations are means over all cells of ${meta.profiles.key}, centered and scaled on the controls of their replicate, whitened and averaged over guides.`, ...meta.profiles.notes);
     if (!Object.keys(meta.profiles.strength).length) facts.push("Strengths of perturbations were not tested; tl.perturbation_strength adds them to a page that is written afterwards.");
@@ -31,6 +33,7 @@ function buildAbout(root) {
     h("h2", {}, "What is on this page"), h("ul", {}, facts.map(text => h("li", {}, text))),
     h("h2", {}, "Links"), h("p", {}, "The address after “#” holds what you see: colours, chosen cells, the place on the map. Copy it to send a view; whoever opens it needs this file."),
     h("h2", {}, "Keys"), h("table", { class: "facts" }, keys.map(([key, what]) => h("tr", {}, h("th", {}, h("kbd", {}, key)), h("td", {}, what)))),
+    h("h2", {}, "Words"), glossary(),
     h("h2", {}, "Made with"), h("p", {}, `petri-scvi ${meta.version}. No part of this page is loaded from elsewhere, and it sends nothing.`),
     $("licences") && h("details", {}, h("summary", {}, "Licences of the software in this page"), h("pre", {}, $("licences").textContent))));
 }

@@ -178,7 +178,7 @@ function drawLegend(box, column, codes) {
   fillList();
 }
 
-const legendNote = column => ({ gene: "log-normalised expression", dim: "activation", feature: "measured" }[column.group] || "");
+const legendNote = column => ({ gene: "log2(1 + normalised counts)", dim: "activation", feature: "measured" }[column.group] || "");
 
 function togglePicked(name) {
   const picked = (state.picked || []).filter(other => other !== name);
@@ -224,7 +224,7 @@ async function cellContent(i, side) {
   const table = h("table", { class: "facts" }, (await cellFacts(i)).map(([key, value]) => h("tr", {}, h("th", {}, key), h("td", {}, value))));
   parts.push(h("div", { class: "about-cell" }, h("div", { class: "cell-name" }, name, h("span", { class: "soft" }, ` ${kind}`)), table,
     genes && h("div", { class: "small" }, h("span", { class: "soft" }, "High here: "),
-      genes.map(([gene, z], j) => [j ? ", " : "", gene, h("span", { class: "soft" }, ` ${signed(z, 1)} SD`)])),
+      genes.map(([gene, z], j) => [j ? ", " : "", gene, h("span", { class: "soft" }, ` ${signed(z, 1)}`)]), h("span", { class: "soft", title: WORDS.log2[1] }, " (log2 above the mean of all cells)")),
     slot < 0 && !genes && h("div", { class: "soft small" }, meta.crops && kind === meta.crops.modality
       ? "Its crop is not on this page." : "")));
   return parts;

@@ -118,8 +118,12 @@ async function montage(cells, n, onpick) {
     const canvas = cropCanvas(slot, `Cell ${name}`, { title: name });
     return onpick ? button(canvas, () => onpick(cellOf[slot]), { class: "plain", "aria-label": `Cell ${name}` }) : canvas;
   }));
-  return { box, shown: slots.length, total };
+  return { box, shown: slots.length, total, how: howChosen(slots.length, total) };
 }
+
+// How the crops of a montage were chosen.
+const howChosen = (shown, total) => (shown === total ? `all ${total.toLocaleString("en")} on this page`
+  : `${shown} of ${total.toLocaleString("en")} on this page, at even steps in the order of the file`);
 
 // Switches of the channels: the same for all crops of the page.
 function channelBar() {

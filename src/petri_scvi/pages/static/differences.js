@@ -31,7 +31,8 @@ async function makeDifferences(column) {
     if (!of) return [];
     const found = (await membersOf(of)).map(cells => {
       const m = momentsOfCells(codes, kinds, centre, cells);
-      return { n: m.n, d: spread > 0 && m.n ? m.mean / spread : NaN, p: welch(m, controls) };
+      const d = column.group === "gene" ? m.mean * column.step : spread > 0 ? m.mean / spread : NaN;
+      return { n: m.n, d: m.n ? d : NaN, p: welch(m, controls) };
     });
     return found;
   };

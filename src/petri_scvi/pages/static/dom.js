@@ -50,6 +50,11 @@ function qText(q) {
   return q < 0.001 ? "q < 0.001" : `q ${q.toFixed(q < 0.1 ? 3 : 2)}`;
 }
 
+// Without the letter, below a heading that has it.
+const qBare = q => qText(q).replace(/^q /, "");
+
+const pText = p => (Number.isNaN(p) ? "not tested" : p < 0.001 ? "p < 0.001" : `p ${p.toFixed(p < 0.1 ? 3 : 2)}`);
+
 function download(name, text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
   h("a", { href: url, download: name }).click();
@@ -60,7 +65,7 @@ let toastTimer = 0;
 function toast(text) {
   $("toast").textContent = text;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $("toast").textContent = ""; }, 4000);
+  toastTimer = setTimeout(() => { $("toast").textContent = ""; }, Math.max(4000, 70 * text.length));
 }
 
 function once(make) {

@@ -1,7 +1,6 @@
 // Similarity of all perturbations, clustered, with known pairs marked.
 async function drawHeatMap(chart, note) {
   const space = spaceShown(), order = space.order, n = order.length;
-  drawHeatMap.width = chart.clientWidth;
   if (n < 2 || n > 600) {
     show(chart, h("p", { class: "note" }, n < 2 ? "There are too few profiles to compare." : `${n} perturbations are too many for a heat map; use the points or the table.`));
     note.textContent = "";
@@ -44,5 +43,5 @@ async function drawHeatMap(chart, note) {
   canvas.addEventListener("pointerleave", () => { $("tip").hidden = true; });
   canvas.addEventListener("click", event => update({ pert: profiles.names[order[at(event)[0]]] }, { push: true }));
   show(chart, h("div", { class: "heat-box", style: { width: `${margin + side}px`, height: `${side}px` } }, canvas, names, bars));
-  note.textContent = `Cosine of profiles (${spaced(space.name)}): red is alike, blue opposite; clustered by average linkage.${profiles.edges ? " Framed: known pairs." : ""} A click takes the perturbation of the row.`;
+  show(note, term("cosine"), ` of profiles (${titleOfSpace(space.name)}): red is alike, blue opposite; clustered by average linkage.${profiles.edges ? " Framed: known pairs." : ""} A click takes the perturbation of the row.`);
 }

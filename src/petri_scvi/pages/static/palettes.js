@@ -15,8 +15,8 @@ function mixed(hex, other, share) {
 
 const sequential = () => (isDark() ? meta.palettes.dark : meta.palettes.light);
 
-// From -1, blue, over the colour of the page to 1, red.
-const diverging = value => mixed(css("--map"), css(value < 0 ? "--down" : "--up"), Math.min(1, Math.abs(value)));
+// From -1, blue, over the colour of the page, or another, to 1, red.
+const diverging = (value, middle = "--map") => mixed(css(middle), css(value < 0 ? "--down" : "--up"), Math.min(1, Math.abs(value)));
 
 const MAX_COLOURED = 10;
 

@@ -1,6 +1,6 @@
 // Perturbations: cosines of their profiles, known pairs, and what speaks against each.
 const profiles = meta.profiles;
-const FEW_CELLS = 20;
+const FEW_CELLS = 20, MIN_ALIKE = 0.3;
 
 const placeOfProfile = new Map((profiles?.names || []).map((name, i) => [name, i]));
 const spaceShown = () => profiles.spaces.find(space => space.name === state.space) || profiles.spaces[0];
@@ -38,9 +38,10 @@ const knownPartners = once(() => {
 });
 const isKnownPair = (i, j) => Boolean(knownPartners().get(i)?.has(j));
 
+// Perturbations that are alike: a cosine about 0 makes no neighbour.
 async function neighboursOf(i, space, n) {
   const cosines = await cosinesOf(i, space);
-  return Array.from(cosines, (cosine, j) => ({ j, cosine })).filter(({ j, cosine }) => j !== i && !Number.isNaN(cosine) && !isControl(profiles.names[j]))
+  return Array.from(cosines, (cosine, j) => ({ j, cosine })).filter(({ j, cosine }) => j !== i && !Number.isNaN(cosine) && cosine >= MIN_ALIKE && !isControl(profiles.names[j]))
     .sort((a, b) => b.cosine - a.cosine).slice(0, n);
 }
 
@@ -49,11 +50,16 @@ const isDead = guide => guide.p_dead > 0.5;
 const strengthOf = name => Object.entries(profiles.strength).map(([modality, found]) => ({ modality, distance: found[name]?.[0], q: found[name]?.[1] }))
   .filter(row => row.distance !== undefined && row.distance !== null);
 
-// Why a finding about a perturbation may not hold; `differences` are those of the chosen measure, if there is one.
+// What a space of profiles is called: those of one modality, or of all.
+const titleOfSpace = space => (space === "fused" ? "all modalities (fused)" : spaced(space));
+
+// Why a finding about a perturbation may not hold. Only modalities that are looked at count: those of the measure
+// (`differences`) if there is one, or that of the profiles.
 function doubtsAbout(i, differences) {
   const name = profiles.names[i], doubts = [], guides = guidesOf(i);
   if (isControl(name)) return doubts;
-  const isMeant = modality => !differences || differences.kinds.includes(modality);
+  const shown = spaceShown().name, isOfOne = profiles.spaces.length > 1 && shown !== "fused";
+  const isMeant = modality => (differences ? differences.kinds.includes(modality) : !isOfOne || modality === shown);
   for (const [modality, counts] of Object.entries(profiles.n_cells)) {
     if (isMeant(modality) && counts[i] < FEW_CELLS) doubts.push(`only ${count(counts[i], "cell")} of ${modality}`);
   }

@@ -3,6 +3,9 @@ const METRICS = {
   guide_consistency: "Guide consistency", edge_tpr_at_1_fpr: "Known pairs found at 1 % false positives", edge_tpr_at_5_fpr: "Known pairs found at 5 % false positives",
   edge_tpr_at_10_fpr: "Known pairs found at 10 % false positives", edge_auc: "Known pairs, area under the ROC curve", edge_average_precision: "Known pairs, average precision",
 };
+const MEANINGS = {
+  guide_consistency: "consistency", edge_tpr_at_1_fpr: "tpr", edge_tpr_at_5_fpr: "tpr", edge_tpr_at_10_fpr: "tpr", edge_auc: "auc", edge_average_precision: "precision",
+};
 const LINES = ["", "7 4", "2 3", "9 3 2 3"];
 
 async function buildScores(root) {
@@ -13,7 +16,7 @@ async function buildScores(root) {
   const best = new Map(metrics.map(metric => [metric, Math.max(...rows.filter(row => row.metric === metric && row.value !== null).map(row => row.value))]));
   const titleOfPlace = place => {
     const [key, modality, fusion] = place.split("\u001f");
-    return [key, modality === "all" ? "" : modality, fusion === "none" ? "" : spaced(fusion)].filter(Boolean).join(", ");
+    return [key, modality === "all" ? "" : modality, fusion === "none" ? "" : `all modalities (${spaced(fusion)})`].filter(Boolean).join(", ");
   };
   const look = place => ({ colour: meta.palettes.groups[keys.indexOf(place.split("\u001f")[0]) % meta.palettes.groups.length],
     dash: LINES[places.filter(other => other.split("\u001f")[0] === place.split("\u001f")[0]).indexOf(place) % LINES.length] });
@@ -28,8 +31,8 @@ async function buildScores(root) {
   } })]));
   const roc = h("div", { id: "roc" });
   show(root, h("div", { class: "page" }, h("h2", {}, "Scores of embeddings"),
-    h("p", { class: "soft" }, "By tl.score_screen: larger is better; below each score its 95 % interval over resampled genes. The best of each column is bold. Differences within the intervals are no ranking."),
-    h("div", { class: "scroll" }, h("table", { class: "numbers wide", id: "scores" }, h("thead", {}, h("tr", {}, h("th", {}, "Embedding"), metrics.map(metric => h("th", {}, METRICS[metric] || spaced(metric))))),
+    h("p", { class: "soft" }, "By tl.score_screen: larger is better, and a click on a heading says what it means; below each score its 95 % interval over resampled genes. The best of each column is bold. Differences within the intervals are no ranking."),
+    h("div", { class: "scroll" }, h("table", { class: "numbers wide", id: "scores" }, h("thead", {}, h("tr", {}, h("th", {}, "Embedding"), metrics.map(metric => h("th", {}, metric in MEANINGS ? term(MEANINGS[metric], METRICS[metric]) : spaced(metric))))),
       h("tbody", {}, places.map(place => h("tr", {}, h("td", {}, curves.length > 0 && h("label", {}, boxes.get(place), " ", line(place), " ", titleOfPlace(place)), !curves.length && titleOfPlace(place)),
         metrics.map(metric => cell(of.get(`${place}\u001f${metric}`)))))))),
     h("h2", {}, "Known pairs, ROC curves"), curves.length ? roc : h("p", { class: "soft" }, "There are none: scores without known pairs have no curve.")));
@@ -44,7 +47,7 @@ async function buildScores(root) {
     show(roc, s("svg", { viewBox: "0 0 470 460", role: "img", "aria-label": "ROC curves of known pairs" }, s("rect", { x: x(0), y: y(1), width: SIDE, height: SIDE, class: "frame" }),
       s("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "chance" }),
       ticks.map(tick => [s("text", { x: x(tick), y: y(0) + 18, "text-anchor": "middle" }, tick), s("text", { x: x(0) - 8, y: y(tick) + 4, "text-anchor": "end" }, tick)]),
-      s("text", { x: x(0.5), y: y(0) + 38, "text-anchor": "middle" }, "False-positive rate"), s("text", { transform: `translate(14 ${y(0.5)}) rotate(-90)`, "text-anchor": "middle" }, "True-positive rate"), paths));
+      s("text", { x: x(0.5), y: y(0) + 38, "text-anchor": "middle" }, "False positives: share of the other pairs"), s("text", { transform: `translate(14 ${y(0.5)}) rotate(-90)`, "text-anchor": "middle" }, "Known pairs found: share"), paths));
   }
   onChange(changed => { if (changed.has("metric") || changed.has("theme")) draw(); });
   draw();

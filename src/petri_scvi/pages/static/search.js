@@ -7,11 +7,21 @@ const searchEntries = () => (entriesMade ??= makeEntries());
 async function makeEntries() {
   const made = [];
   const perturbation = columnOf.get(meta.keys?.perturbation);
-  const push = entry => made.push({ ...entry, folded: folded(entry.label) });
+  const seen = new Set();
+  const push = entry => {
+    const name = folded(entry.label), key = `${folded(entry.kind)}\u001f${name}`;
+    if (!seen.has(key)) made.push({ ...entry, folded: entry.also ? `${name} ${folded(entry.also)}` : name });
+    seen.add(key);
+  };
   for (const name of perturbation?.categories || []) push({ kind: "Perturbation", label: name, pert: name });
-  for (const column of meta.columns || []) push({ kind: GROUPS[column.group], label: titleOf(column), color: column.id });
+  (meta.crops?.channels || []).forEach((channel, i) => push({ kind: "Channel: crops with it alone", label: spaced(channel.name), channel: i }));
+  const inOrder = [...(meta.columns || [])].sort((a, b) => Boolean(a.is_truth) - Boolean(b.is_truth));
+  for (const column of inOrder) {
+    const channel = column.group === "feature" ? channelOfFeature(column.label) : null;
+    push({ kind: channel ? `${kindOf(column)}, ${channel}` : kindOf(column), label: titleOf(column), color: column.id, also: channel });
+  }
   for (const column of meta.columns || []) {
-    if (column === perturbation || column.kind !== "category" || column.categories.length > 2000) continue;
+    if (column === perturbation || column.is_repeated || column.kind !== "category" || column.categories.length > 2000) continue;
     for (const name of column.categories) {
       push({ kind: spaced(column.label), label: name, group: `${column.id}\u001f${name}`, color: column.id });
     }
@@ -20,6 +30,13 @@ async function makeEntries() {
     push({ kind: "Gene", label: name, why: "its values are not on this page" });
   }
   return made;
+}
+
+// The channel that shares a word with a feature, such as "droplet number" with "lipid droplets".
+function channelOfFeature(label) {
+  const stems = text => folded(text).split(" ").filter(word => word.length > 2 && /[a-z]/.test(word)).map(word => word.replace(/s$/, ""));
+  const mine = stems(label), found = (meta.crops?.channels || []).filter(channel => stems(channel.name).some(word => mine.includes(word)));
+  return found.length ? found.map(channel => spaced(channel.name)).join(", ") : null;
 }
 
 function matches(entries, query) {
@@ -118,13 +135,22 @@ function globalSearch() {
       else showCellsOf(entry.pert);
     }
     else if (entry.cell !== undefined) update({ view: "cells", cell: String(entry.cell) }, { push: true });
+    else if (entry.channel !== undefined) showChannel(entry.channel);
     else if (entry.group) update({ view: "cells", color: entry.color, group: entry.group, lasso: "" }, { push: true });
     else if (state.view === "perturbations" && columnOf.get(entry.color).kind === "number") update({ measure: entry.color, sort: "" }, { push: true });
     else update({ view: "cells", color: entry.color }, { push: true });
   };
-  const what = meta.columns?.some(column => column.group === "gene") ? "perturbation, gene, feature …" : "perturbation, column …";
-  return combobox({ label: "Search", placeholder: `Search: ${what}`, entries, choose });
+  const what = meta.columns?.some(column => column.group === "gene") ? "perturbation, gene, channel …" : "perturbation, column …";
+  return combobox({ label: "Search", placeholder: `Search ${what}`, entries, choose });
 }
+
+// Crops with one channel alone: those that are on the page, or those of all images if no cells are chosen.
+function showChannel(i) {
+  const off = crops.channels.map((_, j) => String(j)).filter(j => j !== String(i));
+  const hasCrops = state.view === "dimensions" || (state.view === "perturbations" && state.pert) || (state.view === "cells" && (state.group || state.lasso || state.cell));
+  update(hasCrops ? { off } : { off, view: "cells", color: "modality", group: `modality\u001f${kindOfCrops()}`, lasso: "" }, { push: true });
+}
+const kindOfCrops = () => meta.kinds.find(kind => kind.name.split("+").includes(meta.crops.modality))?.name ?? meta.kinds[0].name;
 
 // The cells of a perturbation that was searched or clicked, on the map.
 function showCellsOf(name) {

@@ -39,10 +39,9 @@ async function saveNames(cells, title) {
 }
 
 async function drawMontage(box, cells) {
-  const { box: grid, shown, total } = await montage(cells, N_MONTAGE, cell => update({ cell: String(cell) }));
+  const { box: grid, total, how } = await montage(cells, N_MONTAGE, cell => update({ cell: String(cell) }));
   if (!total) { show(box, crops && h("p", { class: "soft small" }, "None of these cells has a crop on this page.")); return; }
-  show(box, h("h3", {}, "Crops ", h("span", { class: "soft" }, shown < total ? `${shown} of ${total.toLocaleString("en")}` : total)),
-    channelBar(), grid);
+  show(box, h("h3", {}, term("crops", "Crops"), h("span", { class: "soft how" }, ` ${how}`)), channelBar(), grid);
 }
 
 // Counts against those expected if the cells had been drawn at random from the cells of their modality.
@@ -70,8 +69,7 @@ async function drawEnrichment(box, cells, isCurrent) {
     h("tbody", {}, rows.filter(row => row.count).slice(0, 12).map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" },
       h("td", {}, button(row.name, () => showCellsOf(row.name), { class: "link" })), h("td", {}, number(row.count)), h("td", {}, row.expected.toFixed(1)),
       h("td", {}, `${(row.count / row.expected).toFixed(1)}×`), h("td", { class: "soft" }, qText(row.q))))));
-  show(box, h("h3", { title: "Expected: if the cells had been drawn at random from all cells of their modality on this page. q: chance of as many or more, Benjamini-Hochberg. Cells of one well are not independent, so q is optimistic." },
-    "Perturbations against all cells"), list);
+  show(box, h("h3", {}, "Perturbations against all cells", h("span", { class: "soft" }, " ", term("expected", "expected"), " at random, ", term("q", "q"), " of more")), list);
 }
 
 function columnLink(column) {
@@ -81,7 +79,7 @@ function columnLink(column) {
   } }, titleOf(column));
 }
 
-// Means of the chosen cells against the others, in standard deviations of all: genes and features.
+// Means of the chosen cells against the others: genes in log2, others in standard deviations of all.
 async function drawDifferences(box, cells, isCurrent) {
   const isChosen = markOf(cells), parts = [];
   for (const group of ["gene", "feature", "dim"]) {
@@ -97,13 +95,13 @@ async function drawDifferences(box, cells, isCurrent) {
         all++; total += code; squares += code * code;
         if (isChosen[cell]) { n++; sum += code; }
       }
-      const spread = Math.sqrt(Math.max(0, squares / all - (total / all) ** 2));
-      if (n >= 5 && all - n >= 5 && spread > 0) rows.push({ column: columns[i], d: (sum / n - (total - sum) / (all - n)) / spread });
+      const spread = Math.sqrt(Math.max(0, squares / all - (total / all) ** 2)), unit = group === "gene" ? 1 / columns[i].step : spread;
+      if (n >= 5 && all - n >= 5 && spread > 0) rows.push({ column: columns[i], d: (sum / n - (total - sum) / (all - n)) / unit });
     }
     rows.sort((a, b) => b.d - a.d);
     const top = [...rows.slice(0, 6).filter(row => row.d > 0.1), ...rows.slice(-6).filter(row => row.d < -0.1)];
-    if (top.length) parts.push(h("h3", { title: "Difference of the means of chosen and other cells, in standard deviations of all" },
-      { gene: "Genes", feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against the other cells, SD")), barTable(top));
+    if (top.length) parts.push(h("h3", { title: `Difference of the means of chosen and other cells${group === "gene" ? "" : ", in standard deviations of all"}; not tested, because the cells were chosen by what they are like` },
+      { gene: "Genes", feature: "Measured features", dim: "Dimensions" }[group], h("span", { class: "soft" }, " against the other cells, ", group === "gene" ? term("log2", "log2") : term("sd", "SD"))), barTable(top));
   }
   if (isCurrent()) show(box, parts);
 }

@@ -55,5 +55,8 @@ async function membersOf(column) {
 
 const cellNames = () => words(meta.cells.names);
 const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature", dim: "Dimension" };
+const kindOf = column => (column.is_truth ? "Known truth" : GROUPS[column.group]);
+// Genes are compared in log2, everything else in standard deviations.
+const unitOf = column => (column.group === "gene" ? "log2" : "SD");
 const titleOf = column =>
   (column.group === "dim" ? `Dimension ${column.label}` : column.group === "gene" ? column.label : spaced(column.label));
