@@ -188,6 +188,7 @@ def draw_crops(model: PETRI, mdata: MuData, path: Path) -> None:
         reconstructed.prediction,
         reconstructed.mask,
         channel_names=list(model.get_var_names()["image"]),
+        show=False,
     )
     _save(ax.figure, path)
 
@@ -197,7 +198,7 @@ def draw_expression(model: PETRI, mdata: MuData, path: Path) -> None:
     rna = mdata["rna"][model.validation_indices["rna"]]
     reconstructed = model.get_reconstruction(modality="rna", indices=model.validation_indices["rna"])
     ax = pl.reconstructed_expression(
-        rna.X, reconstructed.prediction, reconstructed.mask, groups=rna.obs["perturbation"]
+        rna.X, reconstructed.prediction, reconstructed.mask, groups=rna.obs["perturbation"], show=False
     )
     _save(ax.figure, path)
 

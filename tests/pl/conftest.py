@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from petri_scvi.tl.guides._guide_statistics import GuideStatistics
 
 N_GENES, N_GUIDES = 14, 3
-SETTINGS = ("_vector_friendly", "_frameon", "_autosave", "_figdir", "_file_format_figs", "_plot_suffix")
+SETTINGS = ("_vector_friendly", "_frameon", "_autosave", "_autoshow", "_figdir", "_file_format_figs", "_plot_suffix")
 
 
 @pytest.fixture(autouse=True)

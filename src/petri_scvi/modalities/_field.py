@@ -177,18 +177,14 @@ class MatrixField(ModalityField):
                 reason = f"it has {len(found)} {self.variables} where the model has {len(expected)}"
             else:
                 reason = f"the {self.variables} are in another order"
-            name = self.modality
-            advice = f"before the MuData is made: {name} = {name}[:, model.get_var_names()[{name!r}]].copy()"
-            if self.attr_name == "obsm":
-                advice = f"as model.get_var_names()[{name!r}] has them"
-            where = self.where if self.attr_name == "obsm" else f"mdata[{name!r}]"
-            fix = f"Subset and order them {advice}."
+            where, advice = f"mdata[{self.modality!r}]", "which selects and orders them by name"
             if missing:
-                fix = (
-                    "If they have other names, rename them; if they were not measured, have them masked: "
-                    "mdata = PETRI.prepare_query_mudata(mdata, model)."
-                )
-            raise ValueError(f"the {self.variables} of {where} are not those of the model: {reason}. {fix}")
+                advice = "which masks them; if they have other names, first rename them"
+            fix = f"Call mdata = model.prepare_query_mudata(mdata, model), {advice}"
+            if self.attr_name == "obsm":
+                where = self.where
+                fix = f"Subset and order them as model.get_var_names()[{self.modality!r}] has them"
+            raise ValueError(f"the {self.variables} of {where} are not those of the model: {reason}. {fix}.")
         return self.register_field(mdata)
 
     def _transfer_by_name(self, state_registry: dict, mdata: MuData) -> dict:

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
 
 POINTS_PER_INCH = 72
+ENDINGS = (".pdf", ".png", ".svg")
+"""Endings of ``save`` that name a format; others are a part of the name, as in scanpy."""
+
+P = ParamSpec("P")
+Drawn = TypeVar("Drawn")
+Save: TypeAlias = "bool | str | os.PathLike[str] | None"
+
+
+def plot(draw: Callable[P, Drawn]) -> Callable[P, Drawn]:
+    """Show and save what a function draws, as the functions of scanpy do.
+
+    The function names ``show`` and ``save`` in its signature, for readers, type checkers and the documentation, and
+    leaves them to this decorator. With ``show=True`` it returns ``None``. Its type does not say so, since whoever
+    passes ``show=True`` wants no axes, and everybody else would have to rule out ``None``.
+    """
+    parameters = signature(draw)
+
+    @functools.wraps(draw)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> Drawn:
+        given = parameters.bind(*args, **kwargs).arguments
+        is_new = given.get("ax") is None and given.get("axes") is None
+        show, path = given.get("show"), _path(draw.__name__, given.get("save"), is_new)
+        drawn = draw(*args, **kwargs)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _figure_of(drawn).savefig(path, bbox_inches="tight")
+        if show or (show is None and is_new and _shows_by_default()):
+            plt.show()
+        if path is not None and is_new:
+            plt.close(_figure_of(drawn))  # as in scanpy, what is saved does not stay open
+        return cast("Drawn", None) if show else drawn
+
+    return shown
 
 
 @contextmanager
-def open_axes(ax: Axes | None, name: str, width: float, height: float) -> Iterator[Axes]:
-    """Return the caller's axes, or new ones that are saved when they are drawn.
+def open_axes(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
+    """Return the caller's axes, or new ones.
 
     Parameters
     ----------
     ax
         The caller's axes, if any.
-    name
-        Name of the plot, for the file that ``sc.settings.autosave`` writes.
     width, height
         Size in inches under the defaults of matplotlib.
     """
@@ -37,12 +73,12 @@ def open_axes(ax: Axes | None, name: str, width: float, height: float) -> Iterat
         with names_are_literal(ax.figure):
             yield ax
         return
-    with new_figure(name, width, height) as figure:
+    with new_figure(width, height) as figure:
         yield figure.subplots()
 
 
 @contextmanager
-def new_figure(name: str, width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     """Open a figure; see :func:`open_axes`. One that could not be drawn is closed."""
     scale = _scale()
     figure = plt.figure(
@@ -54,7 +90,6 @@ def new_figure(name: str, width: float, height: float) -> Iterator[Figure]:
     except BaseException:
         plt.close(figure)
         raise
-    _autosave(figure, name)
 
 
 @contextmanager
@@ -114,11 +149,33 @@ def _scanpy_settings() -> Any:
     return getattr(sys.modules.get("scanpy"), "settings", None)
 
 
-def _autosave(figure: Figure, name: str) -> None:
+def _figure_of(drawn: Any) -> Figure:
+    """Figure of what a plot returned: axes, a tuple of them, or a mapping from names to them."""
+    axes = drawn.values() if isinstance(drawn, dict) else drawn if isinstance(drawn, tuple) else (drawn,)
+    figure = next(iter(axes)).figure
+    return cast("Figure", figure.figure)  # of a subfigure, the whole one
+
+
+def _shows_by_default() -> bool:
+    """Whether scanpy's settings show figures; a backend that only writes files has no way to."""
+    backend = mpl.get_backend().lower()
+    can_show = backend not in backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)
+    return can_show and bool(getattr(_scanpy_settings(), "autoshow", True))
+
+
+def _path(name: str, save: Save, is_new: bool) -> Path | None:
+    """File to write, if any."""
     settings = _scanpy_settings()
-    if settings is None or not settings.autosave:
-        return
-    settings.figdir.mkdir(parents=True, exist_ok=True)
-    path = settings.figdir / f"{name}{settings.plot_suffix}.{settings.file_format_figs}"
-    figure.savefig(path, bbox_inches="tight")
-    plt.close(figure)  # as in scanpy, what is saved is not shown
+    if save is None:
+        save = is_new and bool(getattr(settings, "autosave", False))
+    if not isinstance(save, bool | str | os.PathLike):
+        raise TypeError(f"save={save!r} is not accepted; pass True, a suffix such as '_a.pdf', or a pathlib.Path")
+    if save is False:
+        return None
+    if isinstance(save, os.PathLike) or (isinstance(save, str) and Path(save).name != save):
+        return Path(save).expanduser()
+    suffix, ending = "" if save is True else save, getattr(settings, "file_format_figs", "pdf")
+    if suffix.endswith(ENDINGS):
+        suffix, _, ending = suffix.rpartition(".")
+    folder = Path(getattr(settings, "figdir", "figures"))
+    return folder / f"{name}{suffix}{getattr(settings, 'plot_suffix', '')}.{ending}"

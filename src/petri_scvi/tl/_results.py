@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from anndata import AnnData
+from mudata import MuData
 from scipy.stats import binomtest, false_discovery_control
 
 from petri_scvi._constants import UNS_KEY
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-    from mudata import MuData
     from numpy.typing import NDArray
 
+Data = TypeVar("Data", AnnData, MuData, AnnData | MuData)
 
 TIE = 1e-12
 """Similarities that differ by less than this count as equal."""
+
+
+def data_to_change(data: Data, copy: bool) -> Data:
+    """Return what a function with the argument ``copy`` writes into: the data, or a copy of it.
+
+    Raises
+    ------
+    ValueError
+        A copy of data on disk was asked for.
+    """
+    if not copy:
+        return data
+    for table in [data] if isinstance(data, AnnData) else data.mod.values():
+        for name, array in {"X": table.X, **table.layers, **table.obsm}.items():
+            if array is not None and not hasattr(array, "copy"):
+                raise ValueError(
+                    f"copy=True is not accepted: {name!r} lies in a file ({type(array).__name__}) and is not copied. "
+                    "Leave out copy: results are written into these data in memory and not into the file."
+                )
+    return data.copy()
 
 
 def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], parameters: dict[str, Any]) -> None:

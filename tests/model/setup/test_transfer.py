@@ -76,19 +76,17 @@ def test_channels_are_found_by_name_wherever_they_lie(trained_model, screen):
     )
 
 
-def _refused_genes(
-    trained_model, screen, combine, refused, rna, *words, fix="rna[:, model.get_var_names()['rna']].copy()"
-):
+def _refused_genes(trained_model, screen, combine, refused, rna, *words):
     mdata = combine(image=screen["image"], rna=rna)
+    fix = "Call mdata = model.prepare_query_mudata(mdata, model), which"
     with refused(ValueError, "the genes of mdata['rna'] are not those of the model", *words, fix, untouched=(mdata,)):
         trained_model.get_latent_representation(mdata)
 
 
 def test_missing_genes_are_refused(trained_model, screen, combine, refused):
     rna = screen["rna"][:, 2:].copy()
-    words = ("2 genes of the model are missing", "'TARGET01'")
-    fix = "have them masked: mdata = PETRI.prepare_query_mudata(mdata, model)"
-    _refused_genes(trained_model, screen, combine, refused, rna, *words, fix=fix)
+    words = ("2 genes of the model are missing", "'TARGET01'", "masks them")
+    _refused_genes(trained_model, screen, combine, refused, rna, *words)
 
 
 def test_more_genes_are_refused(trained_model, make_screen, combine, refused):
@@ -101,7 +99,7 @@ def test_more_genes_are_refused(trained_model, make_screen, combine, refused):
 def test_genes_in_another_order_are_refused_and_the_named_fix_works(trained_model, screen, combine, refused):
     rna = screen["rna"][:, ::-1].copy()
     _refused_genes(trained_model, screen, combine, refused, rna, "the genes are in another order")
-    mended = combine(image=screen["image"], rna=rna[:, trained_model.get_var_names()["rna"]].copy())
+    mended = trained_model.prepare_query_mudata(combine(image=screen["image"], rna=rna), trained_model)
     np.testing.assert_allclose(
         trained_model.get_latent_representation(mended), trained_model.get_latent_representation(), rtol=1e-5, atol=1e-6
     )

@@ -14,7 +14,7 @@ from scvi.model import MULTIVI, SCVI, TOTALVI
 from scvi.train import Trainer, TrainingPlan
 from torch.utils.data import DataLoader
 
-from petri_scvi import PETRI, PETRITrainingPlan
+from petri_scvi import PETRI, PETRITrainingPlan, baselines
 from petri_scvi.dataloaders import DocumentDataModule
 from petri_scvi.model.training._arguments import INSTEAD, SAME, own_arguments
 
@@ -182,6 +182,29 @@ def test_a_data_module_without_n_obs_needs_max_epochs(trained_model, quiet, refu
 def test_arguments_of_a_data_module_that_is_not_made_are_refused(trained_model, quiet, refused, inner):
     with refused(TypeError, "{'seed': 1} belongs to the data module that train() makes"):
         trained_model.train(max_epochs=1, datamodule=inner, datasplitter_kwargs={"seed": 1}, **quiet)
+    settings = {"train_size": 0.5, "validation_size": 0.1, "n_contexts_per_minibatch": 4, "n_cells_per_context": 2}
+    for name, value in settings.items():
+        with refused(TypeError, f"{{'{name}': {value}}} belongs to", "pass it to that data module"):
+            trained_model.train(max_epochs=1, datamodule=inner, **{name: value}, **quiet)
+
+
+@pytest.mark.parametrize("model_class", [baselines.CLIP, baselines.CrossModalAutoencoder])
+def test_defaults_of_other_models_are_not_taken_for_arguments(screen, quiet, refused, model_class):
+    if model_class is baselines.CLIP:
+        model_class.setup_mudata(screen)
+        model = model_class(screen, embed_dim=16, n_heads=2, n_latent_tokens=2)
+    else:
+        for adata in screen.mod.values():
+            adata.obsm["X_known"] = adata.obs[["true_effect", "true_cell_cycle"]].to_numpy()
+        model_class.setup_mudata(screen, embedding_keys={"image": "X_known", "rna": "X_known"})
+        model = model_class(screen)
+    own = DocumentDataModule(
+        model._readers(model.adata_manager), model._codes(model.adata_manager), n_contexts_per_minibatch=2
+    )
+    with refused(TypeError, "{'train_size': None} belongs to"):
+        model.train(max_epochs=1, datamodule=own, train_size=None, **quiet)
+    model.train(max_epochs=1, max_steps=1, datamodule=own, **quiet)
+    assert model.is_trained
 
 
 def test_minibatches_of_another_form_are_refused(screen, build, quiet, refused):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from petri_scvi._checks import check_seed, check_sizes, require
 from petri_scvi._constants import CONTEXT_KEY, CONTROL
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.baselines.classical._measure import GROUPS, measure_cells
 from petri_scvi.common._channels import find_channel
@@ -111,6 +112,7 @@ class ImageFeatures(ImageModel):
         self._control = [] if control is None else check_controls(labels, control, remedy=", or pass control=None.")
         self.n_jobs, self.seed = n_jobs, seed
 
+    @no_epochs
     def train(self, *, enable_progress_bar: bool = True) -> None:
         """Measure the sample of cells and choose the features.
 

@@ -8,6 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class PCAExpression(ExpressionModel):
                 raise ValueError(f"n_top_genes={n_top_genes}; there are {n_genes} genes. Pass at most that, or None.")
         self.n_components = _choose_components(n_components, n_cells, n_top_genes or n_genes)
 
+    @no_epochs
     def train(self) -> None:
         """Find the principal components of all cells."""
         import scanpy as sc

@@ -9,6 +9,7 @@ from sklearn.decomposition import IncrementalPCA
 from sklearn.utils import gen_batches
 
 from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.imaging import channel_moments
 
@@ -107,6 +108,7 @@ class PCAPixels(ImageModel):
             )
         self.n_components, self.fit_batch_size, self.seed = n_components, fit_batch_size, seed
 
+    @no_epochs
     def train(self) -> None:
         """Find the principal components of all cells."""
         reader = self._require_modality(self._manager_of(None), self.modality_)

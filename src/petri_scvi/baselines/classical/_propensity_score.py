@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from petri_scvi._checks import check_seed, check_sizes
 from petri_scvi.baselines._embedding_setup import EmbeddingSetupMixin
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.common import rows_from_indices, rows_in_mdata
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class PropensityScore(EmbeddingSetupMixin):
     def _check_modality(self, modality: str, cells: Any) -> None:
         """Accept any vectors: the field compares their width."""
 
+    @no_epochs
     def train(self) -> None:
         """Fit the classifiers of all folds, and score each cell by that of its own fold."""
         manager = self._manager_of(None)

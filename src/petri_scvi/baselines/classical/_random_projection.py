@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ExpressionModel, read_sparse
 
 from ._pca_expression import _check_counts
@@ -48,6 +49,7 @@ class RandomProjection(ExpressionModel):
         check_seed(seed)
         self.n_components, self.is_normalized, self.seed = n_components, is_normalized, seed
 
+    @no_epochs
     def train(self) -> None:
         """Draw the matrix, and find the mean of each gene."""
         reader = self._require_modality(self._manager_of(None), self.modality_)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_seed, check_sizes, require
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.baselines.published._published_files import check_finite, read_json
 from petri_scvi.common import user_path
@@ -106,6 +107,7 @@ class DINOv2(ImageModel):
                 f"for example, {max(1, round(self.image_size / patch_size)) * patch_size}."
             )
 
+    @no_epochs
     def train(self) -> None:
         """Find the range of intensities of each channel; the network stays as published."""
         reader = self._require_modality(self._manager_of(None), self.modality_)

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from petri_scvi._checks import check_seed, check_sizes
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ExpressionModel
 from petri_scvi.baselines.published._scgpt_network import read_checkpoint
 from petri_scvi.baselines.published._scgpt_tokens import make_tokens, match_genes
@@ -98,6 +99,7 @@ class ScGPT(ExpressionModel):
         self._report(symbols, vocabulary)
         self.is_trained_ = True  # the weights are the published ones
 
+    @no_epochs
     def train(self) -> None:
         """Do nothing: the published weights are used without fine-tuning."""
 

@@ -122,24 +122,41 @@ def own_arguments(
     return trainer, data, plan
 
 
-def check_datamodule(datamodule: Any, datasplitter_kwargs: Mapping[str, Any], model: str) -> None:
+def check_datamodule(
+    datamodule: Any, settings: Mapping[str, Any], datasplitter_kwargs: Mapping[str, Any], model: Any
+) -> None:
     """Require a data module of documents, and no arguments for another one.
+
+    Parameters
+    ----------
+    datamodule
+        As given to ``train``.
+    settings
+        Arguments of ``train`` for the data module that it makes, defaults included.
+    datasplitter_kwargs
+        As given to ``train``.
+    model
+        The model.
 
     Raises
     ------
     TypeError
         The data module is one of scvi-tools, or arguments are given for one that ``train`` would make.
     """
+    name = type(model).__name__
     if isinstance(datamodule, DataSplitter | SemiSupervisedDataSplitter):
         raise TypeError(
-            f"datamodule={type(datamodule).__name__}(...) reads rows of one table, and {model} trains on documents of "
+            f"datamodule={type(datamodule).__name__}(...) reads rows of one table, and {name} trains on documents of "
             "cells of each modality. Leave datamodule out: train() makes a DocumentDataModule of the registered data, "
             "with train_size, validation_size and datasplitter_kwargs."
         )
-    if datasplitter_kwargs:
+    given = _changed(settings, model) | dict(datasplitter_kwargs)
+    if not hasattr(datamodule, "n_cells_per_context"):
+        given.pop("n_cells_per_context", None)  # says how many cells of a document there are after training
+    if given:
         raise TypeError(
-            f"datasplitter_kwargs={dict(datasplitter_kwargs)!r} belongs to the data module that train() makes. Leave "
-            "it out, or leave datamodule out."
+            f"{given!r} belongs to the data module that train() makes; datamodule={type(datamodule).__name__}(...) "
+            "splits and draws its own cells. Leave it out and pass it to that data module, or leave datamodule out."
         )
     if scvi.settings.mlflow_set_tracking_uri:
         logged = ("data_loader_kwargs", "train_size", "n_train", "n_val")
@@ -172,6 +189,16 @@ def warn_unused_settings() -> None:
         value = getattr(scvi.settings, name)
         if value:
             warnings.warn(f"scvi.settings.{name}={value} changes nothing here: {NO_WORKERS}", UserWarning, stacklevel=3)
+
+
+def _changed(settings: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Arguments of ``train`` that differ from the defaults of the model's class; ``None`` stands for its attribute."""
+    trains = [signature(c.__dict__["train"]).parameters for c in type(model).__mro__ if "train" in c.__dict__]
+    defaults = {}
+    for name in settings:
+        default = next(of_class[name].default for of_class in trains if name in of_class)
+        defaults[name] = getattr(model, f"_{name}", None) if default is None else default
+    return {name: value for name, value in settings.items() if value != defaults[name]}
 
 
 def _names(of: type) -> set[str]:

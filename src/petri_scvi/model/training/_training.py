@@ -111,8 +111,9 @@ class TrainingMixin(RegisteredData):
             Arguments of :class:`petri_scvi.PETRITrainingPlan`: ``lr``, ``weight_decay``, ``n_warmup_steps``,
             ``lr_schedule``, ``loss_weights``, ``seed``, ``compile`` and so on.
         datamodule
-            Data to train on instead of the registered MuData, split and drawn as it is made. Its minibatches are like
-            those of ``petri_scvi.dataloaders.DocumentDataset``.
+            Data to train on instead of the registered MuData, split and drawn as it is made; ``train_size`` and other
+            arguments for that are refused. Its minibatches are like those of
+            ``petri_scvi.dataloaders.DocumentDataset``.
         trainer_kwargs
             Arguments of :class:`scvi.train.Trainer`, such as ``strategy``, ``precision``, ``logger``, ``callbacks``,
             ``enable_checkpointing`` or ``ckpt_path``. ``gradient_clip_val`` is 1 unless given.
@@ -140,16 +141,16 @@ class TrainingMixin(RegisteredData):
             model, trainer_kwargs, datasplitter_kwargs, plan_kwargs
         )
         is_registered = datamodule is None
+        settings = {
+            "train_size": train_size,
+            "validation_size": validation_size,
+            "n_contexts_per_minibatch": n_contexts_per_minibatch,
+            "n_cells_per_context": n_cells_per_context,
+        }
         if datamodule is None:
-            settings = {
-                "train_size": train_size,
-                "validation_size": validation_size,
-                "n_contexts_per_minibatch": n_contexts_per_minibatch,
-                "n_cells_per_context": n_cells_per_context,
-            }
             datamodule = self._make_datamodule({**settings, **datasplitter_kwargs})
         else:
-            check_datamodule(datamodule, datasplitter_kwargs, model)
+            check_datamodule(datamodule, settings, datasplitter_kwargs, self)
         if max_epochs is None:
             if not hasattr(datamodule, "n_obs"):
                 raise ValueError("max_epochs is needed with a datamodule that has no n_obs, its number of cells.")

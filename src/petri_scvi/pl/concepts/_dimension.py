@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petri_scvi._constants import IMAGE, IMAGES_KEY, SAE_KEY
-from petri_scvi.pl._axes import new_figure
+from petri_scvi.pl._axes import new_figure, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE, palette
 
 from ._dimension_results import N_PERTURBATIONS, DimensionResults, example_montage
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
     from ._dimension_results import Dimension
 
 UP, DOWN = "#c4532f", "#2f6fb0"
@@ -32,6 +34,7 @@ BAR_WIDTH, LETTER_WIDTH = 1.9, 0.075
 SMALLEST_Q = 1e-300
 
 
+@plot
 def dimension(
     data: AnnData | MuData,
     dimension: int,
@@ -42,6 +45,8 @@ def dimension(
     modality: str = IMAGE,
     images_key: str = IMAGES_KEY,
     alpha: float = 0.05,
+    show: bool | None = None,
+    save: Save = None,
 ) -> dict[str, Axes]:
     """Draw one dimension of an embedding: its most and least active crops, perturbations, genes, gene sets, features.
 
@@ -62,6 +67,12 @@ def dimension(
         Modality of a MuData and ``obsm`` slot that have the crops; only crops that are drawn are read.
     alpha
         Bars of findings with larger q-values are empty.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -86,7 +97,7 @@ def dimension(
     names = [found.perturbations.index[:N_PERTURBATIONS], *(table["name"] for table in tables.values())]
     widths = [BAR_WIDTH + LETTER_WIDTH * min(max(map(len, part), default=0), LONGEST_NAME) for part in names]
     height = 0.6 + 0.2 * max(n_top, N_PERTURBATIONS)
-    with new_figure("dimension", max(7.0, sum(widths)), height + (0.0 if montage is None else 2.6)) as figure:
+    with new_figure(max(7.0, sum(widths)), height + (0.0 if montage is None else 2.6)) as figure:
         figure.set_layout_engine("constrained")  # compressed leaves no room for long names
         figure.suptitle(_title(found), fontsize="medium")
         axes = _lay_out(figure, montage is not None, dict(zip(["perturbations", *kinds], widths, strict=True)), height)

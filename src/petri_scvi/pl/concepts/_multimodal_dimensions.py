@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from petri_scvi._checks import choose_modality_pair
-from petri_scvi.pl._axes import is_rasterized, open_axes, outer_legend
+from petri_scvi.pl._axes import is_rasterized, open_axes, outer_legend, plot
 from petri_scvi.pl._colours import BACKGROUND, PALETTE, REFERENCE
 from petri_scvi.pl._results import read_result
 
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
 PREFIX = "activity_"
 TICKS = (0, 0.01, 0.1, 0.3, 0.6, 1)
 
 
+@plot
 def multimodal_dimensions(
     data: AnnData | MuData,
     *,
     model: str | None = None,
     modalities: Sequence[str] | None = None,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the share of cells that activate each dimension, one modality against another.
 
@@ -43,6 +48,12 @@ def multimodal_dimensions(
         the first two.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -67,7 +78,7 @@ def multimodal_dimensions(
     x, y = (table[PREFIX + name].to_numpy(dtype=np.float64) for name in (across, up))
     is_multimodal = table["is_multimodal"].to_numpy(dtype=bool)
     low, high = (float(result["parameters"][name]) for name in ("min_activity", "max_activity"))
-    with open_axes(ax, "multimodal_dimensions", 3.8, 3.9) as ax:
+    with open_axes(ax, 3.8, 3.9) as ax:
         frame: dict[str, Any] = {"facecolor": "none", "edgecolor": REFERENCE, "linestyle": ":", "linewidth": 1}
         ax.add_patch(Rectangle((low, low), high - low, high - low, **frame))
         for is_drawn, colour, name in (

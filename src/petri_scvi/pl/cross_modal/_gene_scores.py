@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import inner_legend, open_axes
+from petri_scvi.pl._axes import inner_legend, open_axes, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 from petri_scvi.pl._results import read_result, slot_argument
 
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
 PAPER_MEAN, PAPER_BELOW, PAPER_SHARE = 0.117, 0.20, 0.80
 """Mean over genes, and the share of genes below a value, in the paper's matched cells."""
 LOWEST = -1.0
 """Lower scores are drawn at this value."""
 
 
-def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
+@plot
+def image_to_expression_r2(
+    data: MuData, *, key: str | None = None, ax: Axes | None = None, show: bool | None = None, save: Save = None
+) -> Axes:
     """Plot the share of genes below each value of :math:`R^2`, with the numbers of the paper for comparison.
 
     Parameters
@@ -33,6 +38,12 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
         As in that call: the slot of the embedding, or ``None`` for the ViT.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -48,7 +59,7 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
     slot = "" if key is None else f"_{key}"
     result = read_result(data, f"{name}{slot}", field="summary", written_by=f"{name}(mdata{slot_argument(key)})")
     summary, table = result["summary"].iloc[0], result["table"]
-    with open_axes(ax, name, 4, 3) as ax:
+    with open_axes(ax, 4, 3) as ax:
         r2 = _draw_shares(ax, table["r2"], PALETTE[0], str(summary["predictor"]))
         ax.plot(r2.mean(), (r2 < r2.mean()).mean(), "o", color=PALETTE[0], label=f"mean, {r2.mean():.3f}")
         if "reliability" in table:
@@ -60,7 +71,10 @@ def image_to_expression_r2(data: MuData, *, key: str | None = None, ax: Axes | N
     return ax
 
 
-def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
+@plot
+def impute_expression(
+    profiles: AnnData, *, ax: Axes | None = None, show: bool | None = None, save: Save = None
+) -> Axes:
     """Plot the share of genes below each score of the fold changes that images predict.
 
     Parameters
@@ -69,6 +83,12 @@ def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
         What :func:`petri_scvi.tl.impute_expression` returned.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -82,7 +102,7 @@ def impute_expression(profiles: AnnData, *, ax: Axes | None = None) -> Axes:
     """
     name = "impute_expression"
     read_result(profiles, name, field="summary", written_by=f"{name}(model)")
-    with open_axes(ax, name, 4, 3) as ax:
+    with open_axes(ax, 4, 3) as ax:
         _draw_shares(ax, profiles.var["r2_predicted"], PALETTE[0], "images")
         if profiles.var["r2_assay"].notna().any():
             _draw_shares(ax, profiles.var["r2_assay"], PALETTE[1], "measured again", linestyle="--")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from petri_scvi.pl._axes import new_figure
+from petri_scvi.pl._axes import new_figure, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 from petri_scvi.pl._results import key_argument, read_result
 from petri_scvi.pl.images._crop_pictures import colour_channels, draw_montage, hide_patches
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
 DEFAULT_KEY = "targeted_reconstruction"
 CONDITIONS = ("none", "mixed", "own", "changed")
 SCORES = {"intensity": "Predicted intensity", "mse": "Error"}
@@ -24,12 +26,15 @@ SPREAD = 0.13
 """Standard deviation of the horizontal jitter of the points."""
 
 
+@plot
 def targeted_reconstruction(
     data: AnnData | MuData,
     *,
     key: str = DEFAULT_KEY,
     n_cells: int = 6,
     axes: tuple[Axes, Axes, Axes] | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> tuple[Axes, Axes, Axes]:
     """Draw crops reconstructed next to different transcriptomes, and the change in each cell.
 
@@ -43,6 +48,12 @@ def targeted_reconstruction(
         Cells to draw, at most the eight that were stored.
     axes
         Three axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -65,7 +76,7 @@ def targeted_reconstruction(
         _draw(axes, result, n_cells)
         return axes
     n_drawn = min(n_cells, len(result["images"]))
-    with new_figure("targeted_reconstruction", 0.65 * n_drawn + 7.2, 4.4) as figure:
+    with new_figure(0.65 * n_drawn + 7.2, 4.4) as figure:
         left, middle, right = figure.subplots(1, 3, width_ratios=(0.65 * n_drawn + 1.4, 2.7, 2.7))
         _draw((left, middle, right), result, n_cells)
     return left, middle, right

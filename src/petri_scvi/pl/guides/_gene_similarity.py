@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from scipy import sparse
 
-from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._axes import open_axes, plot
 from petri_scvi.pl._colours import DIVERGING, REFERENCE
 
 from ._guide_model import CALL, read_guide_model
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
 SLOTS = ("cosine", "cosine_low", "cosine_high", "p_similar")
 WIDEST = 40
 """With more genes than this, there is no space for squares of different size."""
 
 
-def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
+@plot
+def gene_similarity(genes: AnnData, *, ax: Axes | None = None, show: bool | None = None, save: Save = None) -> Axes:
     """Draw a heat map of the posterior cosines of genes; the more certain a cosine, the larger its square.
 
     Parameters
@@ -35,6 +38,12 @@ def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
         What :func:`petri_scvi.tl.guide_model` returned.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -58,7 +67,7 @@ def gene_similarity(genes: AnnData, *, ax: Axes | None = None) -> Axes:
     mean, width, p_similar = (m[np.ix_(order, order)] for m in (mean, high - low, p_similar))
     sureness = np.clip(1 - width, 0.2, 1)
     side = min(max(3.5, 0.13 * n), 5.0)
-    with open_axes(ax, "gene_similarity", side + 0.8, side + 1.0) as ax:
+    with open_axes(ax, side + 0.8, side + 1.0) as ax:
         image = ax.imshow(mean, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
         if n <= WIDEST:
             image.set_alpha(0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from petri_scvi.pl._axes import inches, is_rasterized, open_axes, outer_legend, text_inches
+from petri_scvi.pl._axes import inches, is_rasterized, open_axes, outer_legend, plot, text_inches
 from petri_scvi.pl._colours import REFERENCE, palette
 
 from ._guide_model import read_guide_model
@@ -19,12 +19,21 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+    from petri_scvi.pl._axes import Save
+
 PER_GENE = 0.17
 DOUBT = 0.5
 
 
+@plot
 def guide_efficacy(
-    genes: AnnData, *, target_genes: Sequence[str] | None = None, n_genes: int = 30, ax: Axes | None = None
+    genes: AnnData,
+    *,
+    target_genes: Sequence[str] | None = None,
+    n_genes: int = 30,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the efficacy of the guides of each gene with 90 % credible intervals.
 
@@ -38,6 +47,12 @@ def guide_efficacy(
         How many genes to draw if ``target_genes`` is ``None``.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -55,7 +70,7 @@ def guide_efficacy(
     table = result["guides"].astype({"guide": str, "target_gene": str})
     chosen = _choose(table, target_genes, n_genes)
     below = float(result["parameters"]["dead_below"])
-    with open_axes(ax, "guide_efficacy", 4.5, 1.5 + PER_GENE * len(chosen)) as ax:
+    with open_axes(ax, 4.5, 1.5 + PER_GENE * len(chosen)) as ax:
         size = float(np.clip(25 * inches(ax)[1] / (PER_GENE * len(chosen)), 4, 25))
         alive, dead = palette(2)
         for row, gene in enumerate(chosen):

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from petri_scvi.pl._axes import inches, open_axes, text_inches
+from petri_scvi.pl._axes import inches, open_axes, plot, text_inches
 from petri_scvi.pl._colours import BACKGROUND, DIVERGING, group_colours
 from petri_scvi.pl._labels import name_points
 from petri_scvi.pl._results import key_argument
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
 SMALL = 400
 """Up to this many leaves are reordered so that neighbours are similar, which takes cubic time."""
 NO_GROUP = "none"
 
 
+@plot
 def profile_similarity(
-    profiles: AnnData, *, key: str = "similarity", group_key: str | None = None, ax: Axes | None = None
+    profiles: AnnData,
+    *,
+    key: str = "similarity",
+    group_key: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Draw a clustered heat map of the similarity of all profiles.
 
@@ -44,6 +53,12 @@ def profile_similarity(
         (average linkage). By default all profiles are clustered together.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -69,7 +84,7 @@ def profile_similarity(
     order = order_by_group(similarity, groups)
     side = min(max(3.5, 0.13 * len(order)), 5.0)
     width = side + (0.8 if group_key is None else 1.9)
-    with open_axes(ax, "profile_similarity", width, side + 0.8) as ax:
+    with open_axes(ax, width, side + 0.8) as ax:
         _draw_matrix(ax, similarity[np.ix_(order, order)])
         name_profiles(ax, names[is_kept][order])
         if group_key is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import palette
 
 from ._guide_model import read_guide_model
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
+    from petri_scvi.pl._axes import Save
+
 PARTS = {"shared": "shared by modalities", "specific": "in this modality only", "off_target": "of one guide only"}
 PARTS |= {"sampling": "sampling of cells"}
 ALL = "all"
 
 
-def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
+@plot
+def shared_variance(genes: AnnData, *, ax: Axes | None = None, show: bool | None = None, save: Save = None) -> Axes:
     """Plot the variance of profiles by source, for each modality.
 
     Parameters
@@ -31,6 +34,12 @@ def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
         What :func:`petri_scvi.tl.guide_model` returned.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def shared_variance(genes: AnnData, *, ax: Axes | None = None) -> Axes:
     if is_single:
         parts["shared"] = "effects of genes"
     width = 0.8 / len(parts)
-    with open_axes(ax, "shared_variance", 1.8 + 1.5 * len(table), 3.2) as ax:
+    with open_axes(ax, 1.8 + 1.5 * len(table), 3.2) as ax:
         for i, ((name, label), colour) in enumerate(zip(parts.items(), palette(len(parts)), strict=True)):
             x = np.arange(len(table)) + (i - (len(parts) - 1) / 2) * width
             value, low, high = (table[name + end].to_numpy(dtype=np.float64) for end in ("", "_low", "_high"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from petri_scvi._constants import IMAGE, IMAGES_KEY
-from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._axes import open_axes, plot
 
 from ._montage import choose_crops, montage_size
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
 
+
+@plot
 def crops(
     data: AnnData | MuData,
     group_key: str = "perturbation",
@@ -28,6 +31,8 @@ def crops(
     images_key: str = IMAGES_KEY,
     seed: int = 0,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Draw a montage of image crops, one row per group of cells, with channels as colours.
 
@@ -52,6 +57,12 @@ def crops(
         Seed of the choice of cells.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -75,6 +86,6 @@ def crops(
         images_key=images_key,
         seed=seed,
     )
-    with open_axes(ax, "crops", *montage_size(len(montage.groups), n_per_group)) as ax:
+    with open_axes(ax, *montage_size(len(montage.groups), n_per_group)) as ax:
         montage.draw(ax)
     return ax

@@ -12,7 +12,7 @@ from mudata import MuData
 from petri_scvi._constants import IMAGE, IMAGES_KEY
 from petri_scvi.common import rows_in_mdata
 from petri_scvi.common._labels import as_text
-from petri_scvi.pl._axes import has_frame, is_rasterized, new_figure
+from petri_scvi.pl._axes import has_frame, is_rasterized, new_figure, plot
 from petri_scvi.pl._colours import BACKGROUND, group_colours
 
 from ._montage import choose_crops, montage_size
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
     from ._montage import Montage
 
 
+@plot
 def umap_crops(
     data: AnnData | MuData,
     group_key: str = "perturbation",
@@ -38,6 +41,8 @@ def umap_crops(
     modality: str = IMAGE,
     seed: int = 0,
     axes: tuple[Axes, Axes] | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> tuple[Axes, Axes]:
     """Draw a UMAP of cells next to example crops of the same groups, in the same colours.
 
@@ -53,6 +58,12 @@ def umap_crops(
         As in :func:`petri_scvi.pl.crops`.
     axes
         Two axes to draw on, for the UMAP and the crops; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -82,7 +93,7 @@ def umap_crops(
         _draw_both(axes, montage, points, labels, shown, colour_of)
         return axes
     width, height = montage_size(len(montage.groups), n_per_group)
-    with new_figure("umap_crops", 3.8 + width, max(3.8, height)) as figure:
+    with new_figure(3.8 + width, max(3.8, height)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(3.8, width))
         _draw_both((left, right), montage, points, labels, shown, colour_of)
     return left, right

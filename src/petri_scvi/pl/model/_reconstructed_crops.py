@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._axes import open_axes, plot
 from petri_scvi.pl.images._crop_pictures import (
     CHANNEL_COLOURS,
     channel_legend,
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
 
+
+@plot
 def reconstructed_crops(
     images: NDArray[np.number],
     prediction: NDArray[np.floating],
@@ -31,6 +34,8 @@ def reconstructed_crops(
     channel_names: Sequence[str] | None = None,
     colours: Sequence[str] | None = None,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Draw original, masked and reconstructed crops; one column per cell.
 
@@ -48,6 +53,12 @@ def reconstructed_crops(
         One colour per channel; by default blue, grey, orange, magenta and green in turn.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -72,7 +83,7 @@ def reconstructed_crops(
     rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
     pictures = [colour_channels(row, scale, colours) for row in rows]
     names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
-    with open_axes(ax, "reconstructed_crops", max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
+    with open_axes(ax, max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:
         draw_montage(ax, pictures, ["original", "masked", "reconstructed"])
         channel_legend(ax, names, colours)
     return ax

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from petri_scvi.pl._axes import is_rasterized, open_axes
+from petri_scvi.pl._axes import is_rasterized, open_axes, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
 
+
+@plot
 def reconstructed_expression(
     expression: NDArray[np.number] | sparse.spmatrix | sparse.sparray,
     prediction: NDArray[np.floating],
@@ -25,6 +28,8 @@ def reconstructed_expression(
     *,
     groups: Sequence[str] | None = None,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the mean of the masked entries of each gene, reconstructed against observed.
 
@@ -38,6 +43,12 @@ def reconstructed_expression(
         Group of each cell, such as its perturbation; one point per gene and group. By default one point per gene.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -64,7 +75,7 @@ def reconstructed_expression(
     is_drawn = (x > 0) & (y > 0)
     limits = (min(x[is_drawn].min(), y[is_drawn].min()), max(x[is_drawn].max(), y[is_drawn].max()))
     unit = "gene" if groups is None else "gene and group"
-    with open_axes(ax, "reconstructed_expression", 3.5, 3.5) as ax:
+    with open_axes(ax, 3.5, 3.5) as ax:
         points = ax.scatter(x[is_drawn], y[is_drawn], s=4, alpha=0.4, linewidths=0, color=PALETTE[0])
         points.set_rasterized(is_rasterized())
         ax.plot(limits, limits, color=REFERENCE, linewidth=1, linestyle=":")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 from petri_scvi.pl._results import read_score, slot_argument
 
@@ -14,10 +14,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
 ARROW = "{} to {}"
 
 
-def foscttm(data: MuData, *, pair_key: str, key: str | None = None, ax: Axes | None = None) -> Axes:
+@plot
+def foscttm(
+    data: MuData,
+    *,
+    pair_key: str,
+    key: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
+) -> Axes:
     """Plot the share of pairs by the fraction of cells that are closer than the true match.
 
     Parameters
@@ -30,6 +41,12 @@ def foscttm(data: MuData, *, pair_key: str, key: str | None = None, ax: Axes | N
         Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -45,7 +62,7 @@ def foscttm(data: MuData, *, pair_key: str, key: str | None = None, ax: Axes | N
     call = f"foscttm(data{slot_argument(key)}, pair_key={pair_key!r})"
     result = read_score(data, key, start="foscttm", end=f"_{pair_key}", field="pairs", written_by=call)
     table = result["table"]
-    with open_axes(ax, "foscttm", 3.6, 3.2) as ax:
+    with open_axes(ax, 3.6, 3.2) as ax:
         ax.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=":", label="_chance")
         for i, column in enumerate(result["pairs"].columns[1:]):  # one per direction, in the order of the table
             row, fractions = table.iloc[i], np.sort(result["pairs"][column].to_numpy(dtype=np.float64))
@@ -58,8 +75,15 @@ def foscttm(data: MuData, *, pair_key: str, key: str | None = None, ax: Axes | N
     return ax
 
 
+@plot
 def context_recall(
-    data: MuData, *, context_key: str = "perturbation", key: str | None = None, ax: Axes | None = None
+    data: MuData,
+    *,
+    context_key: str = "perturbation",
+    key: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot how often a context is found among the k nearest ones of the other modality.
 
@@ -73,6 +97,12 @@ def context_recall(
         Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -89,7 +119,7 @@ def context_recall(
     table = read_score(data, key, start="context_recall", end=f"_{context_key}", field="table", written_by=call)[
         "table"
     ]
-    with open_axes(ax, "context_recall", 3.6, 3.2) as ax:
+    with open_axes(ax, 3.6, 3.2) as ax:
         for i, ((query, reference), part) in enumerate(table.groupby(["query", "reference"], sort=False)):
             part = part.sort_values("k")
             if i == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._axes import open_axes, plot
 from petri_scvi.pl._results import key_argument, read_result, read_score, slot_argument
 
 from ._ranking import HEIGHT, WIDTH, choose_modality, draw_ranking, ranking_table
@@ -14,11 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
 NULL = ("null_mean", "null_95")
 
 
+@plot
 def guide_consistency(
-    profiles: AnnData, *, key: str = "guide_consistency", n_labels: int = 10, ax: Axes | None = None
+    profiles: AnnData,
+    *,
+    key: str = "guide_consistency",
+    n_labels: int = 10,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the similarity of the guides of each gene in ascending order, with the null of guides of different genes.
 
@@ -32,6 +41,12 @@ def guide_consistency(
         Consistent genes to name, the most similar first, as many as fit.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -46,12 +61,13 @@ def guide_consistency(
     call = f"guide_consistency(profiles{key_argument(key, 'guide_consistency')})"
     result = read_result(profiles, key, field="null_quantiles", written_by=call)
     table = ranking_table(result["table"], name="target_gene", value="similarity", is_hit="is_consistent", null=NULL)
-    with open_axes(ax, "guide_consistency", WIDTH, HEIGHT) as ax:
+    with open_axes(ax, WIDTH, HEIGHT) as ax:
         draw_ranking(ax, table, hit="consistent", alpha=float(result["parameters"]["alpha"]), n_labels=n_labels)
         ax.set(xlabel="Genes, in order", ylabel="Cosine of guides", title=score_title("Guide consistency", result))
     return ax
 
 
+@plot
 def replicate_consistency(
     data: AnnData | MuData,
     *,
@@ -59,6 +75,8 @@ def replicate_consistency(
     key: str | None = None,
     n_labels: int = 10,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the similarity of the replicates of each perturbation in ascending order, with the null.
 
@@ -74,6 +92,12 @@ def replicate_consistency(
         Consistent perturbations to name, per modality, the most similar first, as many as fit.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -90,7 +114,7 @@ def replicate_consistency(
     result = read_score(data, key, start="replicate_consistency", field="n_not_scored", written_by=call)
     scored = choose_modality(result["table"], modality)
     table = ranking_table(scored, name="perturbation", value="similarity", is_hit="is_consistent", null=NULL)
-    with open_axes(ax, "replicate_consistency", WIDTH, HEIGHT) as ax:
+    with open_axes(ax, WIDTH, HEIGHT) as ax:
         draw_ranking(ax, table, hit="consistent", alpha=float(result["parameters"]["alpha"]), n_labels=n_labels)
         title = score_title("Replicate consistency", result)
         ax.set(xlabel="Perturbations, in order", ylabel="Cosine of replicates", title=title)

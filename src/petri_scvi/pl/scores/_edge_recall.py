@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patheffects import withStroke
 
-from petri_scvi.pl._axes import inches, inner_legend, open_axes, outer_legend, text_inches
+from petri_scvi.pl._axes import inches, inner_legend, open_axes, outer_legend, plot, text_inches
 from petri_scvi.pl._colours import REFERENCE, palette
 from petri_scvi.pl._labels import LINE_SPACING, spread
 from petri_scvi.pl._results import key_argument, read_result
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from petri_scvi.pl._axes import Save
+
 CURVE, POINT, CHANCE, RATE = ("petri_scvi_" + part for part in ("roc", "roc_point", "chance", "roc_rate"))
 LINE_STYLES = ("-", "--", "-.", ":")
 
 
+@plot
 def edge_recall(
-    profiles: AnnData, *, key: str = "edge_recall", label: str | None = None, ax: Axes | None = None
+    profiles: AnnData,
+    *,
+    key: str = "edge_recall",
+    label: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the ROC curve of known gene pairs and the true-positive rate at the scored false-positive rate.
 
@@ -36,6 +45,12 @@ def edge_recall(
         Name in the legend; by default ``key``. Call again with the same ``ax`` to compare embeddings.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -50,7 +65,7 @@ def edge_recall(
     call = f"edge_recall(profiles, edges{key_argument(key, 'edge_recall')})"
     result = read_result(profiles, key, field="curve", written_by=call)
     max_fpr, score, auc = (float(v) for v in (result["parameters"]["max_fpr"], result["score"], result["auc"]))
-    with open_axes(ax, "edge_recall", 3.5, 3.5) as ax:
+    with open_axes(ax, 3.5, 3.5) as ax:
         drawn = [line for line in ax.lines if line.get_gid() == CURVE]
         if not drawn:
             ax.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=":", gid=CHANCE, label="_chance")
@@ -96,7 +111,10 @@ def _points(ax: Axes) -> NDArray[np.float64]:
     return np.concatenate([np.empty((0, 2)), *lines])
 
 
-def efaar_recall(profiles: AnnData, *, label: str | None = None, ax: Axes | None = None) -> Axes:
+@plot
+def efaar_recall(
+    profiles: AnnData, *, label: str | None = None, ax: Axes | None = None, show: bool | None = None, save: Save = None
+) -> Axes:
     """Plot the share of known gene pairs in both tails, and that expected by chance.
 
     Parameters
@@ -107,6 +125,12 @@ def efaar_recall(profiles: AnnData, *, label: str | None = None, ax: Axes | None
         Name of the row; by default the number of known pairs. Call again with the same ``ax`` to add a row.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -119,7 +143,7 @@ def efaar_recall(profiles: AnnData, *, label: str | None = None, ax: Axes | None
     """
     result = read_result(profiles, "efaar_recall", field="chance", written_by="efaar_recall(profiles, edges)")
     score, chance, n_positive = float(result["score"]), float(result["chance"]), int(result["n_positive"])
-    with open_axes(ax, "efaar_recall", 3.8, 1.6) as ax:
+    with open_axes(ax, 3.8, 1.6) as ax:
         n_rows = len(_points(ax))
         names = [text.get_text() for text in ax.get_yticklabels()] if n_rows else []
         if f"{CHANCE}_{chance:g}" not in [line.get_gid() for line in ax.lines]:

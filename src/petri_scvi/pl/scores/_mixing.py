@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 from petri_scvi.pl._results import read_score, slot_argument
 
@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
 METRICS = {"entropy": ("o", PALETTE[0], "entropy (1: mixed)"), "silhouette": ("s", PALETTE[1], "silhouette (0: mixed)")}
 
 
+@plot
 def mixing(
-    data: AnnData | MuData, *, obs_key: str = "modality", key: str | None = None, ax: Axes | None = None
+    data: AnnData | MuData,
+    *,
+    obs_key: str = "modality",
+    key: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot entropy and silhouette of groups of cells, such as batches or modalities.
 
@@ -35,6 +44,12 @@ def mixing(
         Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -51,7 +66,7 @@ def mixing(
     table = read_score(data, key, start="mixing", end=f"_{obs_key}", field="table", written_by=call)["table"]
     names = ["" if name == ALL else name for name in table["modality"].astype(str)]
     rows = np.arange(len(table))
-    with open_axes(ax, "mixing", 4.0, 1.5 + 0.4 * len(table)) as ax:
+    with open_axes(ax, 4.0, 1.5 + 0.4 * len(table)) as ax:
         for at in (0, 1):
             ax.axvline(at, color=REFERENCE, linewidth=1, linestyle=":", label="_ends")
         for column, (marker, colour, label) in METRICS.items():

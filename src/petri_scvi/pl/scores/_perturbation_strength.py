@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes
+from petri_scvi.pl._axes import open_axes, plot
 from petri_scvi.pl._colours import REFERENCE
 from petri_scvi.pl._results import read_score, slot_argument
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
 
+
+@plot
 def perturbation_strength(
     data: AnnData | MuData,
     *,
@@ -25,6 +28,8 @@ def perturbation_strength(
     key: str | None = None,
     n_labels: int = 10,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot the energy distance of each perturbation to the controls in ascending order.
 
@@ -41,6 +46,12 @@ def perturbation_strength(
         Active perturbations to name, per modality, the strongest first, as many as fit.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -58,7 +69,7 @@ def perturbation_strength(
     parameters = result["parameters"]
     tested = choose_modality(result["table"], modality)
     table = ranking_table(tested, name="perturbation", value="energy_distance", is_hit="is_active")
-    with open_axes(ax, "perturbation_strength", WIDTH, HEIGHT) as ax:
+    with open_axes(ax, WIDTH, HEIGHT) as ax:
         ax.axhline(0, color=REFERENCE, linewidth=1, linestyle=":", label="controls")
         draw_ranking(ax, table, hit="active", alpha=float(parameters["alpha"]), n_labels=n_labels)
         ylabel = f"Energy distance to {', '.join(np.atleast_1d(parameters['control']).astype(str))}"

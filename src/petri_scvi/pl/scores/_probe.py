@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import PALETTE, REFERENCE
 from petri_scvi.pl._results import read_score, slot_argument
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
+
 NAMES = {"balanced_accuracy": "Balanced accuracy", "auc": "AUC, one class against the rest", "r2": "R²"}
 GUESS = {"auc": 0.5, "r2": 0.0}
 """Chance levels; that of balanced accuracy depends on the number of classes."""
 
 
+@plot
 def probe(
     data: AnnData | MuData,
     *,
@@ -28,6 +31,8 @@ def probe(
     metric: str | None = None,
     key: str | None = None,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Plot how well an ``obs`` column is predicted in held-out cells, per modality.
 
@@ -43,6 +48,12 @@ def probe(
         Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -64,7 +75,7 @@ def probe(
         raise ValueError(f"metric={metric!r} has not been scored; pass one of {scored}")
     modality = table["modality"].astype(str)
     names = list(dict.fromkeys(modality))
-    with open_axes(ax, "probe", 1.6 + 0.8 * len(names), 3) as ax:
+    with open_axes(ax, 1.6 + 0.8 * len(names), 3) as ax:
         for x, name in enumerate(names):
             rows = table[(modality == name).to_numpy()]
             scores = rows[metric].to_numpy(dtype=np.float64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import REFERENCE, palette
 from petri_scvi.pl._results import read_result
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from mudata import MuData
+
+    from petri_scvi.pl._axes import Save
 
 NAMES = {
     "guide_consistency": "Guide consistency",
@@ -32,12 +34,15 @@ LINE_STYLES = ("--", "-.", (0, (1, 1)), (0, (5, 1)))
 MARKERS = "osD^vP*X"
 
 
+@plot
 def score_screen(
     data: AnnData | MuData,
     *,
     metric: str = "guide_consistency",
     references: Mapping[str, float] | None = None,
     ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
 ) -> Axes:
     """Draw a forest plot of one metric: one row per embedding, modality and fusion.
 
@@ -51,6 +56,12 @@ def score_screen(
         Values to compare with, such as published ones, by name; each becomes a line.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -67,7 +78,7 @@ def score_screen(
     result = read_result(data, "score_screen", field="table", written_by="score_screen(data, keys)")
     table = _rows(result["table"], metric)
     n_lines = len(table) + (metric in CHANCE) + len(references or {})
-    with open_axes(ax, "score_screen", 6.5, 0.9 + 0.28 * n_lines) as ax:
+    with open_axes(ax, 6.5, 0.9 + 0.28 * n_lines) as ax:
         for (key, rows), colour, marker in zip(
             table.groupby("key", sort=False), palette(table["key"].nunique()), MARKERS * len(table), strict=False
         ):

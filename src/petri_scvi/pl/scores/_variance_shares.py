@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from petri_scvi.pl._axes import open_axes, outer_legend
+from petri_scvi.pl._axes import open_axes, outer_legend, plot
 from petri_scvi.pl._colours import PALETTE
 from petri_scvi.pl._results import read_score, slot_argument
 
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
+    from petri_scvi.pl._axes import Save
 
-def variance_shares(data: AnnData | MuData, *, key: str | None = None, ax: Axes | None = None) -> Axes:
+
+@plot
+def variance_shares(
+    data: AnnData | MuData,
+    *,
+    key: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Save = None,
+) -> Axes:
     """Plot the share of an embedding's variance that each column explains.
 
     Parameters
@@ -29,6 +39,12 @@ def variance_shares(data: AnnData | MuData, *, key: str | None = None, ax: Axes 
         Slot of the embedding; may be left out if a single one was scored.
     ax
         Axes to draw on; a new figure if ``None``.
+    show
+        Display the figure and return ``None``. By default a new figure is displayed as ``sc.settings.autoshow`` says.
+    save
+        File to write. As in scanpy, ``True`` and a string such as ``"_a.pdf"`` write to ``sc.settings.figdir``, under
+        the name of the function and this suffix; a path with a folder or a :class:`pathlib.Path` is taken as it is. By
+        default a new figure is written as ``sc.settings.autosave`` says.
 
     Returns
     -------
@@ -48,7 +64,7 @@ def variance_shares(data: AnnData | MuData, *, key: str | None = None, ax: Axes 
         for row in table.itertuples()
     ]
     rows = np.arange(len(table))
-    with open_axes(ax, "variance_shares", 4.0, 1.2 + 0.25 * len(table)) as ax:
+    with open_axes(ax, 4.0, 1.2 + 0.25 * len(table)) as ax:
         ax.barh(rows, table["share_adjusted"].to_numpy(), height=0.6, color=PALETTE[0], label="adjusted")
         ax.plot(table["share"].to_numpy(), rows, linestyle="", marker="|", color="black", label="not adjusted")
         ax.set_yticks(rows, names)

@@ -14,7 +14,7 @@ from petri_scvi.common._channels import channel_names, find_channel, find_channe
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.imaging import channel_range, measure_crops, measure_rows
 from petri_scvi.tl._embedding import subsample
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,8 @@ def image_features(
     n_jobs: int = -1,
     seed: int = 0,
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Measure image crops with scikit-image :cite:p:`vanderWalt2014`: brightness, texture, objects, overlap.
 
     Parameters
@@ -64,11 +65,13 @@ def image_features(
         Seed of the choice of cells.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``obsm["image_features"]`` of the imaging modality, a DataFrame of shape ``(n_cells, n_features)``,
-    NaN in cells that were not measured and where a feature is not defined, and
+    ``None``, or the copy. Writes ``obsm["image_features"]`` of the imaging modality, a DataFrame of shape ``(n_cells,
+    n_features)``, NaN in cells that were not measured and where a feature is not defined, and
     ``uns["petri_scvi"]["image_features"]``: ``n_cells`` measured; ``parameters``. A feature is named after what is
     measured and the channel, such as ``"intensity_mean__actin"``.
 
@@ -90,6 +93,7 @@ def image_features(
     solidity of the largest. Of each pair of channels, the correlation of their pixels. Measurements made with any other
     program can be stored in ``obsm`` instead.
     """
+    data = data_to_change(data, copy)
     require("skimage", "images")
     if max_cells is not None:
         check_sizes(max_cells=max_cells)
@@ -118,3 +122,4 @@ def image_features(
     parameters: dict[str, Any] = {"max_cells": max_cells, "channels": names, "mask_channel": mask_channel, "seed": seed}
     parameters |= {"modality": modality, "images_key": images_key}
     write_result(data, FEATURES_KEY, {"n_cells": len(rows)}, parameters)
+    return data if copy else None

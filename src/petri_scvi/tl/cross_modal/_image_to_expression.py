@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold
 from petri_scvi._checks import check_is_mudata, check_sizes
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 from petri_scvi.tl._arguments import check_choice, check_folds
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 from ._image_regression import Fold, RidgeRegression, ViTRegression
 from ._regression_rows import image_inputs, paired_places, read_cells, rows_of_cells, rows_of_contexts, usable_cells
@@ -45,7 +45,8 @@ def image_to_expression_r2(
     vit_kwargs: Mapping[str, int] | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> MuData | None:
     """Estimate the share of each gene's variance that images predict, by cross-validation :cite:p:`PETRI2026`.
 
     Parameters
@@ -81,15 +82,17 @@ def image_to_expression_r2(
         Seed of the choice of cells, of the folds and of training.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["image_to_expression_r2"]``, or ``"image_to_expression_r2_" + key`` with a key:
-    ``table``, one row per gene: ``gene``, ``mean`` (of its values), ``r2`` (below 0 if the mean of the training rows is
-    a better guess; NaN for a gene that does not vary) and, at ``"context"``, ``reliability``, the share of the variance
-    between contexts that is not error of measurement: the largest ``r2`` to expect. ``summary``: ``level``,
-    ``predictor``, ``n_rows`` (cells or contexts), ``n_image_cells``, ``n_rna_cells``, ``mean_r2``, ``median_r2`` and
-    ``share_below_0.2`` over genes; ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["image_to_expression_r2"]``, or ``"image_to_expression_r2_" +
+    key`` with a key: ``table``, one row per gene: ``gene``, ``mean`` (of its values), ``r2`` (below 0 if the mean of
+    the training rows is a better guess; NaN for a gene that does not vary) and, at ``"context"``, ``reliability``, the
+    share of the variance between contexts that is not error of measurement: the largest ``r2`` to expect. ``summary``:
+    ``level``, ``predictor``, ``n_rows`` (cells or contexts), ``n_image_cells``, ``n_rna_cells``, ``mean_r2``,
+    ``median_r2`` and ``share_below_0.2`` over genes; ``parameters``.
 
     Raises
     ------
@@ -113,6 +116,7 @@ def image_to_expression_r2(
     ``"context"`` the noise of single cells is averaged away and larger values are usual, so that only ``"cell"`` can be
     compared with these numbers. With only some tens of contexts, a value near 0 does not show that nothing is shared.
     """
+    mdata = data_to_change(mdata, copy)
     check_is_mudata(mdata)
     check_choice("level", level, ("auto", "cell", "context"))
     check_sizes(max_cells=max_cells, max_epochs=max_epochs)
@@ -151,6 +155,7 @@ def image_to_expression_r2(
     parameters |= regression.parameters
     name = "image_to_expression_r2" if key is None else f"image_to_expression_r2_{key}"
     write_result(mdata, name, {"table": table, "summary": pd.DataFrame([summary])}, parameters)
+    return mdata if copy else None
 
 
 def _check_modalities(mdata: MuData) -> None:

@@ -14,7 +14,7 @@ from petri_scvi._constants import CONTROL, IMAGE
 from petri_scvi.common._channels import find_channel
 from petri_scvi.common._labels import label_list
 from petri_scvi.tl._embedding import subsample
-from petri_scvi.tl._results import one_or_several, write_result
+from petri_scvi.tl._results import data_to_change, one_or_several, write_result
 
 from ._cells_to_reconstruct import check_kind, chosen_contexts, other_modality, target_rows
 from ._context_tests import context_tests
@@ -59,7 +59,8 @@ def targeted_reconstruction(
     seed: int = 0,
     key_added: str = "targeted_reconstruction",
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> MuData | None:
     """Mask the bright patches of a channel and reconstruct them next to different transcriptomes :cite:p:`PETRI2026`.
 
     Each cell is reconstructed with the same mask four times: alone (``"none"``), next to transcriptomes of its own
@@ -100,10 +101,12 @@ def targeted_reconstruction(
         Name of the result.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"][key_added]`` of the data:
+    ``None``, or the copy. Writes ``uns["petri_scvi"][key_added]`` of the data:
 
     - ``cells``: one row per cell and condition: ``row``, ``context``, ``condition``, ``n_hidden`` (patches) and, over
       the hidden pixels of the channel, ``mse`` (intensity squared), ``intensity`` (mean prediction) and ``measured``
@@ -203,7 +206,10 @@ def targeted_reconstruction(
     parameters |= {"changed_context": one_or_several(changed), "quantile": quantile}
     parameters |= {"threshold": threshold, "max_cells": max_cells, "modality": modality, "seed": seed}
     parameters |= {"n_other_contexts": n_other_contexts}
-    write_result(model.adata if mdata is None else mdata, key_added, result, parameters)
+    # The model tells its own data from others, so the copy is made last.
+    mdata = data_to_change(model.adata if mdata is None else mdata, copy)
+    write_result(mdata, key_added, result, parameters)
+    return mdata if copy else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from petri_scvi.common import joined_columns
 from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
-from petri_scvi.tl._results import one_or_several, write_result
+from petri_scvi.tl._results import data_to_change, one_or_several, write_result
 
 if TYPE_CHECKING:
     import os
@@ -58,7 +58,8 @@ def center_scale(
     control: Labels = CONTROL,
     key_added: str | None = None,
     folder: str | os.PathLike[str] | None = None,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Subtract the median of each replicate's controls and divide by their median absolute deviation.
 
     Parameters
@@ -80,10 +81,12 @@ def center_scale(
     folder
         Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
         mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``obsm[key_added]`` beside ``obsm[key]``, in units of the control's deviation, and
+    ``None``, or the copy. Writes ``obsm[key_added]`` beside ``obsm[key]``, in units of the control's deviation, and
     ``uns["petri_scvi"]["center_scale_" + key_added]``: ``table``, one row per modality and replicate with ``modality``,
     ``replicate``, ``n_cells``, ``n_controls`` (with finite values, which the statistics come from) and ``n_floored``,
     and ``parameters``.
@@ -113,6 +116,7 @@ def center_scale(
     Cells are read in chunks of 8,192. Memory holds the controls, of one replicate if the slot is an array in memory or
     mapped, of all if it lies in HDF5 or zarr, and the result, unless that goes to a ``folder``.
     """
+    data = data_to_change(data, copy)
     key_added = f"{key}_scaled" if key_added is None else key_added
     replicate_keys = column_list(replicate_key, "replicate_key")
     tables = []
@@ -131,6 +135,7 @@ def center_scale(
     }
     result = {"table": pd.concat(tables, ignore_index=True)}
     write_result(data, f"center_scale_{key_added}", result, parameters)
+    return data if copy else None
 
 
 def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, controls: Sequence[str]) -> Scaler:

@@ -13,7 +13,7 @@ from petri_scvi.common import RunningMoments
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice
 from petri_scvi.tl._embedding import MODALITY, check_files, control_names, find_slots, finite_rows
-from petri_scvi.tl._results import one_or_several, write_result
+from petri_scvi.tl._results import data_to_change, one_or_several, write_result
 
 if TYPE_CHECKING:
     import os
@@ -57,7 +57,8 @@ def whiten(
     control: Labels = CONTROL,
     key_added: str | None = None,
     folder: str | os.PathLike[str] | None = None,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Rotate an embedding to its principal components and give each unit variance.
 
     Parameters
@@ -79,10 +80,12 @@ def whiten(
     folder
         Where to write the result, as ``f"{key_added}.npy"`` with the modality in front if each has its own; it is then
         mapped into memory as ``obsm[key_added]``. If ``None``, the result is an array in memory.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``obsm[key_added]``, same shape, components by decreasing variance, and
+    ``None``, or the copy. Writes ``obsm[key_added]``, same shape, components by decreasing variance, and
     ``uns["petri_scvi"]["whiten_" + key_added]``: ``explained_variance`` (by modality if there is one slot per
     modality), ``n_cells`` that were fitted on, ``n_flat``, and ``parameters``.
 
@@ -110,6 +113,7 @@ def whiten(
     embedding, at most 1.2e-7 (of a float64 one, 1e-12) of what it would be if dimensions were uncorrelated: dimensions
     that depend on each other leave only the rounding errors of the embedding there.
     """
+    data = data_to_change(data, copy)
     check_choice("fit_on", fit_on, ("all", "controls"))
     key_added = f"{key}_whitened" if key_added is None else key_added
     slots = find_slots(data, key, [target_key] if fit_on == "controls" else [])
@@ -133,6 +137,7 @@ def whiten(
     if controls is not None:
         parameters |= {"target_key": target_key, "control": one_or_several(controls)}
     write_result(data, f"whiten_{key_added}", result, parameters)
+    return data if copy else None
 
 
 def fit_whitener(slot: Slot, is_used: NDArray[np.bool_], *transforms: Transform) -> Whitener:

@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from petri_scvi._checks import check_flags, check_sizes
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import MODALITY, find_slots
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,8 @@ def foscttm(
     pair_key: str,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     center: bool = False,
-) -> None:
+    copy: bool = False,
+) -> MuData | None:
     """Measure how many cells of the other modality are closer than the true match.
 
     The fraction of samples closer than the true match (FOSCTTM) is 0 if each pair is closest to itself, and 0.5 by
@@ -68,12 +69,14 @@ def foscttm(
     center
         Subtract the mean over pairs from each modality first, so that it does not matter if one lies apart from the
         other.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["foscttm_" + key + "_" + pair_key]``: ``table`` with a row per direction, and
-    ``"both"``, their mean: ``query``, ``reference``, ``foscttm``, ``n_pairs``; ``pairs``, with the fraction of each
-    pair in each direction; ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["foscttm_" + key + "_" + pair_key]``: ``table`` with a row per
+    direction, and ``"both"``, their mean: ``query``, ``reference``, ``foscttm``, ``n_pairs``; ``pairs``, with the
+    fraction of each pair in each direction; ``parameters``.
 
     Raises
     ------
@@ -96,6 +99,7 @@ def foscttm(
     directions :cite:p:`Liu2019,Singh2020`. Counting equal distances by half gives an embedding that is the same for all
     cells 0.5 instead of 0.
     """
+    data = data_to_change(data, copy)
     check_flags(center=center)
     means = _means_of(data, key, pair_key, metric, center)
     table, pairs = [], pd.DataFrame({"pair": means.labels})
@@ -108,6 +112,7 @@ def foscttm(
     result = pd.DataFrame(both, columns=["query", "reference", "foscttm"]).assign(n_pairs=len(pairs))
     parameters = {"key": key, "pair_key": pair_key, "metric": metric, "center": center}
     write_result(data, f"foscttm_{key}_{pair_key}", {"table": result, "pairs": pairs}, parameters)
+    return data if copy else None
 
 
 def context_recall(
@@ -119,7 +124,8 @@ def context_recall(
     contexts: Sequence[str] | None = None,
     metric: Literal["euclidean", "cosine"] = "euclidean",
     center: bool = False,
-) -> None:
+    copy: bool = False,
+) -> MuData | None:
     """Measure how often a context is found again among those of the other modality.
 
     Parameters
@@ -137,11 +143,13 @@ def context_recall(
         ``None`` means all.
     metric, center
         As in :func:`foscttm`.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["context_recall_" + key + "_" + context_key]``: ``table`` with a row per
-    direction and k: ``query``, ``reference``, ``k``, ``recall``, ``chance``, ``n_queries``, ``n_contexts``;
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["context_recall_" + key + "_" + context_key]``: ``table`` with a
+    row per direction and k: ``query``, ``reference``, ``k``, ``recall``, ``chance``, ``n_queries``, ``n_contexts``;
     ``parameters``.
 
     Raises
@@ -164,6 +172,7 @@ def context_recall(
     :cite:p:`Karpathy2015`, is the share of queries whose own context is among the k nearest of the other modality.
     Equally distant contexts are ranked at random, of which this is the expected value; chance is ``k / n_contexts``.
     """
+    data = data_to_change(data, copy)
     check_flags(center=center)
     sizes = list(k)
     if not sizes:
@@ -184,6 +193,7 @@ def context_recall(
     parameters: dict[str, Any] = {"key": key, "context_key": context_key, "k": sizes, "metric": metric}
     parameters |= {"center": center, "contexts": None if contexts is None else [str(name) for name in contexts]}
     write_result(data, f"context_recall_{key}_{context_key}", {"table": table}, parameters)
+    return data if copy else None
 
 
 def _places(distances: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

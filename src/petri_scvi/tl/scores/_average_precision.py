@@ -12,7 +12,7 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha, check_choice
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
-from petri_scvi.tl._results import TIE, one_or_several, write_result
+from petri_scvi.tl._results import TIE, data_to_change, one_or_several, write_result
 from petri_scvi.tl._similarity import read_similarities
 
 from ._guide_consistency import consistent_share, warn_single_guides
@@ -35,7 +35,8 @@ def mean_average_precision(
     alpha: float = 0.05,
     seed: int = 0,
     control: Labels | None = CONTROL,
-) -> None:
+    copy: bool = False,
+) -> AnnData | None:
     """Compute the mean average precision of retrieving the other guides of a gene, as in copairs :cite:p:`Kalinin2025`.
 
     Parameters
@@ -55,13 +56,15 @@ def mean_average_precision(
         Seed of the random rankings.
     control
         Value of ``obs["target_gene"]`` that marks non-targeting guides, or several, or ``None`` if there are none.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["mean_average_precision"]``: ``table``, one row per gene with at least two
-    guides: ``target_gene``, ``n_guides``, ``mean_average_precision``, ``mean_normalized_average_precision`` (0 for a
-    random ranking, 1 for a perfect one), ``p_value``, ``q_value``, ``is_consistent``; ``score``, the share of these
-    that are consistent, with its 95 % Wilson interval, ``score_low`` and ``score_high``; ``n_genes``, and
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["mean_average_precision"]``: ``table``, one row per gene with at
+    least two guides: ``target_gene``, ``n_guides``, ``mean_average_precision``, ``mean_normalized_average_precision``
+    (0 for a random ranking, 1 for a perfect one), ``p_value``, ``q_value``, ``is_consistent``; ``score``, the share of
+    these that are consistent, with its 95 % Wilson interval, ``score_low`` and ``score_high``; ``n_genes``, and
     ``n_single_guide``, the genes with one guide, which compete but are not scored; ``parameters``.
 
     Raises
@@ -87,6 +90,7 @@ def mean_average_precision(
     mean is about as wide as that of one guide. Without an effect, p-values therefore concentrate in the middle: few are
     small, and few are large. With few competitors even a perfect ranking is likely by chance and cannot be significant.
     """
+    profiles = data_to_change(profiles, copy)
     check_choice("negatives", negatives, ("other_genes", "controls"))
     check_sizes(n_null=n_null)
     check_alpha(alpha)
@@ -114,6 +118,7 @@ def mean_average_precision(
     result = consistent_share(table, alpha)
     result |= {"n_genes": len(table), "n_single_guide": int((n_guides == 1).sum())}
     write_result(profiles, "mean_average_precision", result, parameters)
+    return profiles if copy else None
 
 
 def guide_average_precision(

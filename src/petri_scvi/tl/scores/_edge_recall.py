@@ -11,7 +11,7 @@ from sklearn.metrics import auc
 
 from petri_scvi._constants import CONTROL
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
-from petri_scvi.tl._results import one_or_several, write_result
+from petri_scvi.tl._results import data_to_change, one_or_several, write_result
 
 from ._edges import match_edges
 from ._guide_consistency import scored_guides
@@ -38,7 +38,8 @@ def edge_recall(
     max_fpr: float = 0.05,
     control: Labels | None = CONTROL,
     key_added: str = "edge_recall",
-) -> None:
+    copy: bool = False,
+) -> AnnData | None:
     """Compute the true-positive rate of known gene pairs at a fixed false-positive rate, and the ROC curve.
 
     Parameters
@@ -64,10 +65,12 @@ def edge_recall(
         They are not scored.
     key_added
         Name of the result.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"][key_added]``:
+    ``None``, or the copy. Writes ``uns["petri_scvi"][key_added]``:
 
     - ``score``, the true-positive rate at ``max_fpr``, interpolated linearly on the ROC curve; ``tpr_at_fpr``, a table
       of ``fpr`` (0.01, 0.05, 0.10) and ``tpr``; ``auc``; ``average_precision``;
@@ -96,6 +99,7 @@ def edge_recall(
     -----
     Negatives are the pairs that are not listed at all :cite:p:`PETRI2026`.
     """
+    profiles = data_to_change(profiles, copy)
     if not 0 < max_fpr < 1:
         raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
     similarity, genes, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
@@ -121,6 +125,7 @@ def edge_recall(
         ),
     } | matched.counts
     write_result(profiles, key_added, result, parameters | {"max_fpr": max_fpr})
+    return profiles if copy else None
 
 
 def efaar_recall(
@@ -132,7 +137,8 @@ def efaar_recall(
     min_score: float = MIN_SCORE,
     tail: float = 0.05,
     control: Labels | None = CONTROL,
-) -> None:
+    copy: bool = False,
+) -> AnnData | None:
     """Compute the share of known gene pairs in both tails of the similarity, as in EFAAR :cite:p:`Celik2024`.
 
     Not the recall of :func:`petri_scvi.tl.edge_recall`: both tails count, so chance is ``2 * tail``, and ranks are
@@ -144,11 +150,13 @@ def efaar_recall(
         As in :func:`petri_scvi.tl.edge_recall`.
     tail
         Share of all pairs in each tail.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["efaar_recall"]``: ``score``, ``chance`` (``2 * tail``), the counts of
-    :func:`petri_scvi.tl.edge_recall` and ``parameters``. With ties, ``score`` is the expected value over all
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["efaar_recall"]``: ``score``, ``chance`` (``2 * tail``), the
+    counts of :func:`petri_scvi.tl.edge_recall` and ``parameters``. With ties, ``score`` is the expected value over all
     orders of the tied pairs; EFAAR itself counts none of them unless all lie in the tail.
 
     Raises
@@ -156,6 +164,7 @@ def efaar_recall(
     KeyError, ValueError
         As :func:`petri_scvi.tl.edge_recall`.
     """
+    profiles = data_to_change(profiles, copy)
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
     everything, _, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
@@ -168,6 +177,7 @@ def efaar_recall(
     n_found += np.maximum(last - np.maximum(first, len(everything) - n_high), 0)
     result = {"score": float((n_found / (last - first)).mean()), "chance": 2 * tail} | matched.counts
     write_result(profiles, "efaar_recall", result, parameters | {"tail": tail})
+    return profiles if copy else None
 
 
 def _compare(

@@ -12,7 +12,7 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
-from petri_scvi.tl._results import adjust, null_p_values, one_or_several, share, write_result
+from petri_scvi.tl._results import adjust, data_to_change, null_p_values, one_or_several, share, write_result
 from petri_scvi.tl._similarity import read_similarities
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def guide_consistency(
     alpha: float = 0.05,
     seed: int = 0,
     key_added: str = "guide_consistency",
-) -> None:
+    copy: bool = False,
+) -> AnnData | None:
     """Compute the share of target genes whose guides are more similar than guides of different genes.
 
     Parameters
@@ -61,10 +62,12 @@ def guide_consistency(
         Seed of the draws.
     key_added
         Name of the result.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"][key_added]``:
+    ``None``, or the copy. Writes ``uns["petri_scvi"][key_added]``:
 
     - ``table``, one row per gene with at least two guides: ``target_gene``, ``n_guides``, ``similarity`` (mean pairwise
       cosine, -1 to 1), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``, ``q_value``,
@@ -94,6 +97,7 @@ def guide_consistency(
     A null draw takes one guide from each of ``n_guides`` different genes, all genes being equally likely. One is added
     to both counts of the p-value, so that it is never 0 :cite:p:`PETRI2026`.
     """
+    profiles = data_to_change(profiles, copy)
     check_sizes(n_null=n_null)
     check_alpha(alpha)
     labels = read_targets(profiles)
@@ -139,6 +143,7 @@ def guide_consistency(
         "n_null": n_null,
     }
     write_result(profiles, key_added, result, parameters | {"alpha": alpha, "seed": seed})
+    return profiles if copy else None
 
 
 def scored_guides(

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from petri_scvi._checks import check_sizes
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsample
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -31,7 +31,8 @@ def mixing(
     n_neighbors: int = 30,
     max_cells: int = 5000,
     seed: int = 0,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Measure how well groups of cells, such as batches or modalities, mix in an embedding.
 
     Parameters
@@ -49,12 +50,14 @@ def mixing(
         Compare at most this many cells: of each modality or, for ``"modality"``, in total, the same number of each.
     seed
         Seed of the choice of cells.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["mixing_" + key + "_" + obs_key]``: ``table`` with a row per modality
-    (``"all"`` if modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the groups
-    among a cell's neighbours over that of all cells, mean over cells (1 if perfectly mixed, 0 if separate);
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["mixing_" + key + "_" + obs_key]``: ``table`` with a row per
+    modality (``"all"`` if modalities are compared): ``modality``, ``n_cells``, ``n_groups``; ``entropy``, that of the
+    groups among a cell's neighbours over that of all cells, mean over cells (1 if perfectly mixed, 0 if separate);
     ``silhouette``, that of scikit-learn (0 or below if mixed, 1 if separate); ``parameters``.
 
     Raises
@@ -74,6 +77,7 @@ def mixing(
     A cell is not its own neighbour, and ties between equally distant cells are broken at random. Groups that differ
     because they received different perturbations are not expected to mix.
     """
+    data = data_to_change(data, copy)
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     rng = np.random.default_rng(seed)
     rows = []
@@ -106,6 +110,7 @@ def mixing(
         "seed": seed,
     }
     write_result(data, f"mixing_{key}_{obs_key}", {"table": pd.DataFrame(rows)}, parameters)
+    return data if copy else None
 
 
 def _mixing_of(vectors: np.ndarray, labels: np.ndarray, n_neighbors: int, obs_key: str) -> dict[str, float]:

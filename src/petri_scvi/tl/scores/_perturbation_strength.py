@@ -16,7 +16,7 @@ from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows, subsample
-from petri_scvi.tl._results import adjust, one_or_several, write_result
+from petri_scvi.tl._results import adjust, data_to_change, one_or_several, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,8 @@ def perturbation_strength(
     alpha: float = 0.05,
     seed: int = 0,
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Compute each perturbation's energy distance :cite:p:`Szekely2013` to the controls, with a permutation p-value.
 
     Parameters
@@ -73,11 +74,13 @@ def perturbation_strength(
         Seed of the choice of cells and of the permutations.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["perturbation_strength_" + key]``: ``table``, one row per modality and
-    perturbation, strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``,
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["perturbation_strength_" + key]``: ``table``, one row per modality
+    and perturbation, strongest first: ``modality``, ``perturbation``, ``n_cells``, ``n_cells_compared``,
     ``n_controls_compared``, ``energy_distance`` (in standard deviations of a replicate's cells, 0 on average without an
     effect), ``p_value``, ``q_value``, ``is_active``; ``parameters``.
 
@@ -103,6 +106,7 @@ def perturbation_strength(
     After scaling on the controls alone, these are closer to the origin than cells without an effect, and with few
     controls and many dimensions p-values are far too small.
     """
+    data = data_to_change(data, copy)
     check_sizes(n_permutations=n_permutations, max_cells=max_cells)
     check_alpha(alpha)
     replicate_keys = [] if replicate_key is None else column_list(replicate_key, "replicate_key")
@@ -131,6 +135,7 @@ def perturbation_strength(
     }
     parameters |= {"n_permutations": n_permutations, "max_cells": max_cells, "alpha": alpha, "seed": seed}
     write_result(data, f"perturbation_strength_{key}", {"table": table}, parameters)
+    return data if copy else None
 
 
 class _Tests:

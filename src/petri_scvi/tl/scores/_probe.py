@@ -17,7 +17,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice, check_folds
 from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows, subsample
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,8 @@ def probe(
     n_neighbors: int = 15,
     max_cells: int = 10_000,
     seed: int = 0,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Predict an ``obs`` column from an embedding, scored on held-out cells.
 
     Parameters
@@ -63,14 +64,16 @@ def probe(
         Use at most this many cells per modality.
     seed
         Seed of the choice of cells and of the folds.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["probe_" + key + "_" + obs_key + "_" + method]``: ``table``, one row per
-    modality and fold: ``modality``, ``fold``, ``n_cells`` (held out), ``n_classes`` (0 for a regression) and the scores
-    in the held-out cells. Classification: ``balanced_accuracy``, ``chance`` (its value for guesses, 1 / classes),
-    ``auc`` (one class against the rest, mean over classes). Regression: ``r2``. ``summary``: mean and standard
-    deviation over folds per modality; ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["probe_" + key + "_" + obs_key + "_" + method]``: ``table``, one
+    row per modality and fold: ``modality``, ``fold``, ``n_cells`` (held out), ``n_classes`` (0 for a regression) and
+    the scores in the held-out cells. Classification: ``balanced_accuracy``, ``chance`` (its value for guesses, 1 /
+    classes), ``auc`` (one class against the rest, mean over classes). Regression: ``r2``. ``summary``: mean and
+    standard deviation over folds per modality; ``parameters``.
 
     Raises
     ------
@@ -86,6 +89,7 @@ def probe(
         Classes have fewer cells than there are folds; their cells are left out. Cells have NaN or infinite values and
         are left out. Or floats look like labels: whole numbers, of which some are missing.
     """
+    data = data_to_change(data, copy)
     check_choice("method", method, ("linear", "knn"))
     check_sizes(n_neighbors=n_neighbors, max_cells=max_cells)
     check_folds(n_folds)
@@ -113,6 +117,7 @@ def probe(
     parameters: dict[str, Any] = {"key": key, "obs_key": obs_key, "method": method, "n_folds": n_folds, "seed": seed}
     parameters |= {"n_neighbors": n_neighbors, "max_cells": max_cells}
     write_result(data, f"probe_{key}_{obs_key}_{method}", {"table": table, "summary": summary}, parameters)
+    return data if copy else None
 
 
 def _cells_to_probe(

@@ -14,7 +14,7 @@ from petri_scvi.common._labels import column_list
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._embedding import MODALITY, control_names, find_slots, finite_rows
-from petri_scvi.tl._results import null_p_values, one_or_several, write_result
+from petri_scvi.tl._results import data_to_change, null_p_values, one_or_several, write_result
 from petri_scvi.tl._similarity import Similarities, unit_rows
 from petri_scvi.tl.profiles._aggregate import SEPARATOR, fold_guides
 
@@ -45,7 +45,8 @@ def replicate_consistency(
     n_null: int = 20_000,
     alpha: float = 0.05,
     seed: int = 0,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Compute the share of perturbations whose replicate profiles are more similar than expected by chance.
 
     Parameters
@@ -67,11 +68,13 @@ def replicate_consistency(
         Perturbations with a Benjamini-Hochberg q-value below this are consistent.
     seed
         Seed of the draws.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["replicate_consistency_" + key]``: ``table``, one row per modality and
-    perturbation that was seen in at least two replicates: ``modality``, ``perturbation``, ``n_replicates``,
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["replicate_consistency_" + key]``: ``table``, one row per modality
+    and perturbation that was seen in at least two replicates: ``modality``, ``perturbation``, ``n_replicates``,
     ``similarity`` (mean pairwise cosine), ``null_mean``, ``null_95`` (95 % quantile of the null), ``p_value``,
     ``q_value``, ``is_consistent``; ``score``, the share that is consistent, with its 95 % Wilson interval,
     ``score_low`` and ``score_high``; ``n_not_scored``; ``parameters``.
@@ -95,6 +98,7 @@ def replicate_consistency(
     A null draw takes, from the same replicates, profiles of different perturbations. What all profiles of one replicate
     have in common, such as a batch effect, therefore does not count as agreement.
     """
+    data = data_to_change(data, copy)
     check_sizes(n_null=n_null)
     check_alpha(alpha)
     rng = np.random.default_rng(seed)
@@ -129,6 +133,7 @@ def replicate_consistency(
     parameters |= {"control": None if control is None else one_or_several(controls)}
     result = consistent_share(table, alpha) | {"n_not_scored": n_not_scored}
     write_result(data, f"replicate_consistency_{key}", result, parameters)
+    return data if copy else None
 
 
 def _score_modality(

@@ -9,7 +9,7 @@ import pandas as pd
 from petri_scvi._constants import ALL
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._embedding import MODALITY, find_slots, finite_rows
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,12 @@ COMPARED = "modality"
 
 
 def variance_shares(
-    data: AnnData | MuData, key: str = "X_petri", *, obs_keys: str | Sequence[str] = ("perturbation", "batch", "well")
-) -> None:
+    data: AnnData | MuData,
+    key: str = "X_petri",
+    *,
+    obs_keys: str | Sequence[str] = ("perturbation", "batch", "well"),
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Measure the share of an embedding's variance that contexts, batches, wells and the modality explain.
 
     Parameters
@@ -37,12 +41,14 @@ def variance_shares(
         ``obsm`` slot of the embedding, shape ``(n_cells, D)``.
     obs_keys
         ``obs`` columns whose groups are compared, within each modality.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["variance_shares_" + key]``: ``table`` with a row per modality and column and,
-    in a space that modalities share, one for the modality (of the cells ``"all"``): ``modality``, ``explained_by``,
-    ``share``, ``share_adjusted``, ``n_cells``, ``n_groups``; ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["variance_shares_" + key]``: ``table`` with a row per modality and
+    column and, in a space that modalities share, one for the modality (of the cells ``"all"``): ``modality``,
+    ``explained_by``, ``share``, ``share_adjusted``, ``n_cells``, ``n_groups``; ``parameters``.
 
     Raises
     ------
@@ -65,6 +71,7 @@ def variance_shares(
     :cite:p:`Kelley1935`). Shares of columns that are related, such as a batch and its wells, overlap and do not sum
     to one.
     """
+    data = data_to_change(data, copy)
     columns = [obs_keys] if isinstance(obs_keys, str) else list(obs_keys)
     if not columns:
         raise ValueError("obs_keys is empty; pass at least one column, such as obs_keys=['perturbation']")
@@ -76,6 +83,7 @@ def variance_shares(
             groups = slot.cells[MODALITY].to_numpy()
             rows.append({"modality": ALL, "explained_by": COMPARED} | _shares(slot, groups, COMPARED))
     write_result(data, f"variance_shares_{key}", {"table": pd.DataFrame(rows)}, {"key": key, "obs_keys": columns})
+    return data if copy else None
 
 
 def _shares_in_modalities(slot: Slot, column: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from petri_scvi._checks import check_sizes
 from petri_scvi._constants import ALL, CONTEXT_KEY, IMAGE, SAE_KEY
 from petri_scvi.common._labels import read_labels
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 from ._activations import check_any_cell, find_activations
 
@@ -30,7 +30,8 @@ def dimension_activity(
     modality: str | None = None,
     n_examples: int = 8,
     seed: int = 0,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Average each dimension of an embedding per perturbation, and find the cells that activate it most and least.
 
     Parameters
@@ -48,14 +49,16 @@ def dimension_activity(
         Number of example cells at either end.
     seed
         Seed of the choice among cells of equal activation, of which there are many at the lower end.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_activity_" + key]``: ``perturbations``, the names in order;
-    ``mean``, per modality an array of shape ``(n_perturbations, D)`` with the mean activation, NaN without cells;
-    ``overall``, per modality that of all cells, shape ``(D,)``; ``active``, per modality the share of cells with a
-    positive activation, shape ``(D,)``; ``most`` and ``least``, the names of example cells, shape
-    ``(D, n_examples)``, the most extreme first and empty where there are no more cells that differ from the other end;
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_activity_" + key]``: ``perturbations``, the names in
+    order; ``mean``, per modality an array of shape ``(n_perturbations, D)`` with the mean activation, NaN without
+    cells; ``overall``, per modality that of all cells, shape ``(D,)``; ``active``, per modality the share of cells with
+    a positive activation, shape ``(D,)``; ``most`` and ``least``, the names of example cells, shape ``(D,
+    n_examples)``, the most extreme first and empty where there are no more cells that differ from the other end;
     ``n_dimensions``; ``parameters``.
 
     Raises
@@ -66,6 +69,7 @@ def dimension_activity(
         A cell has been measured in two modalities, no cell has a perturbation, or all activations of the modality with
         the examples are NaN or infinite.
     """
+    data = data_to_change(data, copy)
     check_sizes(n_examples=n_examples)
     every = find_activations(data, key)
     labels = {part.modality: _labels(part, perturbation_key) for part in every}
@@ -86,6 +90,7 @@ def dimension_activity(
     result["n_dimensions"] = source.n_dimensions
     parameters: dict[str, Any] = {"key": key, "perturbation_key": perturbation_key, "modality": source.modality}
     write_result(data, f"dimension_activity_{key}", result, parameters | {"n_examples": n_examples, "seed": seed})
+    return data if copy else None
 
 
 def _source(every: list[Activations], modality: str | None, key: str) -> Activations:

@@ -11,7 +11,7 @@ from petri_scvi._checks import check_sizes, choose_modality_pair
 from petri_scvi._constants import SAE_KEY
 from petri_scvi.tl._arguments import check_alpha
 from petri_scvi.tl._embedding import MODALITY
-from petri_scvi.tl._results import adjust, null_p_values, write_result
+from petri_scvi.tl._results import adjust, data_to_change, null_p_values, write_result
 
 from ._activations import activity, find_codes, group_sums, is_within, named_slots, sparse_chunks
 
@@ -42,7 +42,8 @@ def dimension_agreement(
     alpha: float = 0.05,
     n_permutations: int = 10_000,
     seed: int = 0,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Test whether perturbations change each multimodal dimension in the same way in both modalities.
 
     A dimension is multimodal (:func:`petri_scvi.tl.multimodal_dimensions`) if cells of both modalities activate it,
@@ -73,10 +74,12 @@ def dimension_agreement(
         Shuffles for each of the two tests; the smallest p-value is ``1 / (n_permutations + 1)``.
     seed
         Seed of the shuffles.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_agreement"]``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_agreement"]``.
 
     - ``table``: one row per model and multimodal dimension: ``model``, ``dimension``, ``correlation`` over
       perturbations (NaN if a modality does not vary), ``p_value`` (one-sided, perturbations shuffled), ``q_value``
@@ -100,6 +103,7 @@ def dimension_agreement(
     UserWarning
         Activations of some cells are NaN or infinite; these cells are left out.
     """
+    data = data_to_change(data, copy)
     check_sizes(min_cells=min_cells, n_permutations=n_permutations)
     check_alpha(alpha)
     slot_of = named_slots(keys)
@@ -125,6 +129,7 @@ def dimension_agreement(
     parameters |= {"modality_key": modality_key, "min_cells": min_cells, "alpha": alpha}
     parameters |= {"n_permutations": n_permutations}
     write_result(data, RESULT, result | {"perturbations": np.asarray(names)}, parameters)
+    return data if copy else None
 
 
 def _mean_activations(

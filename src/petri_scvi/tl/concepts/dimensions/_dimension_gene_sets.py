@@ -14,7 +14,7 @@ from petri_scvi._checks import check_sizes
 from petri_scvi._constants import SAE_KEY, UNS_KEY
 from petri_scvi._groups import read_gmt
 from petri_scvi.tl._arguments import check_alpha
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 from ._correlation import adjust_listed
 
@@ -39,7 +39,8 @@ def dimension_gene_sets(
     min_size: int = 5,
     max_size: int = 500,
     n_sets: int = 10,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Test gene sets for enrichment among the genes of each dimension with a hypergeometric test.
 
     Parameters
@@ -57,11 +58,13 @@ def dimension_gene_sets(
         Smallest and largest number of background genes of a tested set.
     n_sets
         Sets to list per dimension, at most.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_gene_sets_" + key]``: ``table``, one row per dimension and listed
-    set, of which the p-value is at most 0.05: ``dimension``, ``rank`` (from 1), ``gene_set``, ``n_overlap``,
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_gene_sets_" + key]``: ``table``, one row per dimension
+    and listed set, of which the p-value is at most 0.05: ``dimension``, ``rank`` (from 1), ``gene_set``, ``n_overlap``,
     ``n_genes`` (of the dimension), ``set_size`` (in the background), ``fold`` (overlap over its expectation),
     ``p_value``, ``q_value`` (Benjamini-Hochberg over all dimensions with genes times all tested sets), ``genes`` (the
     overlap, joined by ``", "``); ``n_tests``; ``n_dimensions``; ``parameters``.
@@ -81,6 +84,7 @@ def dimension_gene_sets(
     The background is the genes that :func:`petri_scvi.tl.dimension_genes` tested, that is those detected in enough
     cells: against the whole genome, any set of expressed genes would appear enriched.
     """
+    data = data_to_change(data, copy)
     check_alpha(alpha)
     check_sizes(min_size=min_size, max_size=max_size, n_sets=n_sets)
     ranked = data.uns.get(UNS_KEY, {}).get(f"dimension_genes_{key}")
@@ -109,6 +113,7 @@ def dimension_gene_sets(
     parameters |= {"n_sets": n_sets, "n_gene_sets": len(names)}
     result["n_dimensions"] = ranked["n_dimensions"]
     write_result(data, f"dimension_gene_sets_{key}", result, parameters)
+    return data if copy else None
 
 
 def _listed(gene_sets: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

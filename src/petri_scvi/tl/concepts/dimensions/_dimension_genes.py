@@ -12,7 +12,7 @@ from scipy import sparse
 from petri_scvi._checks import check_different, check_sizes
 from petri_scvi._constants import RNA, SAE_KEY
 from petri_scvi.tl._expression import log_normalised
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 from ._activations import activations_of
 from ._correlation import MIN_CELLS, Strata, adjust_listed, skewed_p_values
@@ -40,7 +40,8 @@ def dimension_genes(
     rankby_abs: bool = False,
     min_cells: int = MIN_CELLS,
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Rank genes by the correlation of their log-normalised expression with each dimension of an embedding.
 
     Parameters
@@ -69,14 +70,16 @@ def dimension_genes(
         many.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_genes_" + key]``: ``table``, one row per dimension and listed gene:
-    ``dimension``, ``rank`` (from 1), ``gene``, ``correlation`` (-1 to 1), ``p_value`` (two-sided, of shuffled cells,
-    approximated from the skewness of both), ``q_value`` (Benjamini-Hochberg over all tested dimensions and genes; those
-    not listed count as tests with a p-value of 1, so that no q-value is too small); ``background``, the names of the
-    tested genes; ``n_dimensions``; ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_genes_" + key]``: ``table``, one row per dimension and
+    listed gene: ``dimension``, ``rank`` (from 1), ``gene``, ``correlation`` (-1 to 1), ``p_value`` (two-sided, of
+    shuffled cells, approximated from the skewness of both), ``q_value`` (Benjamini-Hochberg over all tested dimensions
+    and genes; those not listed count as tests with a p-value of 1, so that no q-value is too small); ``background``,
+    the names of the tested genes; ``n_dimensions``; ``parameters``.
 
     Raises
     ------
@@ -91,6 +94,7 @@ def dimension_genes(
     Memory holds one block of activations (128 MB) and one of correlations, in addition to the sparse matrices and the
     listed genes, whatever the number of dimensions.
     """
+    data = data_to_change(data, copy)
     check_sizes(n_genes=n_genes, min_cells=min_cells)
     activations = activations_of(data, key, modality)
     adata = activations.adata
@@ -114,6 +118,7 @@ def dimension_genes(
     parameters |= {"batch_key": batch_key, "n_genes": n_genes, "rankby_abs": rankby_abs, "min_cells": min_cells}
     result = {"table": table, "background": background, "n_dimensions": activations.n_dimensions}
     write_result(data, f"dimension_genes_{key}", result, parameters)
+    return data if copy else None
 
 
 class _Ranking:

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from petri_scvi._checks import check_different, check_sizes
 from petri_scvi._constants import IMAGE, SAE_KEY
 from petri_scvi.common._numbers import check_numbers
-from petri_scvi.tl._results import adjust, write_result
+from petri_scvi.tl._results import adjust, data_to_change, write_result
 from petri_scvi.tl.concepts._image_features import FEATURES_KEY
 
 from ._activations import activations_of
@@ -34,7 +34,8 @@ def dimension_image_features(
     modality: str = IMAGE,
     batch_key: str | None = None,
     min_cells: int = MIN_CELLS,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Correlate each dimension of an embedding with each measured image feature (Spearman).
 
     Parameters
@@ -55,13 +56,15 @@ def dimension_image_features(
     min_cells
         A dimension is tested if its activation is not zero in this many cells, and a feature if it is defined in as
         many.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_image_features_" + key]``: ``table``, one row per tested pair,
-    sorted by dimension and strength: ``dimension``, ``feature``, ``correlation`` (-1 to 1), ``n_cells``, ``p_value``
-    (two-sided, from Student's distribution), ``q_value`` (Benjamini-Hochberg over all pairs); ``n_dimensions``;
-    ``parameters``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_image_features_" + key]``: ``table``, one row per
+    tested pair, sorted by dimension and strength: ``dimension``, ``feature``, ``correlation`` (-1 to 1), ``n_cells``,
+    ``p_value`` (two-sided, from Student's distribution), ``q_value`` (Benjamini-Hochberg over all pairs);
+    ``n_dimensions``; ``parameters``.
 
     Raises
     ------
@@ -70,6 +73,7 @@ def dimension_image_features(
     ValueError
         No dimension and no feature can be tested.
     """
+    data = data_to_change(data, copy)
     check_sizes(min_cells=min_cells)
     activations = activations_of(data, key, modality)
     adata = activations.adata
@@ -102,6 +106,7 @@ def dimension_image_features(
     parameters |= {"batch_key": batch_key, "min_cells": min_cells}
     result = {"table": table, "n_dimensions": activations.n_dimensions}
     write_result(data, f"dimension_image_features_{key}", result, parameters)
+    return data if copy else None
 
 
 def _features(adata: AnnData, key: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from petri_scvi.common import in_markup
 from petri_scvi.tl._arguments import check_folds
 from petri_scvi.tl._embedding import MODALITY, subsample
 from petri_scvi.tl._read_rows import canonical
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 from petri_scvi.tl.scores._probe import frequent_classes
 
 from ._activations import activity, find_codes, is_within
@@ -47,7 +47,8 @@ def dimension_wells(
     max_cells: int = 10_000,
     seed: int = 0,
     progress: bool = True,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Predict the well or batch from each dimension, and compare multimodal dimensions with others :cite:p:`PETRI2026`.
 
     Parameters
@@ -68,10 +69,12 @@ def dimension_wells(
         Seed of the choice of cells and of the folds.
     progress
         Show a progress bar.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["dimension_wells_" + key + "_" + obs_key]``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["dimension_wells_" + key + "_" + obs_key]``.
 
     - ``table``: one row per modality and dimension: ``modality``, ``dimension``, ``activity`` (share of the modality's
       cells), ``is_multimodal``, and ``auc`` in held-out cells, one class against the rest, mean over classes and folds;
@@ -102,6 +105,7 @@ def dimension_wells(
     active dimensions cannot predict much, whatever they mean, so the fair comparison is the one with dimensions that
     are as active.
     """
+    data = data_to_change(data, copy)
     check_sizes(max_cells=max_cells)
     check_folds(n_folds)
     slots = find_codes(data, key, [obs_key], modality_key=modality_key)
@@ -128,6 +132,7 @@ def dimension_wells(
     parameters: dict[str, Any] = {"key": key, "obs_key": obs_key, "min_activity": min_activity, "seed": seed}
     parameters |= {"max_activity": max_activity, "modality_key": modality_key, "n_folds": n_folds}
     write_result(data, f"dimension_wells_{key}_{obs_key}", result, parameters | {"max_cells": max_cells})
+    return data if copy else None
 
 
 def auc_of_dimension(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from petri_scvi._constants import SAE_KEY
-from petri_scvi.tl._results import write_result
+from petri_scvi.tl._results import data_to_change, write_result
 
 from ._activations import activity, find_codes, is_within, named_slots
 
@@ -28,7 +28,8 @@ def multimodal_dimensions(
     min_activity: float = 0.1,
     max_activity: float = 0.9,
     modality_key: str | None = None,
-) -> None:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     """Find the dimensions that are active in some, and not in all, cells of every modality :cite:p:`PETRI2026`.
 
     Parameters
@@ -44,10 +45,12 @@ def multimodal_dimensions(
         modality.
     modality_key
         ``obs`` column that names the modality, for an AnnData.
+    copy
+        Leave the data as they are, and write into a copy, which is returned.
 
     Returns
     -------
-    ``None``. Writes ``uns["petri_scvi"]["multimodal_dimensions"]``.
+    ``None``, or the copy. Writes ``uns["petri_scvi"]["multimodal_dimensions"]``.
 
     - ``table``: one row per model and dimension: ``model``, ``dimension``, ``activity_`` and the name of each modality
       (share of its cells), ``is_multimodal``.
@@ -74,6 +77,7 @@ def multimodal_dimensions(
     modalities overlap completely in the embedding, all dimensions are multimodal. Compare with a model whose contexts
     were permuted and with ``n_expected``, and test the meaning with :func:`petri_scvi.tl.dimension_agreement`.
     """
+    data = data_to_change(data, copy)
     slot_of = named_slots(keys)
     tables, rows = [], []
     for model, key in slot_of.items():
@@ -94,3 +98,4 @@ def multimodal_dimensions(
     parameters: dict[str, Any] = {"models": list(slot_of), "keys": list(slot_of.values())}
     parameters |= {"min_activity": min_activity, "max_activity": max_activity, "modality_key": modality_key}
     write_result(data, RESULT, result, parameters)
+    return data if copy else None
