@@ -42,6 +42,7 @@ class Server:
     ending: Literal["length", "chunked", "close"] = "length"  # how an answer tells where it ends
     status: int | None = None  # instead of an answer
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name and range asked for
+    authorizations: list[str | None] = field(default_factory=list)  # header of each request
 
     def url(self, name: str) -> str:
         return f"{self.address}/{name}"
@@ -55,6 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         server, name = self.answers, self.path.lstrip("/")
         asked = self.headers.get("Range")
         server.requests.append((name, asked))
+        server.authorizations.append(self.headers.get("Authorization"))
         if name.startswith("moved/"):  # as the Hugging Face hub does
             self.send_response(302)
             self.send_header("Location", f"/{name.removeprefix('moved/')}")

@@ -12,6 +12,7 @@ from petri_scvi.datasets.public import (
     perturb_multi,
     replogle,
     rosetta,
+    scgenescope,
     stringdb,
 )
 from petri_scvi.datasets.synthetic import semisynthetic_screen, synthetic_screen
@@ -24,6 +25,7 @@ __all__ = [
     "perturb_multi",
     "replogle",
     "rosetta",
+    "scgenescope",
     "semisynthetic_screen",
     "stringdb",
     "synthetic_screen",

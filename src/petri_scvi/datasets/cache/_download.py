@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ class ResumingDownload:
         ------
         ConnectionError
             There is no connection, or it ended early; call again to resume.
+        PermissionError
+            The server asks for a token that is not set, or refuses it.
         ValueError
             The server has another file: longer or shorter than it can be, or with another SHA-256 than it states.
         """
@@ -95,7 +98,9 @@ class ResumingDownload:
 
     def _receive(self, url: str, note: dict[str, Any] | None) -> dict[str, Any]:
         n_before = 0 if note is None else self.part.stat().st_size
-        headers = {"Accept-Encoding": "identity"}  # with compression in transfer, the length would differ
+        # With compression in transfer, the length would differ. Requests sends a token to no other host that it is
+        # redirected to.
+        headers = {"Accept-Encoding": "identity", **self._authorization()}
         if note is not None and n_before:
             headers["Range"] = f"bytes={n_before}-"
             if note["version"]:
@@ -151,7 +156,25 @@ class ResumingDownload:
             "was kept."
         )
 
+    def _authorization(self) -> dict[str, str]:
+        """Header with the token, if the server asks for one."""
+        variable = self.entry.token_variable
+        if variable is None:
+            return {}
+        if not os.environ.get(variable):
+            raise PermissionError(
+                f"{self.path.name} ({self.entry.license}) is only sent to users with a token: accept the terms and "
+                f"make a token on {self.entry.terms}, set the environment variable {variable} to it and call again."
+            )
+        return {"Authorization": f"Bearer {os.environ[variable]}"}
+
     def _check_status(self, response: requests.Response) -> None:
+        if self.entry.token_variable is not None and response.status_code in (codes.unauthorized, codes.forbidden):
+            raise PermissionError(
+                f"the server refused the token in {self.entry.token_variable} ({response.status_code} "
+                f"{response.reason}). Accept the terms on {self.entry.terms} with the account of the token, or make a "
+                "new token that may read datasets."
+            )
         response.raise_for_status()
         if response.status_code not in (codes.ok, codes.partial_content):  # such as 202, which asks for a browser
             raise ConnectionError(

@@ -23,6 +23,8 @@ class Entry:
     max_bytes: int | None = None  # largest possible length if n_bytes is an estimate; None: twice n_bytes
     md5: str | None = None  # as the publisher states it
     reported_sha256: str | None = None  # of another user's copy; a difference only warns
+    token_variable: str | None = None  # environment variable with the token that the server asks for
+    terms: str = ""  # page on which a user accepts the terms and makes a token
 
     def __post_init__(self) -> None:
         if self.sha256 is None and not self.why_no_sha256:

@@ -154,6 +154,80 @@ ROSETTA = {
 }
 """Cell Painting and L1000 of each."""
 
+SCGENESCOPE_TERMS = "https://huggingface.co/datasets/altoslabs/scGeneScope"
+SCGENESCOPE_LICENSE = "CC-BY-NC-4.0, not for commercial use"
+SCGENESCOPE_ROUNDS = {1: (3, 4, 5), 2: (1, 2)}
+"""Replicates of each round, as the deposit numbers them."""
+_SCGENESCOPE_PLATES = {
+    # round: {batch: plates}
+    1: {
+        1: "MIC1227_CP_Batch1_Plate1A_1 MIC1227_CP_Batch1_Plate1A_2 MIC1227_CP_Batch1_Plate1A_3 "
+        "MIC1227_CP_Batch1_Plate1B_1",
+        2: "MIC1227_CP_Batch2_Plate2A_1 MIC1227_CP_Batch2_Plate2B_1",
+        3: "MIC1227_CP_Batch3_Plate3A_1 MIC1227_CP_Batch3_Plate3B_1 MIC1227_CP_Batch3_Plate3B_2",
+        4: "MIC1227_CP_Batch4_4B_1 MIC1227_CP_Batch4_Plate4A_1 MIC1227_CP_Batch4_Plate4B_1",
+        5: "MIC1227_CP_Batch5_5A_1 MIC1227_CP_Batch5_5B_1",
+        6: "MIC1227_CP_Batch6_6A_1 MIC1227_CP_Batch6_6B_1",
+    },
+    2: {
+        1: "240110_PA_Plate5_CP 240110_PA_Plate6_CP",
+        2: "20240117_PA_batch2_Plate11cp 20240117_PA_batch2_Plate11cp_2 20240117_PA_batch2_Plate12cp "
+        "20240227_PA_batch2_Plate11cp_B03",
+        3: "20240125_PA_batch3_Plate17cp 20240125_PA_batch3_Plate18cp",
+        4: "20240306_PA_batch4_Plate23cp 20240306_PA_batch4_Plate24cp",
+    },
+}
+SCGENESCOPE_PLATES = {
+    plate: (number, f"measured/imaging/uint8/round_{number}/batch{batch}/{plate}")
+    for number, batches in _SCGENESCOPE_PLATES.items()
+    for batch, plates in batches.items()
+    for plate in plates.split()
+}
+"""Round and folder of each imaged plate."""
+
+
+def scgenescope_entry(address: str, n_bytes: int, max_bytes: int | None = None) -> Entry:
+    """A file of the deposit, whose length is known approximately."""
+    return Entry(
+        file_name=f"scgenescope/{address}",
+        url=f"{SCGENESCOPE_TERMS}/resolve/main/{address}",
+        sha256=None,
+        n_bytes=n_bytes,
+        license=SCGENESCOPE_LICENSE,
+        why_no_sha256="the hub states it while sending, and it is compared then",
+        is_size_exact=False,
+        max_bytes=max_bytes,
+        token_variable="HF_TOKEN",
+        terms=SCGENESCOPE_TERMS,
+    )
+
+
+SCGENESCOPE = {
+    # what: {round: file}
+    "vit-l": {
+        1: scgenescope_entry("features/imaging/imagenet/vit-l/round_1.h5ad", 18_506_448_104),
+        2: scgenescope_entry("features/imaging/imagenet/vit-l/round_2.h5ad", 11_023_900_503),
+    },
+    "scvi": {
+        1: scgenescope_entry("features/rnaseq/scvi/n200/round_1.h5ad", 4_366_952_116),
+        2: scgenescope_entry("features/rnaseq/scvi/n200/round_2.h5ad", 2_565_764_148),
+    },
+    "log": {  # 80 GB, divided as cells are
+        1: scgenescope_entry("measured/rnaseq/round_1.h5ad", 52_000_000_000),
+        2: scgenescope_entry("measured/rnaseq/round_2.h5ad", 28_000_000_000),
+    },
+    "manifest": {
+        number: scgenescope_entry(f"measured/imaging/round_{number}.h5", 500_000_000, 5_000_000_000)  # assumed
+        for number in SCGENESCOPE_ROUNDS
+    },
+}
+SCGENESCOPE_ZIPS = {
+    # 186 GB by 26; the first plate has 0.173 GB
+    plate: scgenescope_entry(f"{folder}/plate.zip", 7_200_000_000, 40_000_000_000)
+    for plate, (_, folder) in SCGENESCOPE_PLATES.items()
+}
+SCGENESCOPE_CHANNELS = ("DNA", "RNA", "AGP", "Mito", "ER")
+
 
 OLFACTORY_BULB_ARCHIVE = Entry(
     file_name="mob.tar.xz",

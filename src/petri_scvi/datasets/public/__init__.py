@@ -1,6 +1,7 @@
 """Public screens, one file per source, read to the columns in ``_standard_obs.py``.
 
-``_example_sbs.py`` and ``_papalexi.py`` have the cells of the semisynthetic screen; ``_stringdb.py`` has gene pairs.
+``_example_sbs.py`` and ``_papalexi.py`` have the cells of the semisynthetic screen; ``_stringdb.py`` has gene pairs;
+``scgenescope/`` has several files.
 Open first: ``_perturb_seq.py``.
 """
 
@@ -11,6 +12,7 @@ from petri_scvi.datasets.public._perturb_multi import perturb_multi
 from petri_scvi.datasets.public._perturb_seq import hepg2_perturbseq, replogle
 from petri_scvi.datasets.public._rosetta import rosetta
 from petri_scvi.datasets.public._stringdb import stringdb
+from petri_scvi.datasets.public.scgenescope import scgenescope
 
 __all__ = [
     "hepg2_perturbseq",
@@ -20,5 +22,6 @@ __all__ = [
     "perturb_multi",
     "replogle",
     "rosetta",
+    "scgenescope",
     "stringdb",
 ]

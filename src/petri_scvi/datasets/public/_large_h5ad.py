@@ -86,6 +86,27 @@ def read_rows(matrix: Any, rows: NDArray[np.integer], *, is_counts: bool, progre
     return matrix[back]
 
 
+def read_dense(matrix: h5py.Dataset | h5py.Group, rows: NDArray[np.integer], *, progress: bool) -> NDArray[np.float32]:
+    """Rows of a matrix on disk of values of any sign, in memory in single precision.
+
+    Parameters are those of :func:`read_rows`.
+    """
+    source = matrix if isinstance(matrix, h5py.Dataset) else sparse_dataset(matrix)
+    n_rows, n_columns = source.shape
+    step = max(1, BLOCK_BYTES // (8 * n_columns))
+    order = np.argsort(rows, kind="stable")
+    ascending = np.asarray(rows)[order]
+    found = np.empty((len(rows), n_columns), dtype=np.float32)
+    with Progress(disable=not progress or n_rows <= step) as bar:
+        for start in bar.track(range(0, n_rows, step), description="Reading cells"):
+            first, last = np.searchsorted(ascending, [start, start + step])
+            if first < last:
+                wanted = ascending[first:last]
+                block = source[wanted[0] : wanted[-1] + 1][wanted - wanted[0]]
+                found[order[first:last]] = block.toarray() if sparse.issparse(block) else block
+    return found
+
+
 def _check_values(values: NDArray[Any], where: str, is_counts: bool) -> None:
     is_bad = ~np.isfinite(values) | (values < 0)
     if is_counts:
