@@ -92,6 +92,16 @@ def test_search_finds_a_perturbation_and_chooses_its_cells(
     assert page.locator("#chosen h2").inner_text().startswith("TARGET03")
 
 
+def test_a_chosen_group_has_a_colour_of_its_own(look: Callable[..., Any], page_file: Path, mapped: MuData) -> None:
+    guides = sorted(set(labels_of(mapped, "guide")))
+    assert len(guides) > 10
+    page = look(page_file, f"#color=obs:guide&group=obs:guide%1F{guides[-1]}")
+    row = page.locator(".legend-list li").filter(has_text=guides[-1]).first
+    grey = page.locator(".legend-list li").last
+    colour = "e => getComputedStyle(e).backgroundColor"
+    assert row.locator(".swatch").evaluate(colour) != grey.locator(".swatch").evaluate(colour)
+
+
 def test_search_says_which_genes_are_not_on_the_page(look: Callable[..., Any], mapped: MuData, tmp_path: Path) -> None:
     path = pages.explorer(mapped, path=tmp_path / "few.html", genes=["GENE0001"], progress=False)
     page = look(path)

@@ -176,7 +176,7 @@ def explorer(  # type: ignore[misc]  # the overloads leave the other arguments o
         task = bar.add_task("Laying out cells", total=100)
 
         def advance(to: float, what: str) -> None:
-            bar.update(task, completed=to, description=what)
+            bar.update(task, completed=to, description=what, refresh=to == 100)  # notebooks do not draw the end
 
         def laid_out(share: float, what: str) -> None:
             advance(25 * share, what)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 FRAME = (
     '<iframe srcdoc="{page}" sandbox="allow-scripts allow-downloads" title="{title}" '
-    'style="width: 100%; height: {height}px; border: 1px solid #8884; border-radius: 6px"></iframe>'
+    'style="width: 100%; height: {height}px; border: 1px solid #8884; box-sizing: border-box; border-radius: 6px">'
+    "</iframe>"
 )
 
 

@@ -43,5 +43,5 @@ async function drawHeatMap(chart, note) {
   canvas.addEventListener("pointerleave", () => { $("tip").hidden = true; });
   canvas.addEventListener("click", event => update({ pert: profiles.names[order[at(event)[0]]] }, { push: true }));
   show(chart, h("div", { class: "heat-box", style: { width: `${margin + side}px`, height: `${side}px` } }, canvas, names, bars));
-  show(note, term("cosine"), ` of profiles (${titleOfSpace(space.name)}): red is alike, blue opposite; clustered by average linkage.${profiles.edges ? " Framed: known pairs." : ""} A click takes the perturbation of the row.`);
+  show(note, term("cosine"), ` of profiles, ${titleOfSpace(space.name)}: red is alike, blue opposite; clustered by average linkage.${profiles.edges ? " Framed: known pairs." : ""} A click takes the perturbation of the row.`);
 }
