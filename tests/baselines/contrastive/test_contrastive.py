@@ -103,6 +103,37 @@ def test_the_loss_of_clip_is_info_nce_of_the_mean_cells(screen, encoders, miniba
     torch.testing.assert_close(losses.loss, sum(expected.values()) / 2, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("model_class", MODELS)
+def test_of_three_modalities_every_pair_is_contrasted(model_class, make_screen, fit, encoders, quiet):
+    screen = make_screen(n_proteins=8)
+    kinds = {"image": "images", "rna": "counts", "protein": "counts"}
+    model_class.setup_mudata(screen, modalities=kinds)
+    model = model_class(screen, **encoders, projection_dim=6)
+    tensors = {
+        "cells": {
+            "image": torch.rand(6, 5, 16, 16),
+            "rna": torch.randint(1, 9, (6, 40)).float(),
+            "protein": torch.randint(1, 9, (6, 8)).float(),
+        },
+        "context": torch.tensor([4, 2, 7]),
+    }
+    _, _, losses = model.module(tensors)
+    pairs = {
+        (one, other): model.module({**tensors, "cells": {name: tensors["cells"][name] for name in (one, other)}})[
+            2
+        ].reconstruction_loss[one]
+        for one in kinds
+        for other in kinds
+        if one != other
+    }
+    for name in kinds:
+        mean = sum(loss for (one, _), loss in pairs.items() if one == name) / 2
+        torch.testing.assert_close(losses.reconstruction_loss[name], mean)
+    model.train(max_epochs=1, n_contexts_per_minibatch=8, **quiet)
+    for name in kinds:
+        assert model.get_latent_representation(modality=name).shape == (screen[name].n_obs, 6)
+
+
 def test_cell_clip_pools_images_by_attention_and_averages_transcriptomes(screen, encoders, minibatch):
     CellCLIP.setup_mudata(screen)
     module = CellCLIP(screen, **encoders).module

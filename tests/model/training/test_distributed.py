@@ -18,7 +18,9 @@ from pathlib import Path
 
 warnings.simplefilter("ignore")
 
+import anndata
 import mudata
+import numpy as np
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -37,7 +39,7 @@ class Record(Callback):
         self.steps, self.gradients, self.world_size = [], None, 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        sums = {name: cells.double().flatten(1).sum(dim=1).tolist() for name, cells in batch["cells"].items()}
+        sums = {name: cells.double().flatten(1).nansum(dim=1).tolist() for name, cells in batch["cells"].items()}
         self.steps.append({"context": batch["context"].tolist(), **sums})
         print(f"step {trainer.global_step} of rank {trainer.global_rank}\\n", end="", flush=True)  # in one piece
 
@@ -59,6 +61,21 @@ def screen(kind):
         image = image[image.obs["perturbation"] != "TARGET03"].copy()
         rna = rna[~rna.obs["perturbation"].isin(["TARGET01", "TARGET02"])].copy()
         mdata = mudata.MuData({"image": image, "rna": rna})
+    if kind == "mixed":  # proteins, a table with gaps, and flags, of different cells
+        kinds = {"protein": "counts", "table": "features", "flags": "binary"}
+        more = petri_scvi.datasets.synthetic_screen(
+            n_cells=240, n_pathways=2, n_control_guides=2, n_genes=40, image_size=16, n_proteins=8
+        )
+        table = more["image"].obsm["true_morphology"]
+        table = table.where(np.random.default_rng(0).random(table.shape) > 0.1)
+        flags = (mdata["rna"].X.toarray() > 1).astype("float32")
+        mdata = petri_scvi.pp.build_mudata(
+            protein=more["protein"],
+            table=anndata.AnnData(table, obs=more["image"].obs),
+            flags=anndata.AnnData(flags, obs=mdata["rna"].obs, var=mdata["rna"].var),
+        )
+        PETRI.setup_mudata(mdata, modalities=kinds)
+        return mdata
     PETRI.setup_mudata(mdata)
     return mdata
 
@@ -93,6 +110,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 DDP = {"devices": 2, "strategy": "ddp"}
 COMPLETE = {"kind": "complete", "n_cells_per_context": 8, "max_epochs": 2}
 PARTIAL = {"kind": "partial", "n_cells_per_context": 8, "max_epochs": 2, "train_size": 0.7}
+MIXED = {"kind": "mixed", "n_cells_per_context": 8, "max_epochs": 2}
 STOPPING = {"early_stopping": True, "early_stopping_patience": 2, "plan_kwargs": {"lr": 0.0}, "max_epochs": 9}
 
 
@@ -127,10 +145,12 @@ def results(tmp_path_factory):
     two = [
         {"name": "complete 2", "n_contexts_per_minibatch": 4, **COMPLETE, **DDP},
         {"name": "partial 2", "n_contexts_per_minibatch": 1, **PARTIAL, **DDP},
+        {"name": "mixed 2", "n_contexts_per_minibatch": 4, **MIXED, **DDP},
         {"name": "stopped 2", "n_contexts_per_minibatch": 4, **COMPLETE, **STOPPING, **DDP},
     ]
     one = [
         {"name": "complete 1", "n_contexts_per_minibatch": 8, **COMPLETE, "devices": 1},
+        {"name": "mixed 1", "n_contexts_per_minibatch": 8, **MIXED, "devices": 1},
         {"name": "partial 1", "n_contexts_per_minibatch": 2, **PARTIAL, "devices": 1},
     ]
     for calls in (two, one):
@@ -156,9 +176,9 @@ def test_two_processes_train_on_different_documents_and_agree_on_the_weights(res
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["complete", "partial"])
+@pytest.mark.parametrize("kind", ["complete", "partial", "mixed"])
 def test_two_processes_do_what_one_does_with_twice_the_minibatch(results, kind):
-    """Also where contexts lack a modality: all processes meet the same modalities in a step."""
+    """Also where contexts lack a modality, and with other kinds: all processes meet the same modalities in a step."""
     ranks = [results[f"{kind} 2 rank{rank}"] for rank in (0, 1)]
     alone = results[f"{kind} 1 rank0"]
     for first, second, both in zip(*(rank["steps"] for rank in ranks), alone["steps"], strict=True):
@@ -198,7 +218,7 @@ def test_only_the_first_process_writes_and_has_the_history(results):
     losses = {f"{part}_loss{name}" for part in ("train", "validation") for name in ("", "_image", "_rna")}
     assert set(results["complete 2 rank0"]["history"]) == losses
     assert results["complete 2 rank1"]["history"] == {}
-    names = ["complete 1", "complete 2", "partial 1", "partial 2", "stopped 2"]
+    names = ["complete 1", "complete 2", "mixed 1", "mixed 2", "partial 1", "partial 2", "stopped 2"]
     assert [name for name in results["files"] if name.endswith("model")] == [f"{name} model" for name in names]
     assert {name.split()[-1] for name in results["files"]} == {"model", "rank0.json", "rank1.json", "train.py"}
 

@@ -17,7 +17,7 @@ class CLIP(ContrastiveModel):
     A minibatch holds G contexts. Of each, S cells per modality are encoded with PETRI's encoders, the mean over their
     latent tokens and over the S cells is projected linearly to a unit vector, and symmetric InfoNCE asks which of the G
     vectors of the other modality has the same context. With S = 1, the default, pairs are two cells of one
-    perturbation; with more, two means.
+    perturbation; with more, two means. Of more than two modalities, every pair is contrasted, with equal weight.
 
     Differences from the publication: image and text encoders are PETRI's image and expression encoders; pairs are
     redrawn by context, since no cell was measured in both modalities; a context that occurs twice in a minibatch is not
@@ -27,7 +27,7 @@ class CLIP(ContrastiveModel):
     Parameters
     ----------
     mdata
-        MuData registered with :meth:`setup_mudata`, with both modalities.
+        MuData registered with :meth:`setup_mudata`, with two or more modalities.
     registry
         Saved registry, to build the model without data; :meth:`load` passes it.
     mask_ratio

@@ -75,7 +75,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
         name, registered = type(self).__name__, list(self._modality_states())
         if len(registered) < 2:
             raise ValueError(
-                f"{name} compares two modalities, but only {registered} is registered. Register both: "
+                f"{name} compares two or more modalities, but only {registered} is registered. Register another: "
                 f"{name}.setup_mudata(petri_scvi.pp.build_mudata(image=..., rna=...)). For one modality, use "
                 "petri_scvi.baselines.MAE."
             )
@@ -106,7 +106,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
             Cells per context and modality (S), drawn with replacement; by default 1 for CLIP, 8 for the others.
         kwargs
             All other arguments of :meth:`petri_scvi.PETRI.train`. ``history`` has ``train_loss`` and, of each
-            modality, the loss of finding the other from it, such as ``train_loss_image``.
+            modality, the mean loss of finding the others from it, such as ``train_loss_image``.
 
         Raises
         ------

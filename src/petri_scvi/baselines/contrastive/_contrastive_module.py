@@ -33,7 +33,7 @@ class ContrastiveModule(PETRIModule):
     Parameters
     ----------
     modalities
-        Mapping from name to modality; two of them. They need no decoder.
+        Mapping from name to modality; two or more. They need no decoder.
     projection_dim
         Width of the shared space.
     mask_ratio
@@ -77,7 +77,7 @@ class ContrastiveModule(PETRIModule):
 
     @abstractmethod
     def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
-        """Loss of finding, for each query of one modality, its match in the other."""
+        """Loss of finding, for each query of one modality, its match in another."""
 
     def loss(
         self,
@@ -86,7 +86,7 @@ class ContrastiveModule(PETRIModule):
         generative_outputs: dict[str, Tensor],
         loss_weights: Mapping[str, float] | None = None,
     ) -> LossOutput:
-        """Weighted mean over modalities of the loss of that modality's queries.
+        """Weighted mean over modalities of the loss of that modality's queries, itself a mean over the others.
 
         Parameters
         ----------
@@ -116,11 +116,16 @@ class ContrastiveModule(PETRIModule):
             )
         with torch.no_grad():  # not clamped in the graph, where a scale that is too large would get no gradient
             self.log_scale.clamp_(max=math.log(MAX_SCALE))
-        (first, of_first), (second, of_second) = generative_outputs.items()
         scale = self.log_scale.exp()
         losses = {
-            first: self.direction_loss(of_first, of_second, context, scale),
-            second: self.direction_loss(of_second, of_first, context, scale),
+            name: torch.stack(
+                [
+                    self.direction_loss(queries, keys, context, scale)
+                    for other, keys in generative_outputs.items()
+                    if other != name
+                ]
+            ).mean()
+            for name, queries in generative_outputs.items()
         }
         weights = loss_weights or {}
         loss = torch.stack([weights.get(name, 1.0) * mean for name, mean in losses.items()]).mean()

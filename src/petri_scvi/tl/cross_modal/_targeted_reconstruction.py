@@ -205,7 +205,7 @@ def targeted_reconstruction(
     parameters: dict[str, Any] = {"channel": channel, "context": one_or_several(label_list(context, "context"))}
     parameters |= {"changed_context": one_or_several(changed), "quantile": quantile}
     parameters |= {"threshold": threshold, "max_cells": max_cells, "modality": modality, "seed": seed}
-    parameters |= {"n_other_contexts": n_other_contexts}
+    parameters |= {"n_other_contexts": n_other_contexts, "source": expression}
     # The model tells its own data from others, so the copy is made last.
     mdata = data_to_change(model.adata if mdata is None else mdata, copy)
     write_result(mdata, key_added, result, parameters)
