@@ -105,6 +105,12 @@ def test_outliers_are_clipped_and_counted_and_do_not_set_the_scale(rng: np.rando
     modality._names = [f"column {i}" for i in range(N_COLUMNS)]
     with pytest.warns(UserWarning, match=r"2 values of 400 training cells .* 2 columns \(column 0, column 2\)"):
         modality.fit_statistics([wild[:100], wild[100:]])
+    wild_once = plain.clone()
+    wild_once[3, 0] = 1e6
+    with pytest.warns(UserWarning, match=r"1 columns \(column 0\)"):
+        modality.fit_statistics([wild_once])
+    with pytest.warns(UserWarning, match="2 values"):
+        modality.fit_statistics([wild[:100], wild[100:]])
     other.fit_statistics([plain])
     torch.testing.assert_close(modality.column_scale, other.column_scale, rtol=0.2, atol=0)
     prepared = modality.prepare(wild)

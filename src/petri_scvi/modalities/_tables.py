@@ -194,9 +194,9 @@ class FeaturesModality(ContinuousModality):
         )
         n_clipped = torch.as_tensor(clipped)  # (M,)
         if n_clipped.any():
-            columns = np.asarray(self._names)[
-                n_clipped.argsort(descending=True, stable=True)[: n_clipped.count_nonzero()]
-            ]
+            # numpy indices: one number of torch would select a name instead of an array of one name
+            most = n_clipped.argsort(descending=True, stable=True)[: n_clipped.count_nonzero()].numpy()
+            columns = np.asarray(self._names)[most]
             warn(
                 f"{int(n_clipped.sum())} values of {sum(map(len, kept))} training cells lie more than "
                 f"{MAX_DEVIATION:.0f} standard deviations from the mean of their column, in {_some(columns)}; they are "
