@@ -94,6 +94,14 @@ def recorded_groups(data: AnnData | MuData) -> dict[str, list[str]]:
     return {str(name): members.tolist() for name, members in table.groupby("group", sort=False)["member"]}
 
 
+def pass_on_record(sources: Iterable[AnnData | MuData], profiles: AnnData) -> None:
+    """Record with profiles the groups that the data they were computed from records."""
+    for source in sources:
+        if groups := recorded_groups(source):
+            record_groups(profiles, groups)
+            return
+
+
 def _of_column(column: pd.Series) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     members = as_text(pd.Series(column.index)).to_numpy()

@@ -111,7 +111,9 @@ def note_groups(registry: Mapping[str, Any], mdata: Any) -> None:
         name: list(dict.fromkeys(_perturbation(member, n_columns) for member in members))
         for name, members in groups.items()
     }
-    record_groups(mdata, {name: members for name, members in known.items() if len(members) > 1})
+    known = {name: members for name, members in known.items() if len(members) > 1}
+    for data in (mdata, *getattr(mdata, "mod", {}).values()):  # an embedding may be stored in either
+        record_groups(data, known)
 
 
 def _columns(source: Any) -> list[str] | None:

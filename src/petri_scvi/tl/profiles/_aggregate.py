@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from petri_scvi._constants import ALL
+from petri_scvi._groups import pass_on_record
 from petri_scvi.common import joined_labels, split_labels
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._arguments import check_choice
@@ -111,6 +112,7 @@ def aggregate_profiles(
         profiles = aggregate_guides(profiles, statistic=over_guides)
         parameters["over_guides"] = over_guides
     write_result(profiles, "aggregate_profiles", {}, parameters)
+    pass_on_record([data], profiles)
     return profiles
 
 
@@ -156,7 +158,9 @@ def aggregate_guides(profiles: AnnData, *, statistic: Literal["mean", "median"] 
     obs[counted] = n_cells
     if "modalities" in profiles.obs:
         obs["modalities"] = _modalities(means) if len(means) > 1 else profiles.obs["modalities"].iloc[0]
-    return _assemble(means, obs)
+    of_genes = _assemble(means, obs)
+    pass_on_record([profiles], of_genes)
+    return of_genes
 
 
 def one_slot(data: AnnData | MuData, key: str, columns: Sequence[str], modality: str | None, advice: str = "") -> Slot:

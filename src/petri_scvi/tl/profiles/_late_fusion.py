@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from petri_scvi._groups import pass_on_record
 from petri_scvi.common import split_labels
 from petri_scvi.common._labels import as_text
 from petri_scvi.common._warn import warn
@@ -82,6 +83,7 @@ def late_fusion(profiles: Sequence[AnnData], method: Fusion) -> AnnData:
     obs = tables[0].obs.loc[names].copy()
     fused = _fuse(vectors, obs, method)
     write_result(fused, "late_fusion", {}, {"method": method, "n_tables": len(tables)})
+    pass_on_record(tables, fused)
     return fused
 
 

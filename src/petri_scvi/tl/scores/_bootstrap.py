@@ -11,6 +11,8 @@ from ._edge_recall import FALSE_POSITIVE_RATES, RankedPairs, area, tpr_at
 from ._edges import match_edges
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from petri_scvi.tl._similarity import Similarities
@@ -36,9 +38,10 @@ def bootstrap_edges(
     min_score: float,
     n_bootstrap: int,
     rng: np.random.Generator,
+    left_out: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Bootstrap percentile intervals of the edge metrics, over genes; by name of the metric."""
-    pairs = PairScores(similarities, genes, edges, min_score)
+    pairs = PairScores(similarities, genes, edges, min_score, left_out)
     n_genes = len(genes)
     draws = rng.multinomial(n_genes, np.full(n_genes, 1 / n_genes), size=n_bootstrap)
     scores = pd.DataFrame([pairs.metrics(weights.astype(np.float64)) for weights in draws])
@@ -52,8 +55,15 @@ def bootstrap_edges(
 class PairScores:
     """Edge metrics when each gene has a weight; a pair weighs as much as the product of its genes."""
 
-    def __init__(self, similarities: Similarities, genes: NDArray[Any], edges: EdgeTable, min_score: float) -> None:
-        matched = match_edges(edges, genes, min_score)
+    def __init__(
+        self,
+        similarities: Similarities,
+        genes: NDArray[Any],
+        edges: EdgeTable,
+        min_score: float,
+        left_out: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        matched = match_edges(edges, genes, min_score, left_out)
         similarity = similarities.of_all_pairs()
         negative = np.flatnonzero(matched.is_negative())
         positive = similarity[matched.positive_index]

@@ -13,6 +13,7 @@ from petri_scvi._constants import CONTROL
 from petri_scvi.tl._profile_labels import profile_controls, read_targets
 from petri_scvi.tl._results import data_to_change, one_or_several, write_result
 
+from ._circular import groups_to_leave_out, warn_if_circular
 from ._edges import match_edges
 from ._guide_consistency import scored_guides
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from petri_scvi.common._labels import Labels
 
+    from ._circular import LeftOut
     from ._edges import Edges, EdgeTable
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.10)
@@ -37,6 +39,7 @@ def edge_recall(
     min_score: float = MIN_SCORE,
     max_fpr: float = 0.05,
     control: Labels | None = CONTROL,
+    leave_out_groups: LeftOut = False,
     key_added: str = "edge_recall",
     copy: bool = False,
 ) -> AnnData | None:
@@ -63,6 +66,11 @@ def edge_recall(
     control
         Value of ``obs["target_gene"]`` that marks non-targeting controls, or several, or ``None`` if there are none.
         They are not scored.
+    leave_out_groups
+        Leave out every pair of genes that shares a group, known or not: pairs that a model was told of by
+        ``PETRI.setup_mudata(context_groups=...)``. ``True`` takes the groups that the data records,
+        in ``uns["petri_scvi"]["context_groups"]``; a mapping from groups to genes, a column, or the path of a GMT file
+        names others.
     key_added
         Name of the result.
     copy
@@ -77,8 +85,8 @@ def edge_recall(
     - ``curve``: ``fpr`` and ``tpr`` at the corners of the ROC curve;
     - ``positives``, one row per known pair: ``entity1``, ``entity2``, ``similarity``, ``is_recalled`` (with a
       false-positive rate of at most ``max_fpr``);
-    - ``n_genes``, ``n_genes_in_table``, ``n_edges_in_table``, ``n_positive``, ``n_between`` (listed pairs left out) and
-      ``n_negative``;
+    - ``n_genes``, ``n_genes_in_table``, ``n_edges_in_table``, ``n_positive``, ``n_between`` (listed pairs left out),
+      ``n_in_groups`` (pairs left out that share a group) and ``n_negative``;
     - ``parameters``.
 
     Raises
@@ -87,13 +95,13 @@ def edge_recall(
         ``obs["target_gene"]``, the layer or the similarity is missing.
     ValueError
         A gene has several profiles, no pair or every pair of the genes is an edge, scores and ``min_score`` are on
-        different scales, or no profile has a label of ``control``.
+        different scales, no profile has a label of ``control``, or no groups are recorded.
 
     Warns
     -----
     UserWarning
         More than half of the genes are not in the table, or profiles are NaN or zero, or have no target gene, and are
-        left out.
+        left out. Or known pairs share a group with which the model was trained, and are not left out.
 
     Notes
     -----
@@ -102,7 +110,9 @@ def edge_recall(
     profiles = data_to_change(profiles, copy)
     if not 0 < max_fpr < 1:
         raise ValueError(f"max_fpr={max_fpr!r} is not accepted; pass a rate between 0 and 1, for example 0.05")
-    similarity, genes, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
+    similarity, genes, matched, parameters = _compare(
+        profiles, edges, layer, similarity_key, min_score, control, leave_out_groups
+    )
     of_known = similarity[matched.positive_index]
     ranked, thresholds = rank_pairs(similarity, matched)
     curve = ranked.curve()
@@ -137,6 +147,7 @@ def efaar_recall(
     min_score: float = MIN_SCORE,
     tail: float = 0.05,
     control: Labels | None = CONTROL,
+    leave_out_groups: LeftOut = False,
     copy: bool = False,
 ) -> AnnData | None:
     """Compute the share of known gene pairs in both tails of the similarity, as in EFAAR :cite:p:`Celik2024`.
@@ -146,7 +157,7 @@ def efaar_recall(
 
     Parameters
     ----------
-    profiles, edges, layer, similarity_key, min_score, control
+    profiles, edges, layer, similarity_key, min_score, control, leave_out_groups
         As in :func:`petri_scvi.tl.edge_recall`.
     tail
         Share of all pairs in each tail.
@@ -167,8 +178,11 @@ def efaar_recall(
     profiles = data_to_change(profiles, copy)
     if not 0 < tail < 0.5:
         raise ValueError(f"tail={tail!r} is not accepted; pass a share between 0 and 0.5, for example 0.05")
-    everything, _, matched, parameters = _compare(profiles, edges, layer, similarity_key, min_score, control)
+    everything, _, matched, parameters = _compare(
+        profiles, edges, layer, similarity_key, min_score, control, leave_out_groups
+    )
     known = np.sort(everything[matched.positive_index])
+    everything = np.delete(everything, matched.in_groups_index)
     everything.sort()
     first = np.searchsorted(everything, known, side="left")  # each pair is at one of the ranks first + 1, ..., last
     last = np.searchsorted(everything, known, side="right")
@@ -187,14 +201,18 @@ def _compare(
     similarity_key: str | None,
     min_score: float,
     control: Labels | None,
+    leave_out_groups: LeftOut,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.str_], Edges, dict[str, Any]]:
     """Similarity of every pair of genes, the genes, which pairs are known, and the arguments to store."""
     targets = read_targets(profiles)
     controls = profile_controls(targets, control)
     similarities, genes = scored_guides(profiles, targets, controls, layer=layer, similarity_key=similarity_key)
-    matched = match_edges(edges, genes, min_score)
+    left_out = groups_to_leave_out(profiles, leave_out_groups)
+    matched = match_edges(edges, genes, min_score, left_out)
+    if not left_out:
+        warn_if_circular(profiles, matched.positive, genes)
     parameters: dict[str, Any] = {"layer": layer, "similarity_key": similarity_key, "min_score": min_score}
-    parameters["control"] = None if control is None else one_or_several(controls)
+    parameters |= {"control": None if control is None else one_or_several(controls), "n_left_out_groups": len(left_out)}
     return similarities.of_all_pairs(), genes, matched, parameters
 
 
@@ -237,7 +255,7 @@ def rank_pairs(similarity: NDArray[np.floating[Any]], matched: Edges) -> tuple[R
     are sorted once and never copied.
     """
     known = np.sort(similarity[matched.positive_index])
-    listed = np.sort(np.concatenate([known, similarity[matched.between_index]]))
+    listed = np.sort(np.concatenate([known, similarity[matched.left_out_index]]))
     similarity.sort()
     thresholds = np.unique(known)
 

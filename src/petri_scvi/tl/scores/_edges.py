@@ -13,7 +13,10 @@ import pandas as pd
 from petri_scvi.common._warn import warn
 from petri_scvi.tl._similarity import pair_index
 
+from ._circular import pairs_in_groups
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import TypeAlias
 
     from numpy.typing import NDArray
@@ -32,6 +35,7 @@ class Edges:
     n_genes: int
     positive: NDArray[np.intp]  # (n_positive, 2)
     between: NDArray[np.intp]  # (n_between, 2), listed, but not above the threshold
+    in_groups: NDArray[np.intp]  # (n_in_groups, 2), share a group that is left out, and are in neither of the others
     counts: dict[str, int]
 
     @property
@@ -40,15 +44,21 @@ class Edges:
         return pair_index(self.positive[:, 0], self.positive[:, 1], self.n_genes)
 
     @property
-    def between_index(self) -> NDArray[np.intp]:
+    def left_out_index(self) -> NDArray[np.intp]:
         """Places of the pairs that are left out."""
-        return pair_index(self.between[:, 0], self.between[:, 1], self.n_genes)
+        left_out = np.concatenate([self.between, self.in_groups])
+        return pair_index(left_out[:, 0], left_out[:, 1], self.n_genes)
+
+    @property
+    def in_groups_index(self) -> NDArray[np.intp]:
+        """Places of the pairs that are left out because they share a group."""
+        return pair_index(self.in_groups[:, 0], self.in_groups[:, 1], self.n_genes)
 
     def is_negative(self) -> NDArray[np.bool_]:
         """Which of all unordered pairs are not listed at all."""
         negative = np.ones(self.n_genes * (self.n_genes - 1) // 2, dtype=bool)
         negative[self.positive_index] = False
-        negative[self.between_index] = False
+        negative[self.left_out_index] = False
         return negative
 
 
@@ -104,7 +114,9 @@ def read_edges(edges: EdgeTable) -> pd.DataFrame:
     return read
 
 
-def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edges:
+def match_edges(
+    edges: EdgeTable, genes: NDArray[Any], min_score: float, left_out: Mapping[str, Sequence[str]] | None = None
+) -> Edges:
     """Find the edges between genes of the screen; case is ignored, so human and mouse symbols match.
 
     Parameters
@@ -115,6 +127,8 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
         Gene of each profile.
     min_score
         Edges with a larger score are positive. Without scores all are.
+    left_out
+        Groups of genes; a pair that shares one is neither positive nor negative.
     """
     table = read_edges(edges)
     spelled = pd.Index([str(gene).upper() for gene in genes])
@@ -132,9 +146,12 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
         _check_scale(table["score"], min_score)
         is_positive = (table["score"] > min_score).to_numpy()
     found = rows[is_known]
-    positive = _unique_pairs(found[is_positive[is_known]])
-    listed = _unique_pairs(found)
+    in_groups = pairs_in_groups(left_out or {}, genes)
     n = len(genes)
+    positive, listed = (
+        pairs[~np.isin(_code(pairs, n), _code(in_groups, n))]
+        for pairs in (_unique_pairs(found[is_positive[is_known]]), _unique_pairs(found))
+    )
     is_between = ~np.isin(_code(listed, n), _code(positive, n), assume_unique=True)
     in_table = spelled.isin(symbols)
     counts = {
@@ -143,9 +160,10 @@ def match_edges(edges: EdgeTable, genes: NDArray[Any], min_score: float) -> Edge
         "n_edges_in_table": len(_unique_pairs(ends[ends[:, 0] != ends[:, 1]])),
         "n_positive": len(positive),
         "n_between": int(is_between.sum()),
-        "n_negative": n * (n - 1) // 2 - len(listed),
+        "n_in_groups": len(in_groups),
+        "n_negative": n * (n - 1) // 2 - len(listed) - len(in_groups),
     }
-    matched = Edges(n, positive, listed[is_between], counts)
+    matched = Edges(n, positive, listed[is_between], in_groups, counts)
     _check_overlap(matched, genes[~in_table], min_score)
     return matched
 
@@ -185,8 +203,13 @@ def _check_overlap(edges: Edges, unknown: NDArray[Any], min_score: float) -> Non
     if counts["n_positive"] == 0:
         raise ValueError(
             f"no positive edge joins two of the {counts['n_genes']} genes: {counts['n_genes_in_table']} of them are in "
-            f"the table, and {counts['n_between']} edges between them have a score of at most {min_score:g}. Pass gene "
-            "symbols as the first two columns of the table spell them, a lower min_score, or another table."
+            f"the table, and {counts['n_between']} edges between them have a score of at most {min_score:g}. "
+            + (
+                f"{counts['n_in_groups']} pairs share a group and are left out; pass edges of another source."
+                if counts["n_in_groups"]
+                else "Pass gene symbols as the first two columns of the table spell them, a lower min_score, or "
+                "another table."
+            )
         )
     if counts["n_negative"] == 0:
         raise ValueError(

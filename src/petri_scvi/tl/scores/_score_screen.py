@@ -22,12 +22,13 @@ from petri_scvi.tl.profiles._late_fusion import FUSIONS, SIMILARITY_KEY, late_fu
 from petri_scvi.tl.profiles._whiten import fit_whitener
 
 from ._bootstrap import bootstrap_edges, bootstrap_share, tpr_name
+from ._circular import groups_to_leave_out, warn_if_circular
 from ._edge_recall import MIN_SCORE, edge_recall
 from ._edges import match_edges
 from ._guide_consistency import guide_consistency, scored_guides, why_not_testable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from petri_scvi.tl._embedding import Slot
     from petri_scvi.tl.profiles._late_fusion import Fusion
 
+    from ._circular import LeftOut
     from ._edges import EdgeTable
 
 N_NULL = 20_000
@@ -53,6 +55,7 @@ def score_screen(
     guide_key: str = "guide",
     target_key: str = "target_gene",
     control: Labels = CONTROL,
+    leave_out_groups: LeftOut = False,
     fusions: Fusion | Sequence[Fusion] | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
@@ -73,6 +76,9 @@ def score_screen(
         As in :func:`petri_scvi.tl.center_scale`.
     guide_key
         ``obs`` column of the guide.
+    leave_out_groups
+        Leave out edges, and other pairs, of genes that share a group; see :func:`petri_scvi.tl.edge_recall`. ``True``:
+        a group of ``context_groups``, with which a model was trained that embedded these cells.
     fusions
         How modalities are joined; see :func:`petri_scvi.tl.late_fusion`. By default ``"mean_embedding"`` for spaces
         that modalities share, as in the paper, and the three others for spaces that they do not.
@@ -99,13 +105,14 @@ def score_screen(
     KeyError
         A slot or column is missing.
     ValueError
-        There is nothing to score, no cell has a label of ``control``, or a step of the protocol fails; the error
-        message explains the fix.
+        There is nothing to score, no cell has a label of ``control``, no groups are recorded, or a step of the protocol
+        fails; the error message explains the fix.
 
     Warns
     -----
     UserWarning
-        Guide consistency is left out, for example because no gene has two guides.
+        Guide consistency is left out, for example because no gene has two guides. Or edges share a group with which a
+        model was trained, and are not left out.
 
     Notes
     -----
@@ -133,7 +140,8 @@ def score_screen(
     slots_of = {key: find_slots(data, key, columns) for key in keys}
     # Embeddings that cannot be scored are refused before the work starts.
     controls = control_names(slots_of[keys[0]], target_key, control)
-    _check_scorable(slots_of[keys[0]], guide_key, target_key, controls, edges)
+    left_out = groups_to_leave_out(data, leave_out_groups)
+    _check_scorable(data, slots_of[keys[0]], guide_key, target_key, controls, edges, left_out)
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
     with Progress(disable=not progress) as bar:
@@ -149,7 +157,7 @@ def score_screen(
             for modality, fusion, guides, genes in _combinations(tables, modalities, fusions):
                 similarity_key = SIMILARITY_KEY if fusion == "max_cosine" else None
                 place = {"key": key, "modality": modality, "fusion": fusion}
-                scored = _Scored(controls, similarity_key, n_bootstrap, seed, np.random.default_rng(seed))
+                scored = _Scored(controls, similarity_key, n_bootstrap, seed, np.random.default_rng(seed), left_out)
                 scores = [] if guides is None else scored.consistency(guides, " ".join(place.values()))
                 if edges is not None:
                     of_edges, curve = scored.edges(genes, edges)
@@ -169,21 +177,30 @@ def score_screen(
         "fusions": fusions,
         "n_bootstrap": n_bootstrap,
     }
-    parameters |= {"seed": seed, "alpha": ALPHA, "has_edges": edges is not None}
+    parameters |= {"seed": seed, "alpha": ALPHA, "has_edges": edges is not None, "n_left_out_groups": len(left_out)}
     result = {"table": table} | ({"curves": pd.concat(curves, ignore_index=True)} if curves else {})
     write_result(data, "score_screen", result, parameters)
     return table
 
 
 def _check_scorable(
-    slots: Sequence[Slot], guide_key: str, target_key: str, controls: Sequence[str], edges: EdgeTable | None
+    data: AnnData | MuData,
+    slots: Sequence[Slot],
+    guide_key: str,
+    target_key: str,
+    controls: Sequence[str],
+    edges: EdgeTable | None,
+    left_out: Mapping[str, Sequence[str]],
 ) -> None:
     """Require guides of one target, or edges between targets."""
     cells = pd.concat([slot.cells[slot.cells[MODALITY].notna()] for slot in slots])
     cells = cells[[guide_key, target_key]].set_axis(["guide", "target"], axis=1).dropna().drop_duplicates()
     targets = cells.loc[~cells["target"].isin(controls), "target"].to_numpy(dtype=np.str_)
     if edges is not None:
-        match_edges(edges, np.unique(targets), MIN_SCORE)
+        genes = np.unique(targets)
+        matched = match_edges(edges, genes, MIN_SCORE, left_out)
+        if not left_out:
+            warn_if_circular(data, matched.positive, genes)
     elif reason := why_not_testable(targets):
         raise ValueError(f"{reason} Or pass edges=..., known pairs of targets, to score profiles of targets.")
 
@@ -224,6 +241,7 @@ class _Scored:
     n_bootstrap: int
     seed: int
     rng: np.random.Generator
+    left_out: Mapping[str, Sequence[str]]
 
     def consistency(self, guides: AnnData, place: str) -> list[dict[str, Any]]:
         """Guide consistency; nothing, with a warning, if it cannot be tested."""
@@ -250,12 +268,18 @@ class _Scored:
     def edges(self, genes: AnnData, edges: EdgeTable) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         """Recall of known pairs, and the ROC curve."""
         targets = as_text(genes.obs["target_gene"])
-        edge_recall(genes, edges, similarity_key=self.similarity_key, control=self._present(targets))
+        edge_recall(
+            genes,
+            edges,
+            similarity_key=self.similarity_key,
+            control=self._present(targets),
+            leave_out_groups=self.left_out or False,
+        )
         found = genes.uns[UNS_KEY]["edge_recall"]
         similarities, names = scored_guides(
             genes, targets, self.controls, layer=None, similarity_key=self.similarity_key
         )
-        intervals = bootstrap_edges(similarities, names, edges, MIN_SCORE, self.n_bootstrap, self.rng)
+        intervals = bootstrap_edges(similarities, names, edges, MIN_SCORE, self.n_bootstrap, self.rng, self.left_out)
         values = {tpr_name(fpr): tpr for fpr, tpr in found["tpr_at_fpr"].to_numpy()}
         values |= {"edge_auc": found["auc"], "edge_average_precision": found["average_precision"]}
         rows = [
