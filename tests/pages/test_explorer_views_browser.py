@@ -347,3 +347,18 @@ def test_words_are_explained_where_they_stand_and_in_about(look: Callable[..., A
     words = page.locator("#words").inner_text()
     for word in ("fused", "Guide consistency", "True-positive rate", "Area under the ROC curve", "log2", "Cosine"):
         assert word in words
+
+
+def test_what_cells_are_coloured_by_leads_to_the_perturbations_compared_in_it(
+    look: Callable[..., Any], views_file: Path, analysed: MuData
+) -> None:
+    page = look(views_file, "#color=feature%3Adroplet_number")
+    page.get_by_role("button", name="Compare perturbations in it").click()
+    page.locator("#perturbations tbody tr").first.wait_for()
+    heads = page.locator("#perturbations thead th").all_inner_texts()
+    assert any("image" in head for head in heads)
+    assert not any("rna" in head for head in heads)  # the feature is one of images
+    page.locator("#perturbations button").get_by_text("TARGET03", exact=True).click()
+    page.locator("#profile[data-pert='TARGET03']").wait_for()
+    facts = page.locator("#profile .facts").inner_text().replace("−", "-")
+    assert f"droplet number\t{difference(analysed, 'droplet_number', 'TARGET03'):+.2f} SD" in facts

@@ -151,7 +151,8 @@ function drawLegend(box, column, codes) {
     show(box, h("div", { class: "ramp", style: { background: ramp } }),
       h("div", { class: "ramp-ends" }, h("span", {}, number(codes.range[0])), h("span", { class: "soft" }, legendNote(column)),
         h("span", {}, number(codes.range[1]))),
-      h("div", { class: "soft small" }, h("i", { class: "swatch", style: { background: css("--grey-point") } }), " not measured"));
+      h("div", { class: "soft small" }, h("i", { class: "swatch", style: { background: css("--grey-point") } }), " not measured",
+        profiles && button("Compare perturbations in it", () => update({ view: "perturbations", layout: "table", measure: column.id, sort: "" }, { push: true }), { class: "link right" })));
     return;
   }
   const isLong = column.categories.length > MAX_COLOURED;

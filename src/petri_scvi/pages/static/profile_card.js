@@ -15,7 +15,7 @@ async function drawProfile(box, name) {
   const doubts = doubtsAbout(i, differences), cells = Object.entries(profiles.n_cells).map(([kind, n]) => `${n[i].toLocaleString("en")} ${kind}`);
   const crop = h("div"), features = h("div");
   show(box, h("h2", {}, name, button("×", () => update({ pert: "" }), { class: "close", "aria-label": "Close the perturbation" })),
-    h("p", {}, `Cells: ${cells.join(", ")}.`, isControl(name) && " These are controls."), strengthRows(name), ownGene(name),
+    h("p", {}, `Cells: ${cells.join(", ")}.`, isControl(name) && " These are controls."), strengthRows(name, measure, differences), ownGene(name),
     doubts.length > 0 && h("div", { class: "doubts" }, h("b", {}, "Reasons for doubt"), h("ul", {}, doubts.map(text => h("li", {}, text)))),
     h("p", { class: "actions" }, button("Show its cells on the map", () => showCellsOf(name), { class: "main" })),
     crop, parts, features, geneLists(name));
@@ -24,10 +24,11 @@ async function drawProfile(box, name) {
   if (isCurrent()) await drawChangedFeatures(features, name, isCurrent);
 }
 
-function strengthRows(name) {
-  const rows = strengthOf(name);
-  if (!rows.length) return null;
-  return h("table", { class: "facts" }, rows.map(row => h("tr", {}, h("th", {}, term("distance"), `, ${row.modality}`),
+function strengthRows(name, measure, differences) {
+  const rows = strengthOf(name), mine = differences?.of.get(name), unit = measure && unitOf(measure);
+  if (!rows.length && !mine) return null;
+  return h("table", { class: "facts" }, mine && !Number.isNaN(mine.d) && !isControl(name) && h("tr", {}, h("th", {}, titleOf(measure)), h("td", {}, `${signed(mine.d)} `, term(unit.toLowerCase(), unit)), h("td", { class: "soft" }, ` ${qText(mine.q)}`)),
+    rows.map(row => h("tr", {}, h("th", {}, term("distance"), `, ${row.modality}`),
     h("td", {}, fixed(row.distance)), h("td", { class: "soft" }, ` ${qText(row.q)}`))));
 }
 

@@ -106,7 +106,9 @@ function tipAt(event, content) {
 // A table of all perturbations
 
 function drawProfileTable(chart, note, measure, differences) {
-  const modalities = Object.keys(profiles.n_cells), tested = Object.keys(profiles.strength);
+  // Of the modalities that the measure is of, if one is chosen.
+  const isMeant = kind => !differences || differences.kinds.includes(kind) || !Object.keys(profiles.n_cells).some(other => differences.kinds.includes(other));
+  const isSeveral = Object.keys(profiles.n_cells).length > 1, modalities = Object.keys(profiles.n_cells).filter(isMeant), tested = Object.keys(profiles.strength).filter(isMeant);
   const value = {
     name: row => row.name, measure: row => (row.d ? -Math.abs(row.d.d) : NaN), doubts: row => row.doubts.length,
     consistency: row => row.consistency?.q_value ?? NaN, known: row => -row.known,
@@ -126,8 +128,8 @@ function drawProfileTable(chart, note, measure, differences) {
   const head = (id, text, title, kind = "") => h("th", { class: kind, "aria-sort": sort === id ? "ascending" : null }, button(text, () => update({ sort: id }), { class: "plain", title: title || `Sort by ${text}` }));
   const table = h("table", { class: "numbers wide", id: "perturbations" }, h("thead", {}, h("tr", {}, head("name", "Perturbation"),
     differences && [head("measure", `${titleOf(measure)}, ${unitOf(measure)}`, `Sort by size. ${WORDS[unitOf(measure).toLowerCase()][1]}`), h("th", { title: WORDS.q[1] }, "q")],
-    head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${modalities.length > 1 ? spaced(kind) : ""} cells`)),
-    tested.map(kind => [head(`s ${kind}`, `Distance${tested.length > 1 ? `, ${spaced(kind)}` : ""}`, WORDS.distance[1]), h("th", { title: WORDS.q[1] }, "q")]),
+    head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${isSeveral ? spaced(kind) : ""} cells`)),
+    tested.map(kind => [head(`s ${kind}`, `Distance${isSeveral ? `, ${spaced(kind)}` : ""}`, WORDS.distance[1]), h("th", { title: WORDS.q[1] }, "q")]),
     profiles.has_guides && head("consistency", "Guides agree, q", WORDS.consistency[1]), profiles.edges && head("known", "Known pairs", WORDS.known[1]))),
     h("tbody", {}, rows.map(row => h("tr", { "aria-current": row.name === state.pert ? "true" : null }, h("td", {}, button(row.name, () => update({ pert: row.name }, { push: true }), { class: "link" }), isControl(row.name) && h("span", { class: "soft" }, " control")),
       differences && [h("td", {}, row.d && !Number.isNaN(row.d.d) ? signed(row.d.d) : "–"), h("td", { class: "soft" }, row.d && !isControl(row.name) ? qBare(row.d.q) : "")],

@@ -65,11 +65,11 @@ async function drawEnrichment(box, cells, isCurrent) {
   rows.sort((a, b) => a.p - b.p || b.count / b.expected - a.count / a.expected);
   if (!isCurrent()) return;
   const list = h("table", { class: "numbers", id: "enrichment" },
-    h("thead", {}, h("tr", {}, ["Perturbation", "Cells", "Expected", "Times", ""].map(text => h("th", {}, text)))),
+    h("thead", {}, h("tr", {}, ["Perturbation", "Cells", "Expected", "Times", "q"].map(text => h("th", {}, text)))),
     h("tbody", {}, rows.filter(row => row.count).slice(0, 12).map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" },
       h("td", {}, button(row.name, () => showCellsOf(row.name), { class: "link" })), h("td", {}, number(row.count)), h("td", {}, row.expected.toFixed(1)),
-      h("td", {}, `${(row.count / row.expected).toFixed(1)}×`), h("td", { class: "soft" }, qText(row.q))))));
-  show(box, h("h3", {}, "Perturbations against all cells", h("span", { class: "soft" }, " ", term("expected", "expected"), " at random, ", term("q", "q"), " of more")), list);
+      h("td", {}, `${(row.count / row.expected).toFixed(1)}×`), h("td", { class: "soft" }, qBare(row.q))))));
+  show(box, h("h3", {}, "Perturbations against all cells", h("span", { class: "soft" }, ", ", term("expected", "expected"), " and ", term("q", "q"))), list);
 }
 
 function columnLink(column) {
