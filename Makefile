@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 export MPLBACKEND ?= Agg
 
-.PHONY: help demo test slow oracles browser lint docs clean
+.PHONY: help demo test slow oracles browser lint docs links clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make browser            look at pages in a browser; needs Chromium or Chrome"
 	@echo "make lint               ruff and mypy"
 	@echo "make docs               build docs/_build/html"
+	@echo "make links              check the external links of the pages, if there is a network"
 	@echo "make clean              remove the environment and everything built"
 
 demo: $(VENV)/.installed
@@ -53,6 +54,12 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build --quiet -W --keep-going --fresh-env docs docs/_build/html
+
+# Links that work today may be dead tomorrow, so this is no part of `make docs`.
+links: $(VENV)/.docs-installed
+	@if $(BIN)/python -c "import socket; socket.create_connection(('docs.scvi-tools.org', 443), 10)" 2>/dev/null; then \
+		$(BIN)/sphinx-build --quiet -b linkcheck docs docs/_build/links; \
+	else echo "No network: external links are not checked."; fi
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/generated petri_demo .mypy_cache .pytest_cache .ruff_cache

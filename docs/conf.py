@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "_templates"]
@@ -68,11 +69,30 @@ bibtex_reference_style = "author_year"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-html_theme = "furo"
+# What exists only after the first release.
+linkcheck_ignore = [
+    r"https://(github\.com|raw\.githubusercontent\.com|codecov\.io/gh)/petri-scvi/.*",
+    r"https://colab\.research\.google\.com/github/petri-scvi/.*",
+    r"https://petri-scvi\.readthedocs\.io.*",
+    r"https://pypi\.org/project/petri-scvi.*",
+]
+linkcheck_timeout = 20
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]  # made by scripts of the page
+
+html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]
 html_css_files = ["css/custom.css"]
-html_theme_options = {"source_repository": repository, "source_branch": "main", "source_directory": "docs/"}
+html_theme_options = {
+    "repository_url": repository.rstrip("/"),
+    "repository_branch": "main",
+    "path_to_docs": "docs",
+    "use_repository_button": True,
+    "use_issues_button": True,
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the sidebar has the search
+}
 
 if os.environ.get("READTHEDOCS"):
     extensions.append("sphinx.ext.intersphinx")
