@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from mudata import MuData
 
 from petri_scvi._constants import ALL, CHANNEL_NAMES_KEY, IMAGE, RNA
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -168,6 +168,30 @@ def check_unshared_names(mdata: MuData, modalities: Sequence[str]) -> None:
                 "is_paired=True."
             )
         seen.update(dict.fromkeys(names, modality))
+
+
+def check_partners(mdata: MuData, modalities: Sequence[str], is_paired: bool, hide_partners: bool) -> None:
+    """Require cells in several modalities if their partners are to be hidden.
+
+    Raises
+    ------
+    ValueError
+        There are none, or they would be refused.
+    """
+    check_flags(hide_partners=hide_partners)
+    if not hide_partners:
+        return
+    if not is_paired:
+        raise ValueError(
+            "hide_partners=True, but cells of one name count as different cells. If they are the same cells, pass "
+            "is_paired=True as well; otherwise leave hide_partners out."
+        )
+    names = pd.Index(np.concatenate([mdata.mod[name].obs_names for name in modalities if name in mdata.mod]))
+    if names.is_unique:
+        raise ValueError(
+            f"hide_partners=True, but no cell is in two of {list(modalities)}. Leave hide_partners out, or give the "
+            "measurements of a cell one name in all modalities."
+        )
 
 
 def check_images(images: Any, where: str, adata: AnnData | None = None) -> None:

@@ -5,6 +5,7 @@ Open first: ``_datamodule.py``, then ``_sampler.py``.
 """
 
 from petri_scvi.dataloaders._datamodule import DocumentDataModule, DocumentDataset, PrefetchLoader, prefetch
+from petri_scvi.dataloaders._partners import without_partners
 from petri_scvi.dataloaders._readers import ChannelReader, ColumnReader, open_rows
 from petri_scvi.dataloaders._row_reader import RowReader
 from petri_scvi.dataloaders._sampler import DocumentRows, DocumentSampler, rows_by_context, split_cells
@@ -22,4 +23,5 @@ __all__ = [
     "prefetch",
     "rows_by_context",
     "split_cells",
+    "without_partners",
 ]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from petri_scvi._checks import check_flags, check_sizes
 from petri_scvi.common._warn import warn
 from petri_scvi.dataloaders._group_documents import GROUP_SHARE, check_group_share, groups_by_modalities
+from petri_scvi.dataloaders._partners import Apart, check_apart, codes_of_cells, rows_of_cells, without_contexts
 from petri_scvi.dataloaders._sampler import (
     DocumentSampler,
     complete_contexts,
@@ -49,6 +50,9 @@ class DocumentDataModule(pl.LightningDataModule):
         Context code of each cell, by modality; a code means the same context in all modalities.
     groups
         Context codes of each group, which may overlap; ``train`` takes them from ``setup_mudata(context_groups=...)``.
+    cells
+        Number of the cell of each row, by modality, to hide partners; ``train`` takes it from
+        ``setup_mudata(hide_partners=True)``. Rows of one cell are in the same part of the split, but not in a document.
     train_size, validation_size
         Fractions of the cells of each context, as in ``split_cells``.
     external_indexing
@@ -84,6 +88,7 @@ class DocumentDataModule(pl.LightningDataModule):
         codes: Mapping[str, NDArray[np.integer]],
         *,
         groups: Sequence[NDArray[np.integer]] = (),
+        cells: Mapping[str, NDArray[np.integer]] | None = None,
         train_size: float | None = 0.9,
         validation_size: float | None = None,
         external_indexing: Sequence[Mapping[str, Sequence[int] | NDArray[np.integer]]] | None = None,
@@ -100,7 +105,7 @@ class DocumentDataModule(pl.LightningDataModule):
         if pin_memory is not None:
             check_flags(pin_memory=pin_memory)
         self.readers = dict(readers)
-        self.groups = list(groups)
+        self.groups, self.cells = list(groups), cells
         self.group_share = check_group_share(group_share, bool(self.groups), n_cells_per_context)
         self.n_contexts_per_minibatch = n_contexts_per_minibatch
         self.n_cells_per_context = n_cells_per_context
@@ -110,6 +115,9 @@ class DocumentDataModule(pl.LightningDataModule):
         self.train_size = train_size
         if external_indexing is not None:
             splits = given_split(external_indexing, {name: len(codes[name]) for name in codes})
+        elif cells is not None:
+            rng = np.random.default_rng([seed, 0])
+            splits = rows_of_cells(split_cells(codes_of_cells(codes, cells), train_size, validation_size, rng), cells)
         else:
             # Modalities in order of their names, so that the split does not depend on their order in the MuData.
             splits = {
@@ -124,6 +132,9 @@ class DocumentDataModule(pl.LightningDataModule):
         self._val_rows = complete_contexts(
             {name: rows_by_context(codes[name], rows) for name, rows in self.val_idx.items()}, self._train_rows
         )
+        if cells is not None:
+            check_apart(Apart(self._train_rows, cells))
+            self._val_rows = without_contexts(self._val_rows, Apart(self._val_rows, cells).close_contexts())
         if self.groups:
             self._check_groups()
 
@@ -177,6 +188,7 @@ class DocumentDataModule(pl.LightningDataModule):
             is_fixed=is_fixed,
             groups=() if is_fixed else self.groups,
             group_share=self.group_share or GROUP_SHARE,
+            cells=self.cells,
             draw_runs=self.draw_runs and not is_fixed,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,

@@ -15,6 +15,7 @@ from petri_scvi.dataloaders._group_documents import (
     draw_documents,
     groups_by_modalities,
 )
+from petri_scvi.dataloaders._partners import Apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,6 +171,8 @@ class DocumentSampler(Sampler[DocumentRows]):
         of a group, as many of each as there is room for, in every modality cells of the same contexts.
     group_share
         Share of the documents that are drawn by group, above 0 and up to 1.
+    cells
+        Number of the cell of each row, by modality: no document holds rows of one cell in two modalities.
     draw_runs
         Whether the cells of a document are neighbours, from a random one on, instead of drawn one by one. A disk reads
         them faster. In a training store neighbours of a context are a random choice of its cells, so this draws without
@@ -190,6 +193,7 @@ class DocumentSampler(Sampler[DocumentRows]):
         n_minibatches: int | None = None,
         groups: Sequence[NDArray[np.integer]] = (),
         group_share: float = GROUP_SHARE,
+        cells: Mapping[str, NDArray[np.integer]] | None = None,
         draw_runs: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -211,6 +215,7 @@ class DocumentSampler(Sampler[DocumentRows]):
         self.contexts_of = contexts_by_modalities(rows_of)
         self.groups_of = groups_by_modalities(groups, self.contexts_of)
         self.group_share = group_share
+        self._apart = None if cells is None else Apart(rows_of, cells)
 
     def __len__(self) -> int:
         return self.n_minibatches
@@ -246,8 +251,12 @@ class DocumentSampler(Sampler[DocumentRows]):
         n_each = [(context, self.n_cells_per_context)]
         if context < 0:
             n_each = cells_per_member(self.groups_of[modalities][context], self.n_cells_per_context, rng)
+        if self._apart is None:
+            found = {member: {name: self.rows_of[name][member] for name in modalities} for member, _ in n_each}
+        else:
+            found = {member: self._apart.draw(member, modalities, rng) for member, _ in n_each}
         return {
-            modality: np.concatenate([self._draw(self.rows_of[modality][member], n, rng) for member, n in n_each])
+            modality: np.concatenate([self._draw(found[member][modality], n, rng) for member, n in n_each])
             for modality in modalities
         }
 

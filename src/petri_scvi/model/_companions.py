@@ -39,6 +39,7 @@ class CompanionsMixin(RegisteredData):
             {name: rows_by_context(codes_of_modality) for name, codes_of_modality in codes.items()},
             self._document_size(n_cells),
             np.random.default_rng([seed, 0]),
+            cells=self._numbered_cells(manager),
         )
 
     def _chosen_documents(
@@ -56,7 +57,7 @@ class CompanionsMixin(RegisteredData):
                 f"companions={dict(companions)} have no effect: the model has no set transformer, so cells are "
                 "reconstructed on their own. Train petri_scvi.PETRI with set_transformer_depth of at least 1."
             )
-        codes = self._codes(manager)
+        codes, cells = self._codes(manager), self._numbered_cells(manager)
         contexts, pool = {}, {}
         for name, wanted in companions.items():
             self._require_modality(manager, name)
@@ -75,8 +76,8 @@ class CompanionsMixin(RegisteredData):
                     )
                 contexts[name] = np.full(len(rows), MIXED)
                 pool[name] = {MIXED: np.concatenate([rows_of[measured[label]] for label in names])}
-            # A cell is not its own companion, so it needs another one of its modality.
-            n_needed = 2 if name == modality else 1
+            # A cell is not its own companion, so it needs another one of its modality; of each, if partners are hidden.
+            n_needed = 2 if name == modality or cells is not None else 1
             short = {c for c in np.unique(contexts[name]).tolist() if len(pool[name].get(c, ())) < n_needed}
             if short:
                 labels = wanted if wanted is not None else sorted(known[code] for code in short)[:20]
@@ -85,7 +86,7 @@ class CompanionsMixin(RegisteredData):
                     f"their cells out of indices, or name another context in companions={{{name!r}: ...}}."
                 )
         rng = np.random.default_rng([seed, 0])
-        return documents_of_targets(rows, modality, contexts, pool, self._document_size(n_cells), rng)
+        return documents_of_targets(rows, modality, contexts, pool, self._document_size(n_cells), rng, cells=cells)
 
     def _document_size(self, n_cells_per_context: int | None) -> int:
         """Cells per document and modality (S); as in training if ``None``."""

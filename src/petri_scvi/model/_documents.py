@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from petri_scvi.dataloaders import DocumentRows, prefetch, rows_by_context
+from petri_scvi.dataloaders import DocumentRows, prefetch, rows_by_context, without_partners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -173,6 +173,8 @@ def arrange_documents(
     companions: Mapping[str, Mapping[int, NDArray[np.integer]]],
     n_cells_per_context: int,
     rng: np.random.Generator,
+    *,
+    cells: Mapping[str, NDArray[np.integer]] | None = None,
 ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
     """Place given cells in documents of their own context, for use after training.
 
@@ -193,6 +195,8 @@ def arrange_documents(
         Cells per document and modality (S).
     rng
         Source of the draws.
+    cells
+        Number of the cell of each row, by modality, if rows of the same cells as the targets are not drawn.
 
     Returns
     -------
@@ -218,7 +222,7 @@ def arrange_documents(
                     others = np.setdiff1d(candidates, targets[placed])
                     n_drawn = n_cells_per_context - len(placed) if len(others) else 0
                     rows[name] = np.concatenate([targets[placed], rng.choice(others, size=n_drawn)])[None]
-                elif len(candidates):
+                elif len(candidates := without_partners(candidates, name, targets[placed], modality, cells)):
                     rows[name] = rng.choice(candidates, size=n_cells_per_context)[None]
             documents.append((DocumentRows(np.array([context]), rows), placed))
     return documents
@@ -231,6 +235,8 @@ def documents_of_targets(
     pool: Mapping[str, Mapping[int, NDArray[np.integer]]],
     n_cells_per_context: int,
     rng: np.random.Generator,
+    *,
+    cells: Mapping[str, NDArray[np.integer]] | None = None,
 ) -> list[tuple[DocumentRows, NDArray[np.integer]]]:
     """One document per target: the target first, then companions of chosen contexts.
 
@@ -248,6 +254,8 @@ def documents_of_targets(
         Companions of each modality (S).
     rng
         Source of the draws.
+    cells
+        Number of the cell of each row, by modality, if a target has no companion that is the same cell.
 
     Returns
     -------
@@ -260,6 +268,8 @@ def documents_of_targets(
             candidates = pool[name][int(codes[position])]
             if name == modality:  # a cell that is its own companion would reveal its masked tokens
                 candidates = candidates[candidates != target]
+            else:
+                candidates = without_partners(candidates, name, targets[position : position + 1], modality, cells)
             drawn = rng.choice(candidates, size=n_cells_per_context)[None]
             rows[name] = np.concatenate([rows[name], drawn], axis=1) if name == modality else drawn
         documents.append((DocumentRows(np.array([-1]), rows), np.array([position])))

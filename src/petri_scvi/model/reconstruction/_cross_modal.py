@@ -63,6 +63,7 @@ def gain_of_context(
     n_cells_per_context: int,
     n_documents: int,
     seed: int,
+    cells: Mapping[str, NDArray[np.integer]] | None = None,
 ) -> pd.DataFrame:
     """Loss of each target among companions of its own context against companions of another.
 
@@ -82,6 +83,8 @@ def gain_of_context(
         Documents of each kind that a target is reconstructed in; its losses are averaged.
     seed
         Seed of masks, companions and other contexts.
+    cells
+        Number of the cell of each row, by modality, if a target has no companion that is the same cell.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def gain_of_context(
                     rng = np.random.default_rng([seed, 1, repeat])
                     contexts = codes[modality][usable] if kind == "own" else other
                     documents = documents_of_targets(
-                        usable, modality, dict.fromkeys(names, contexts), pool, n_cells_per_context, rng
+                        usable, modality, dict.fromkeys(names, contexts), pool, n_cells_per_context, rng, cells=cells
                     )
                     losses[kind] += masked_losses(
                         module, readers, modality, usable, documents, seed=seed + 1000 * repeat

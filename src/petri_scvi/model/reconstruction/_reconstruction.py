@@ -241,6 +241,7 @@ class ReconstructionMixin(MeasurementMixin, CompanionsMixin):
             n_cells_per_context=self._document_size(n_cells_per_context),
             n_documents=n_documents,
             seed=seed,
+            cells=self._numbered_cells(manager),
         )
         names = manager.get_state_registry(f"context_{next(iter(readers))}")["categories"]  # of all modalities
         per_cell["context"] = np.asarray(names, dtype=object)[per_cell["context"]]

@@ -6,10 +6,14 @@ import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
+import numpy as np
+import pandas as pd
+
 from petri_scvi._checks import check_is_mudata
 from petri_scvi._compat import (
     FIELD_REGISTRIES_KEY,
     SCVI_UUID_KEY,
+    SETUP_ARGS_KEY,
     STATE_REGISTRY_KEY,
     forget_data,
     forget_with_data,
@@ -23,7 +27,6 @@ from petri_scvi.model.setup._places import registered_modalities
 from petri_scvi.model.setup._saved_registry import SavedRegistry
 
 if TYPE_CHECKING:
-    import numpy as np
     from mudata import MuData
     from numpy.typing import NDArray
     from scvi.data import AnnDataManager
@@ -92,6 +95,15 @@ class RegisteredData(SavedRegistry):
                 f"them. Train it on the variables that both screens have: {type(self).__name__}.setup_mudata(mdata)."
             )
         self.module.modality(modality).lacks_values = True
+
+    def _numbered_cells(self, manager: AnnDataManager) -> dict[str, NDArray[np.integer]] | None:
+        """Number of the cell of each row, by modality, if partners are hidden."""
+        if not self.registry_[SETUP_ARGS_KEY].get("hide_partners"):
+            return None
+        names = {name: manager.adata.mod[name].obs_names for name in self._readers(manager)}
+        numbers = pd.factorize(np.concatenate(list(names.values())))[0]
+        parts = np.split(numbers, np.cumsum([len(found) for found in names.values()])[:-1])
+        return dict(zip(names, parts, strict=True))
 
     def _codes(self, manager: AnnDataManager) -> dict[str, NDArray[np.integer]]:
         """Context codes of the cells of each modality that the data has."""

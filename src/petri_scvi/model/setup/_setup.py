@@ -13,6 +13,7 @@ from petri_scvi._checks import (
     check_is_mudata,
     check_modality_names,
     check_not_view,
+    check_partners,
     check_unique_names,
     check_unshared_names,
     context_columns,
@@ -126,6 +127,7 @@ class SetupMixin(RegistrationMixin):
         rna_layer: str | None = None,
         modalities: Mapping[str, Kind | Mapping[str, Any] | str | None] | None = None,
         is_paired: bool = False,
+        hide_partners: bool = False,
         **kwargs: Any,
     ) -> None:
         """Register modalities and contexts.
@@ -171,7 +173,11 @@ class SetupMixin(RegistrationMixin):
             refer to modalities of another name, ``{"images_key": "painting"}``, or to none: ``{"rna_layer": None}``
             trains on images alone.
         is_paired
-            Whether cells of one name in both modalities are the same cell.
+            Whether cells of one name in several modalities are the same cell.
+        hide_partners
+            Of a paired screen: whether a cell is kept out of the documents of its own measurements in other modalities,
+            in training and afterwards, and all its measurements are in the same part of the split. What crosses
+            modalities then comes from other cells of the context.
         kwargs
             For scvi-tools: ``source_registry``, when a saved setup is transferred. Arguments of other models, such as
             ``batch_key``, are refused.
@@ -202,6 +208,10 @@ class SetupMixin(RegistrationMixin):
                 warn_unused(cls.__name__, mdata, fields, cls._modality_classes, modalities)
         else:
             fields = saved_fields(cls._modality_classes, source_registry, arguments)
+        if source_registry is None:
+            check_partners(mdata, [field.modality for field in fields], is_paired, hide_partners)
+        if not hide_partners:
+            arguments.pop("hide_partners")
         cls._register(mdata, fields, context_columns(context_key), is_paired, setup_method_args, **kwargs)
 
 

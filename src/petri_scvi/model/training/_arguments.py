@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ import scvi
 from scvi.dataloaders import DataSplitter, SemiSupervisedDataSplitter
 
 from petri_scvi._training_plan import PETRITrainingPlan
+from petri_scvi.common import rows_from_indices, rows_in_modality
 from petri_scvi.dataloaders import DocumentDataModule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
+
+    from mudata import MuData
 
 DATA = "datasplitter_kwargs"
 PLAN = "plan_kwargs"
@@ -102,7 +106,7 @@ def own_arguments(
         A loss to be monitored is one of other models.
     """
     data_names, plan_names = (
-        _names(DocumentDataModule) - {"readers", "codes", "groups"},
+        _names(DocumentDataModule) - {"readers", "codes", "groups", "cells"},
         _names(PETRITrainingPlan) - {"module"},
     )
     trainer = _without_same(trainer_kwargs, f"{model}.train")
@@ -199,6 +203,15 @@ def _changed(settings: Mapping[str, Any], model: Any) -> dict[str, Any]:
         default = next(of_class[name].default for of_class in trains if name in of_class)
         defaults[name] = getattr(model, f"_{name}", None) if default is None else default
     return {name: value for name, value in settings.items() if value != defaults[name]}
+
+
+def rows_by_modality(mdata: MuData, modalities: Sequence[str], rows: Any) -> Any:
+    """Rows of each modality, from rows of a MuData; a mapping stays as it is."""
+    if isinstance(rows, Mapping) or rows is None:
+        return rows or {}
+    chosen = rows_from_indices(rows, mdata.n_obs)
+    found = {name: rows_in_modality(mdata, name)[chosen] for name in modalities}
+    return {name: of_modality[of_modality >= 0] for name, of_modality in found.items()}
 
 
 def _names(of: type) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,17 @@ from scvi.train import TrainRunner
 
 from petri_scvi._compat import SimpleLogger, get_max_epochs_heuristic
 from petri_scvi._training_plan import PETRITrainingPlan
-from petri_scvi.common import rows_from_indices, rows_in_modality, user_path
+from petri_scvi.common import user_path
 from petri_scvi.dataloaders import DocumentDataModule
 from petri_scvi.model.setup._context_groups import group_codes
 from petri_scvi.model.setup._registered import RegisteredData, names_of_cells
-from petri_scvi.model.training._arguments import check_datamodule, check_minibatch, own_arguments, warn_unused_settings
+from petri_scvi.model.training._arguments import (
+    check_datamodule,
+    check_minibatch,
+    own_arguments,
+    rows_by_modality,
+    warn_unused_settings,
+)
 from petri_scvi.model.training._checkpoint import (
     TrainingCheckpoint,
     check_checkpoint,
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch import LightningDataModule
-    from mudata import MuData
     from numpy.typing import NDArray
 
 N_CELLS_FOR_STATISTICS = 10_000
@@ -200,11 +204,12 @@ class TrainingMixin(RegisteredData):
         seed = scvi.settings.seed if scvi.settings.seed is not None else 0
         if isinstance(parts := settings.get("external_indexing"), list | tuple):
             settings["external_indexing"] = [
-                _by_modality(manager.adata, list(self._readers(manager)), part) for part in parts
+                rows_by_modality(manager.adata, list(self._readers(manager)), part) for part in parts
             ]
         if groups := group_codes(manager):
             settings["groups"] = self._check_groups(groups)
-        return self._datamodule_cls(self._readers(manager), self._codes(manager), **{"seed": seed, **settings})
+        settings = {"seed": seed, "cells": self._numbered_cells(manager), **settings}
+        return self._datamodule_cls(self._readers(manager), self._codes(manager), **settings)
 
     def _check_groups(self, groups: list[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
         """Require a network in which the cells of a document meet."""
@@ -260,15 +265,6 @@ class TrainingMixin(RegisteredData):
             cells = [minibatch["cells"][name] for minibatch in minibatches if name in minibatch["cells"]]
             if cells:
                 self.module.modality(name).fit_statistics(cells)
-
-
-def _by_modality(mdata: MuData, modalities: list[str], rows: Any) -> Any:
-    """Rows of each modality, from rows of a MuData; a mapping stays as it is."""
-    if isinstance(rows, Mapping) or rows is None:
-        return rows or {}
-    chosen = rows_from_indices(rows, mdata.n_obs)
-    found = {name: rows_in_modality(mdata, name)[chosen] for name in modalities}
-    return {name: of_modality[of_modality >= 0] for name, of_modality in found.items()}
 
 
 def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_schedule: str | None) -> None:
