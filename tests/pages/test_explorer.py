@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
+from anndata import AnnData
 from mudata import MuData
 from PIL import Image
 
 from petri_scvi import pages, pp, tl
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.pages.contents._cells import spread_evenly
+from petri_scvi.pages.contents._map import umap_of
 from petri_scvi.pages.contents._payload import quantised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from anndata import AnnData
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +202,20 @@ def test_a_missing_map_is_made_from_the_embedding_and_not_stored(
     within = pd.Series(x).groupby(labels).std().mean()
     shuffled = pd.Series(x).groupby(np.random.default_rng(0).permutation(labels)).std().mean()
     assert within < 0.95 * shuffled  # perturbations are apart in the embedding
+
+
+@pytest.mark.slow
+def test_the_map_is_the_umap_of_scanpy_and_its_steps_are_told() -> None:
+    vectors = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
+    steps: list[tuple[float, str]] = []
+    points = umap_of(vectors, 3, lambda share, what: steps.append((share, what)))
+    assert steps == [(0.0, "Finding neighbours of 80 cells"), (0.3, "Making a UMAP of 80 cells")]
+    table = AnnData(vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a seed makes umap-learn run on one core
+        sc.pp.neighbors(table, use_rep="X", random_state=3)
+        sc.tl.umap(table, random_state=3)
+    np.testing.assert_array_equal(points, table.obsm["X_umap"])
 
 
 def test_cells_that_changed_since_the_last_update_are_refused(mapped: MuData, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ async function buildCells(root) {
     // A group that is chosen has a colour: grey cells could not be told from the others.
     const [groupId, groupName] = (state.group || "").split("\u001f"), picked = state.picked || [];
     const isUncoloured = groupId === column.id && !state.lasso && !picked.includes(groupName);
-    const codes = await colouring(column, isUncoloured ? [groupName, ...picked] : picked);
+    const codes = await colouring(column, isUncoloured ? [...picked.slice(0, MAX_COLOURED - 1), groupName] : picked);
     if ((columnOf.get(state.color) || columnOf.get(meta.start.color)) !== column) return;
     colourBox.setValue(titleOf(column));
     const n = meta.cells.n, colours = codes.colours, k = colours.length, grey = codes.rank ?? k - 1;
