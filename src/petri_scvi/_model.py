@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from petri_scvi._module import build_module
 from petri_scvi.modalities import Settings
 from petri_scvi.model import QueryMixin, ReconstructionMixin, RepresentationMixin, SetupMixin, TrainingMixin
+from petri_scvi.model.setup._instead import advises
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +94,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
 
     _draws_groups = True
 
+    @advises
     def __init__(
         self,
         mdata: MuData | None = None,

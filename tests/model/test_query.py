@@ -46,6 +46,19 @@ def test_genes_are_selected_and_ordered_by_name(trained_model, query, refused):
     assert trained_model.get_latent_representation(ready).shape == (query.n_obs, 16)
 
 
+def test_cells_of_unknown_context_are_embedded_as_the_error_says(trained_model, make_screen, refused):
+    new = make_screen(seed=2)
+    expected = trained_model.get_latent_representation(new)
+    for adata in new.mod.values():
+        del adata.obs["perturbation"]
+    unlabelled = new.copy()
+    with refused(KeyError, "mdata['image'].obs lacks ['perturbation'], the context of the model", "= 'unknown'"):
+        trained_model.get_latent_representation(unlabelled)
+    for name in unlabelled.mod:
+        unlabelled[name].obs["perturbation"] = "unknown"
+    np.testing.assert_array_equal(trained_model.get_latent_representation(unlabelled), expected)
+
+
 def test_a_saved_model_prepares_data_as_the_model_does(trained_model, query, tmp_path):
     trained_model.save(tmp_path / "model")
     with pytest.warns(UserWarning, match="10 genes"):

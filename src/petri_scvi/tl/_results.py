@@ -9,6 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy.stats import binomtest, false_discovery_control
 
+from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi._constants import UNS_KEY
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def data_to_change(data: Data, copy: bool) -> Data:
                     f"copy=True is not accepted: {name!r} lies in a file ({type(array).__name__}) and is not copied. "
                     "Leave out copy: results are written into these data in memory and not into the file."
                 )
-    return data.copy()
+    with columns_stay_in_modalities():
+        return data.copy()
 
 
 def write_result(data: AnnData | MuData, name: str, result: dict[str, Any], parameters: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from scvi.model import MULTIVI, SCVI, TOTALVI
 
 import petri_scvi
 from petri_scvi import PETRI, baselines
-from petri_scvi.model.setup._instead import METHODS, SETUP
+from petri_scvi.model.setup._instead import INIT, METHODS, SETUP
 
 EVERY = [getattr(baselines, name) for name in baselines.__all__]
 
@@ -41,6 +41,21 @@ def test_a_model_of_data_that_was_not_set_up_names_the_call(model_class, screen,
         ValueError, f"was not set up for {model_class.__name__}", f"{model_class.__name__}.setup_mudata(mdata)"
     ):
         model_class(screen)
+
+
+@pytest.mark.parametrize("name", [*INIT, "other"])
+def test_arguments_of_other_models_are_refused_with_what_takes_their_place(screen, refused, name):
+    PETRI.setup_mudata(screen)
+    with refused(TypeError, f"{name} is not an argument of PETRI: {INIT.get(name, 'help(PETRI) lists them all.')}"):
+        PETRI(screen, **{name: 10})
+    own = set(signature(PETRI).parameters)
+    assert name not in own
+    assert {"mdata", "embed_dim", "n_latent_tokens", "expression_likelihood", "set_transformer_depth"} <= own
+
+
+def test_what_scvi_takes_is_in_the_table_or_given_to_the_networks():
+    theirs = {*signature(SCVI).parameters} - {"adata", "registry", "kwargs"}
+    assert theirs <= set(INIT)
 
 
 def test_methods_of_other_models_name_the_call_that_does_it(trained_model):

@@ -55,6 +55,13 @@ class ContextField(ModalityField):
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
         """Keep the known codes and append new contexts: a new screen has new perturbations."""
+        where, obs = f"mdata[{self.modality!r}].obs", mdata.mod[self.modality].obs
+        if missing := [key for key in self.context_key if key not in obs]:
+            raise KeyError(
+                f"{where} lacks {missing}, the context of the model; it has {list(obs)}. Rename the column that has "
+                f"the contexts. If they are not known, write {where}[{missing[0]!r}] = 'unknown': the embedding of a "
+                "cell does not depend on its context."
+            )
         self.validate_field(mdata)
         return self._encode(mdata, list(state_registry["categories"]))
 

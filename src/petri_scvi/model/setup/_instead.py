@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from scvi.model.base import BaseModelClass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from scvi.data import AnnDataManager
+
+P = ParamSpec("P")
 
 NO_ELBO = "the model is not variational and has no ELBO. Use model.history, or model.get_reconstruction_error()."
 NO_DISTRIBUTION = (
@@ -74,8 +78,38 @@ SETUP = {
     "idx_layer": NO_MODALITY,
 }
 """What takes the place of an argument of scvi-tools' ``setup_mudata``."""
+WIDTH = "all layers have the width embed_dim. Pass embed_dim=..."
+POINTS = "embeddings are points, not distributions. Leave it out."
+INIT = {
+    "adata": "pass the MuData that was set up, PETRI(mdata).",
+    "n_latent": "the embedding is the mean of n_latent_tokens tokens of width embed_dim. Pass embed_dim=...",
+    "n_hidden": WIDTH,
+    "n_layers": "pass image_encoder_depth, expression_encoder_depth and set_transformer_depth.",
+    "dropout_rate": "tokens are masked instead. Pass mask_ratio=...",
+    "gene_likelihood": "pass expression_likelihood='nb', for counts, or 'normal'.",
+    "dispersion": "each gene has one dispersion. Leave it out.",
+    "latent_distribution": POINTS,
+    "use_observed_lib_size": "the decoder uses the number of counts of each cell. Leave it out.",
+}
+"""What takes the place of an argument with which scvi-tools' models are made."""
 TRANSFER = ("source_registry", "extend_categories", "allow_missing_labels", "transfer_batch")
 """Arguments with which scvi-tools transfers a setup to other data."""
+
+
+def advises(init: Callable[P, None]) -> Callable[P, None]:
+    """Refuse arguments of other models' ``__init__`` with what takes their place; the signature stays the same."""
+    parameters = signature(init)
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        model = type(args[0]).__name__
+        for name in kwargs:
+            if name not in parameters.parameters:
+                advice = INIT.get(name, f"help({model}) lists them all.")
+                raise TypeError(f"{name} is not an argument of {model}: {advice}")
+        init(*args, **kwargs)
+
+    return checked
 
 
 class AdviceMixin(BaseModelClass):
