@@ -12,7 +12,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from petri_scvi import PETRI, baselines, io
+from petri_scvi import PETRI, baselines, io, tl
 from petri_scvi.modalities import CountsModality, Kind, register_kind
 
 
@@ -111,6 +111,18 @@ def test_missing_genes_are_predicted_and_not_scored(trained_model, lacking):
     errors = trained_model.get_reconstruction_error(ready)
     assert np.isfinite(errors["loss"]).all()
     assert np.isfinite(trained_model.cross_modal_gain(ready, n_documents=1)["loss_own"]).all()
+
+
+def test_expression_is_imputed_for_data_that_lacks_genes(trained_model, lacking, make_screen, combine):
+    ready, lost, _ = lacking
+    new = combine(image=make_screen(seed=2)["image"], rna=ready["rna"])
+    rows = list(range(new["rna"].n_obs))
+    result = tl.impute_expression(trained_model, new, indices=rows)
+    is_lost = result.var_names.isin(lost)
+    assert np.isfinite(result.X).all()
+    assert np.isnan(result.layers["observed"][:, is_lost]).all()
+    assert np.isfinite(result.obs[["correlation_predicted", "mse_predicted"]]).all(axis=None)
+    assert (result.var["mse_predicted"].isna() == is_lost).all()
 
 
 def test_a_copy_of_the_model_is_trained_further_without_the_missing_genes(trained_model, lacking, quiet, tmp_path):

@@ -220,8 +220,9 @@ def _level(
         values = model.get_measurement(mdata, modality=modality, indices=part.tolist())
         total += np.nansum(values, axis=0, dtype=np.float64)
         n_measured += (~np.isnan(values)).sum(axis=0)
-    if is_counts:
-        return np.log((total + 0.5) / (total + 0.5).sum())
+    if is_counts:  # shares of the genes that were measured
+        total = np.where(n_measured > 0, total + 0.5, np.nan)
+        return np.log(total / np.nansum(total))
     return np.divide(total, n_measured, out=np.full_like(total, np.nan), where=n_measured > 0)
 
 
@@ -229,11 +230,15 @@ def _score(result: AnnData) -> None:
     """Correlations and errors over genes into ``obs``, over contexts into ``var``."""
     observed = result.layers["observed"]
     values = {"predicted": result.X, "baseline": result.layers["baseline"], "assay": result.layers["assay"]}
+    is_measured = ~np.isnan(observed).any(axis=0)  # data that was fitted to the model may lack genes
     for axis, table in ((1, result.obs), (0, result.var)):
         for name in PREDICTORS:
+            seen, found = observed, values[name]
+            if axis == 1 and not is_measured.all():
+                seen, found = seen[:, is_measured], found[:, is_measured]
             if axis == 1 or name != "baseline":
-                table[f"correlation_{name}"] = _correlation(observed, values[name], axis)
-            table[f"mse_{name}"] = np.square(observed - values[name]).mean(axis=axis)
+                table[f"correlation_{name}"] = _correlation(seen, found, axis)
+            table[f"mse_{name}"] = np.square(seen - found).mean(axis=axis)
     for name in ("predicted", "assay"):
         with np.errstate(divide="ignore", invalid="ignore"):
             result.var[f"r2_{name}"] = 1 - result.var[f"mse_{name}"] / result.var["mse_baseline"]
