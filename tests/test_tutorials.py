@@ -21,6 +21,10 @@ CONCEPTS = (
 )
 ON_DISK = "import json; print(json.dumps([size, profiles.n_obs, str(folder)]))"
 CROPS = "import json; print(json.dumps([crops.n_obs, screen['image'].n_obs]))"
+TABLES = (
+    "import json; areas = scores.loc[scores['metric'] == 'edge_auc', 'value'].tolist(); "
+    "print(json.dumps([areas, float(np.median(cosine)), str(folder)]))"
+)
 SCORES = "import json; print(json.dumps(table['value'].tolist()))"
 
 
@@ -65,6 +69,17 @@ def test_concepts_runs_again_finds_droplets_and_leaves_no_file(tmp_path: Path) -
     assert all("lipid_droplets" in names for names in matches)
     assert n_contexts >= 10
     assert n_genes == 300
+    assert not Path(folder).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_feature_tables_runs_again_and_every_embedding_recovers_pairs(tmp_path: Path) -> None:
+    areas, cosine, folder = run_again("feature_tables", TABLES, tmp_path)
+    assert len(areas) == 3 + 5
+    assert all(area > 0.6 for area in areas)  # chance is 0.5
+    assert cosine > 0.8
     assert not Path(folder).exists()
     assert list(tmp_path.iterdir()) == []
 

@@ -51,7 +51,7 @@ N_HIGHLIGHTED = 6
 ROSETTA_KINDS = {"image": "features", "rna": "continuous"}
 """What :func:`petri_scvi.datasets.rosetta` returns; other screens have crops and counts."""
 N_STEPS, ROSETTA_STEPS = 3000, 600
-"""Training steps; a third of a second each for Rosetta, whose tokens of 978 probes differ between all cells."""
+"""Training steps. Those of Rosetta are slower, because the tokens of its 978 probes differ between all wells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .conftest import Server
 
 KINDS = {"image": "features", "rna": "continuous"}
-SMALL = {"embed_dim": 16, "n_heads": 2, "n_latent_tokens": 2}
+SMALL: dict[str, Any] = {"embed_dim": 16, "n_heads": 2, "n_latent_tokens": 2}
 SMALL |= {"expression_encoder_depth": 1, "expression_decoder_dim": 16, "set_transformer_depth": 1}
 
 

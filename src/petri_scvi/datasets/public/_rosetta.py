@@ -54,14 +54,15 @@ class Subset:
     separator: str | None  # what follows the gene in its name; None: the first 13 letters name the compound
 
 
-PLATES = {"plate": "Metadata_Plate", "well": "Metadata_Well"}
+PLATE, WELL = "Metadata_Plate", "Metadata_Well"
 SUBSETS = {
     "TA-ORF": Subset(
         "U2OS",
         Assay(
             "Metadata_broad_sample",
             ("Metadata_gene_name", "Metadata_pert_name"),
-            **PLATES,
+            PLATE,
+            WELL,
             hours=72,
             kept=("Metadata_pert_name",),
         ),
@@ -72,7 +73,7 @@ SUBSETS = {
     ),
     "LUAD": Subset(
         "A549",
-        Assay("x_mutation_status", ("x_mutation_status",), **PLATES, hours=96),
+        Assay("x_mutation_status", ("x_mutation_status",), PLATE, WELL, hours=96),
         Assay("allele", ("allele",), "det_plate", "det_well", hours=96),
         separator="_",
     ),
@@ -81,7 +82,8 @@ SUBSETS = {
         Assay(
             "Metadata_Sample_Dose",
             ("Metadata_Sample_Dose",),
-            **PLATES,
+            PLATE,
+            WELL,
             hours=48,
             dose="Metadata_mmoles_per_liter2",
             kept=("Metadata_moa", "Metadata_target"),
