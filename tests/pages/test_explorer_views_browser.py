@@ -165,6 +165,15 @@ def test_cards_are_searched(look: Callable[..., Any], views_file: Path) -> None:
     assert "droplet number" in page.locator(".card:visible").first.inner_text()
 
 
+def test_a_link_to_a_dimension_shows_its_card(look: Callable[..., Any], views_file: Path) -> None:
+    for width in (1280, 400):
+        page = look(views_file, "#view=dimensions&dim=8", view="dimensions", width=width)
+        page.wait_for_timeout(1500)
+        heading = page.locator("#d8 h2").bounding_box()
+        above = page.locator(".bar-of-cards" if width > 820 else "header").bounding_box()
+        assert above["y"] + above["height"] <= heading["y"] < 700
+
+
 def test_scores_are_shown_with_their_curves(look: Callable[..., Any], views_file: Path, analysed: MuData) -> None:
     page = look(views_file, "#view=scores", view="scores")
     table = analysed.uns["petri_scvi"]["score_screen"]["table"]

@@ -42,9 +42,15 @@ async function buildDimensions(root) {
     });
     counted.textContent = `${shown} of ${cards.length} dimensions`;
   }
-  function goTo() {
-    const i = cards.findIndex(card => String(card.number) === state.dim);
-    if (i >= 0) { if (!elements[i].isFilled) { elements[i].isFilled = true; drawCard(elements[i], cards[i]); } elements[i].scrollIntoView({ block: "center" }); }
+  async function goTo() {
+    const dim = state.dim, i = cards.findIndex(card => String(card.number) === dim);
+    if (i < 0) return;
+    if (!elements[i].isFilled) { elements[i].isFilled = true; await drawCard(elements[i], cards[i]); }
+    // Cards above it grow as they are filled and push it away.
+    for (let turn = 0; turn < 6 && state.dim === dim; turn++) {
+      elements[i].scrollIntoView({ block: "start" });
+      await new Promise(resolve => setTimeout(resolve, 120));
+    }
   }
   onChange(changed => {
     if (["find", "multi", "dim"].some(key => changed.has(key))) choose();

@@ -137,6 +137,6 @@ function drawProfileTable(chart, note, measure, differences) {
       tested.map(kind => [h("td", {}, row.strength[kind] ? fixed(row.strength[kind][0]) : "–"), h("td", { class: "soft" }, row.strength[kind] ? qBare(row.strength[kind][1]) : "")]),
       profiles.has_guides && h("td", {}, row.consistency ? qBare(row.consistency.q_value) : "–"), profiles.edges && h("td", {}, number(row.known))))));
   show(chart, h("div", { class: "scroll" }, table));
-  show(note, differences ? `${titleOf(measure)}: mean of the cells on this page against the controls (${differences.kinds.map(spaced).join(", ")}), Welch's t-test, Benjamini-Hochberg over perturbations. Cells of one well are not independent, so ` : "", differences ? [term("q", "q"), " is optimistic."]
+  show(note, measure?.is_truth && `${WORDS.truth[0]}, not measured. `, differences ? `${titleOf(measure)}: mean of the cells on this page against the controls (${differences.kinds.map(spaced).join(", ")}), Welch's t-test, Benjamini-Hochberg over perturbations. Cells of one well are not independent, so ` : "", differences ? [term("q", "q"), " is optimistic."]
     : "Choose a feature, gene or dimension above to compare the perturbations in it.");
 }

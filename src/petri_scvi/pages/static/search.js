@@ -32,10 +32,10 @@ async function makeEntries() {
   return made;
 }
 
-// The channel that shares a word with a feature, such as "droplet number" with "lipid droplets".
+// Channels that share a word with a feature that does not name them, such as "lipid droplets" with "droplet number".
 function channelOfFeature(label) {
   const stems = text => folded(text).split(" ").filter(word => word.length > 2 && /[a-z]/.test(word)).map(word => word.replace(/s$/, ""));
-  const mine = stems(label), found = (meta.crops?.channels || []).filter(channel => stems(channel.name).some(word => mine.includes(word)));
+  const mine = stems(label), found = (meta.crops?.channels || []).filter(channel => !folded(label).includes(folded(channel.name)) && stems(channel.name).some(word => mine.includes(word)));
   return found.length ? found.map(channel => spaced(channel.name)).join(", ") : null;
 }
 
