@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FIRST_SEED = 100
 KEY = "X_scored"
 NONE = "no groups"
-QUICK: dict[str, Any] = {"n_cells": 300, "n_pathways": 6, "n_genes": 60, "n_control_guides": 2}
+QUICK: dict[str, Any] = {"n_cells": 500, "n_pathways": 6, "n_genes": 60, "n_control_guides": 2}
 
 
 def pathways_of(mdata: MuData) -> Groups:
@@ -102,8 +102,8 @@ def train(options: argparse.Namespace, screen: str, seed: int) -> None:
 
 
 def load(options: argparse.Namespace, screen: str, seed: int) -> tuple[MuData, Groups]:
-    sizes = QUICK if options.quick else {"n_cells": options.cells}
-    mdata = datasets.synthetic_screen(seed, difficulty=screen, **sizes)
+    arguments: dict[str, Any] = QUICK if options.quick else {"n_cells": options.cells}
+    mdata = datasets.synthetic_screen(seed, **{**arguments, "difficulty": screen})
     return mdata, pathways_of(mdata)
 
 

@@ -76,7 +76,8 @@ def screen(kind):
         )
         PETRI.setup_mudata(mdata, modalities=kinds)
         return mdata
-    PETRI.setup_mudata(mdata)
+    groups = {"first": ["TARGET01", "TARGET02", "TARGET03"], "second": ["TARGET03", "TARGET05"]}
+    PETRI.setup_mudata(mdata, context_groups=groups if kind == "groups" else None)
     return mdata
 
 
@@ -111,6 +112,7 @@ DDP = {"devices": 2, "strategy": "ddp"}
 COMPLETE = {"kind": "complete", "n_cells_per_context": 8, "max_epochs": 2}
 PARTIAL = {"kind": "partial", "n_cells_per_context": 8, "max_epochs": 2, "train_size": 0.7}
 MIXED = {"kind": "mixed", "n_cells_per_context": 8, "max_epochs": 2}
+GROUPS = {"kind": "groups", "n_cells_per_context": 8, "max_epochs": 2}
 STOPPING = {"early_stopping": True, "early_stopping_patience": 2, "plan_kwargs": {"lr": 0.0}, "max_epochs": 9}
 
 
@@ -146,11 +148,13 @@ def results(tmp_path_factory):
         {"name": "complete 2", "n_contexts_per_minibatch": 4, **COMPLETE, **DDP},
         {"name": "partial 2", "n_contexts_per_minibatch": 1, **PARTIAL, **DDP},
         {"name": "mixed 2", "n_contexts_per_minibatch": 4, **MIXED, **DDP},
+        {"name": "groups 2", "n_contexts_per_minibatch": 4, **GROUPS, **DDP},
         {"name": "stopped 2", "n_contexts_per_minibatch": 4, **COMPLETE, **STOPPING, **DDP},
     ]
     one = [
         {"name": "complete 1", "n_contexts_per_minibatch": 8, **COMPLETE, "devices": 1},
         {"name": "mixed 1", "n_contexts_per_minibatch": 8, **MIXED, "devices": 1},
+        {"name": "groups 1", "n_contexts_per_minibatch": 8, **GROUPS, "devices": 1},
         {"name": "partial 1", "n_contexts_per_minibatch": 2, **PARTIAL, "devices": 1},
     ]
     for calls in (two, one):
@@ -176,9 +180,9 @@ def test_two_processes_train_on_different_documents_and_agree_on_the_weights(res
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["complete", "partial", "mixed"])
+@pytest.mark.parametrize("kind", ["complete", "partial", "mixed", "groups"])
 def test_two_processes_do_what_one_does_with_twice_the_minibatch(results, kind):
-    """Also where contexts lack a modality, and with other kinds: all processes meet the same modalities in a step."""
+    """Also where contexts lack a modality, with other kinds, and by group: all meet the same modalities in a step."""
     ranks = [results[f"{kind} 2 rank{rank}"] for rank in (0, 1)]
     alone = results[f"{kind} 1 rank0"]
     for first, second, both in zip(*(rank["steps"] for rank in ranks), alone["steps"], strict=True):
@@ -218,7 +222,17 @@ def test_only_the_first_process_writes_and_has_the_history(results):
     losses = {f"{part}_loss{name}" for part in ("train", "validation") for name in ("", "_image", "_rna")}
     assert set(results["complete 2 rank0"]["history"]) == losses
     assert results["complete 2 rank1"]["history"] == {}
-    names = ["complete 1", "complete 2", "mixed 1", "mixed 2", "partial 1", "partial 2", "stopped 2"]
+    names = [
+        "complete 1",
+        "complete 2",
+        "groups 1",
+        "groups 2",
+        "mixed 1",
+        "mixed 2",
+        "partial 1",
+        "partial 2",
+        "stopped 2",
+    ]
     assert [name for name in results["files"] if name.endswith("model")] == [f"{name} model" for name in names]
     assert {name.split()[-1] for name in results["files"]} == {"model", "rank0.json", "rank1.json", "train.py"}
 

@@ -246,3 +246,18 @@ def test_in_place_changes_no_other_slot_that_has_the_same_array(make_cells: Call
     np.testing.assert_array_equal(adata.obsm["X_kept"], expected.obsm["X_emb"])
     center_scale(expected, "X_emb")
     np.testing.assert_array_equal(adata.obsm["X_emb"], expected.obsm["X_emb_scaled"])
+
+
+def test_without_controls_all_cells_of_a_replicate_are_the_reference(make_cells: Callable[..., AnnData]) -> None:
+    adata = make_cells()
+    adata.obs = adata.obs[["replicate"]]
+    center_scale(adata, "X_emb", control=None)
+    for replicate in ("r0", "r1"):
+        rows = (adata.obs["replicate"] == replicate).to_numpy()
+        cells = np.asarray(adata.obsm["X_emb"][rows], dtype=float)
+        deviation = 1.4826 * np.median(np.abs(cells - np.median(cells, axis=0)), axis=0)
+        expected = (cells - np.median(cells, axis=0)) / deviation
+        np.testing.assert_allclose(adata.obsm["X_emb_scaled"][rows], expected, rtol=1e-4, atol=1e-5)
+    found = adata.uns["petri_scvi"]["center_scale_X_emb_scaled"]
+    assert (found["table"]["n_controls"] == found["table"]["n_cells"]).all()
+    assert "control" not in found["parameters"]

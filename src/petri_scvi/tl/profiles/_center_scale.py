@@ -55,7 +55,7 @@ def center_scale(
     *,
     replicate_key: str | Sequence[str] = "replicate",
     target_key: str = "target_gene",
-    control: Labels = CONTROL,
+    control: Labels | None = CONTROL,
     key_added: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     copy: bool = False,
@@ -74,7 +74,8 @@ def center_scale(
     target_key
         ``obs`` column with the gene each cell's guide targets.
     control
-        Value of ``target_key`` that marks non-targeting controls, or several; compared as text.
+        Value of ``target_key`` that marks non-targeting controls, or several; compared as text. ``None`` takes
+        median and deviation of all cells of each replicate, for data without controls; ``target_key`` is not read then.
     key_added
         Slot to write; ``f"{key}_scaled"`` by default. With ``key_added=key`` a plain NumPy array is overwritten in
         place, which needs no second array.
@@ -120,9 +121,9 @@ def center_scale(
     key_added = f"{key}_scaled" if key_added is None else key_added
     replicate_keys = column_list(replicate_key, "replicate_key")
     tables = []
-    slots = find_slots(data, key, [*replicate_keys, target_key])
+    slots = find_slots(data, key, replicate_keys if control is None else [*replicate_keys, target_key])
     check_files(slots, folder, key_added)
-    controls = control_names(slots, target_key, control)
+    controls = None if control is None else control_names(slots, target_key, control)
     for slot in slots:
         scaler = fit_scaler(slot, replicate_keys, target_key, controls)
         slot.write(key_added, scaler, folder)
@@ -131,18 +132,18 @@ def center_scale(
         "key": key,
         "replicate_key": replicate_keys,
         "target_key": target_key,
-        "control": one_or_several(controls),
+        "control": None if controls is None else one_or_several(controls),
     }
     result = {"table": pd.concat(tables, ignore_index=True)}
     write_result(data, f"center_scale_{key_added}", result, parameters)
     return data if copy else None
 
 
-def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, controls: Sequence[str]) -> Scaler:
-    """Median and deviation of the controls of each modality and replicate."""
+def fit_scaler(slot: Slot, replicate_keys: Sequence[str], target_key: str, controls: Sequence[str] | None) -> Scaler:
+    """Median and deviation of the controls of each modality and replicate; of all its cells if ``None``."""
     is_cell = slot.cells[MODALITY].notna().to_numpy()
     codes, groups = _replicate_codes(slot.cells, is_cell, list(replicate_keys))
-    is_control = is_cell & slot.cells[target_key].isin(controls).to_numpy()
+    is_control = is_cell if controls is None else is_cell & slot.cells[target_key].isin(controls).to_numpy()
     n_controls = np.bincount(codes[is_control], minlength=len(groups))
     without = groups[n_controls == 0]
     if len(without):
