@@ -50,6 +50,20 @@ def test_notebook_was_committed_after_a_whole_run_without_complaints(path: Path)
     assert path.stat().st_size < 2**20
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_opens_with_what_you_get_how_long_it_takes_and_links(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    opening = notebook.cells[0].source
+    assert opening.index("**At the end, you will have**") < opening.index("**It takes** a") < opening.index("```python")
+    for host in (
+        "colab.research.google.com/github/petri-scvi/petri-scvi/blob",
+        "raw.githubusercontent.com/petri-scvi/petri-scvi",
+    ):
+        assert f"https://{host}/main/tutorials/{path.name})" in opening
+    assert "google.colab" in notebook.cells[1].source
+    assert "%pip install --quiet" in notebook.cells[1].source
+
+
 @pytest.mark.slow
 # zmq and the kernel warn about themselves
 @pytest.mark.filterwarnings("ignore")
