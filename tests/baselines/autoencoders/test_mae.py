@@ -37,6 +37,19 @@ def test_cells_do_not_interact(screen, small, quiet):
     )
 
 
+def test_three_modalities_are_three_autoencoders(make_screen, small, quiet):
+    """A cell is reconstructed without the others of its document, and so do the three not depend on each other."""
+    screen = make_screen(n_proteins=8)
+    kinds = {"image": "images", "rna": "counts", "protein": "peaks"}
+    MAE.setup_mudata(screen, modalities=kinds)
+    model = MAE(screen, **small)
+    model.train(max_epochs=1, **quiet)
+    gain = model.cross_modal_gain(n_documents=1)
+    assert set(gain["modality"]) == set(kinds)
+    assert (gain["gain"] == 0).all()
+    assert model.get_latent_representation().shape == (screen.n_obs, 16)
+
+
 def test_the_modalities_share_no_gradient(screen, small):
     MAE.setup_mudata(screen)
     model = MAE(screen, **small)

@@ -106,7 +106,11 @@ def test_training_may_end_before_the_first_validation_although_early_stopping_is
     assert len(model.history["elbo_train"]) == 1
 
 
-def test_one_modality_is_refused(screen):
+def test_one_modality_and_three_are_refused(screen, make_screen):
+    three = make_screen(n_proteins=8)
+    MULTIVI.setup_mudata(three, modalities={"image": "images", "rna": "counts", "protein": "counts"})
+    with pytest.raises(ValueError, match=r"was set up with \['image', 'protein', 'rna'\]"):
+        MULTIVI(three)
     MULTIVI.setup_mudata(screen, modalities={"images_key": None})
     with pytest.raises(ValueError, match=r"reads images and expression, and the data was set up with \['rna'\]"):
         MULTIVI(screen)
