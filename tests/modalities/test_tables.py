@@ -102,7 +102,7 @@ def test_outliers_are_clipped_and_counted_and_do_not_set_the_scale(rng: np.rando
     wild = plain.clone()
     wild[3, 0], wild[7, 2] = 1e6, -1e8
     modality, other = make(), make()
-    modality._names = [f"column {i}" for i in range(N_COLUMNS)]
+    vars(modality)["_names"] = [f"column {i}" for i in range(N_COLUMNS)]
     with pytest.warns(UserWarning, match=r"2 values of 400 training cells .* 2 columns \(column 0, column 2\)"):
         modality.fit_statistics([wild[:100], wild[100:]])
     wild_once = plain.clone()

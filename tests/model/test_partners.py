@@ -71,7 +71,7 @@ def test_a_screen_of_three_paired_modalities_trains_and_is_reconstructed(
 def test_partners_are_hidden_in_every_minibatch(paired: MuData, tiny: dict[str, Any]) -> None:
     PETRI.setup_mudata(paired, modalities=KINDS, is_paired=True, hide_partners=True)
     model = PETRI(paired, **tiny)
-    data = model._make_datamodule({"n_contexts_per_minibatch": 2})
+    data: Any = model._make_datamodule({"n_contexts_per_minibatch": 2})
     for loader in (data.train_dataloader(), data.val_dataloader()):
         for context, rows in loader.sampler:
             for i in range(len(context)):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     RowsOf = Mapping[str, Mapping[int, NDArray[np.integer]]]
+    Split = tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]
     Cells = Mapping[str, NDArray[np.integer]]
     """Number of the cell that each row of a modality measures."""
 
@@ -26,9 +27,14 @@ def codes_of_cells(codes: Cells, cells: Cells) -> NDArray[np.integer]:
     return found
 
 
-def rows_of_cells(parts: Sequence[NDArray[np.integer]], cells: Cells) -> dict[str, tuple[NDArray[np.integer], ...]]:
-    """Rows of each modality by parts of the cells, such as training and validation cells."""
-    return {name: tuple(np.flatnonzero(np.isin(numbers, part)) for part in parts) for name, numbers in cells.items()}
+def rows_of_cells(parts: Split, cells: Cells) -> dict[str, Split]:
+    """Rows of each modality by training, validation and test cells."""
+
+    def rows(numbers: NDArray[np.integer], part: NDArray[np.integer]) -> NDArray[np.integer]:
+        return np.flatnonzero(np.isin(numbers, part))
+
+    train, validation, test = parts
+    return {name: (rows(found, train), rows(found, validation), rows(found, test)) for name, found in cells.items()}
 
 
 def without_partners(

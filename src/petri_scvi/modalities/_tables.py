@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from petri_scvi.dataloaders import RowReader
     from petri_scvi.modalities._kinds import Kind
@@ -182,7 +183,7 @@ class FeaturesModality(ContinuousModality):
 
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
         super().__init__(state, settings)
-        self._names = state.get("column_names", range(self.n_tokens))
+        self._names = list(state.get("column_names", range(self.n_tokens)))
 
     def fit_statistics(self, chunks: Iterable[Tensor]) -> None:
         """As for :class:`ContinuousModality`, without outliers, which a warning counts."""
@@ -265,7 +266,7 @@ def _varies(reader: RowReader) -> np.ndarray:
     return low < high
 
 
-def _some(names: Sequence[Any]) -> str:
+def _some(names: Sequence[Any] | NDArray[Any]) -> str:
     """How many columns, and the names of the first ones."""
     more = ", ..." if len(names) > N_NAMED else ""
     return f"{len(names)} columns ({', '.join(map(str, names[:N_NAMED]))}{more})"
