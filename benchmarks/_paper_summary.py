@@ -18,7 +18,14 @@ COLUMNS = {
     "edge_tpr_at_5_fpr": "TPR at 5 % FPR",
     "edge_auc": "edge AUC",
     "well_auc": "well AUC",
+    "foscttm": "FOSCTTM",
+    "recall_at_10": "recall at 10",
+    "context_share": "variance by context",
+    "well_share": "by well",
+    "modality_share": "by modality",
 }
+DRAWN = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc", "well_auc")
+"""Metrics with a panel in the figure."""
 NOT_BY_METRIC = ["system", "modality", "fusion"]
 # Of the paper, on its own screens: no number here is comparable with a synthetic one.
 PUBLISHED = pd.DataFrame(
@@ -146,7 +153,9 @@ def as_markdown(
     for _, row in PUBLISHED.iterrows():
         cells = [as_number(row.get(metric, np.nan), np.nan) for metric in COLUMNS]
         lines.append("| " + " | ".join([row["system"], "", "", "", "", *cells]) + " |")
-    lines += [f"| {name} | not run: {reason.splitlines()[0]} | | | | | | | |" for name, reason in missing.items()]
+    lines += [
+        f"| {name} | not run: {reason.splitlines()[0]} |{' |' * (len(COLUMNS) + 3)}" for name, reason in missing.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -180,7 +189,7 @@ def as_number(mean: float, spread: float) -> str:
 def draw(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> None:
     """One panel per metric, one row per system and way of joining modalities."""
     labels = [f"{system} | {modality if fusion == 'none' else fusion}" for system, modality, fusion in means.index]
-    shown = [metric for metric in COLUMNS if means[metric].notna().any()]
+    shown = [metric for metric in DRAWN if means[metric].notna().any()]
     canvas, axes = plt.subplots(
         1, len(shown), figsize=(4 + 2.3 * len(shown), 1 + 0.19 * len(labels)), sharey=True, layout="constrained"
     )

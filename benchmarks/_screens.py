@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
-SCREENS = ("synthetic", "semisynthetic", "perturb_multi")
+SCREENS = ("synthetic", "weak", "semisynthetic", "perturb_multi")
 EDGES_KEY = "known_edges"
 LIKELIHOOD = {"perturb_multi": "normal"}
 """Of screens that publish no counts."""
@@ -27,6 +27,8 @@ def load_screen(name: str, seed: int, arguments: dict[str, Any]) -> MuData:
     """A screen with its cells of both modalities; those of real screens are the same for all seeds."""
     if name == "synthetic":
         return datasets.synthetic_screen(seed, **arguments)
+    if name == "weak":
+        return datasets.synthetic_screen(seed, difficulty="weak", **arguments)
     if name == "semisynthetic":
         return datasets.semisynthetic_screen(seed=seed)
     matched = datasets.perturb_multi(**arguments)

@@ -35,11 +35,15 @@ class NotRunnableError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: an embedding of each modality, and whether modalities share its dimensions."""
+    """One row of the table: an embedding of each modality, and whether modalities share its dimensions.
+
+    ``held_out`` are the contexts of which no cell was used in training, if there are some.
+    """
 
     name: str
     embeddings: Embeddings
     is_shared: bool
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -283,14 +287,15 @@ def without_modality_embedding(job: Job) -> Iterator[Row]:
 
 def half_of_the_contexts(job: Job) -> Iterator[Row]:
     """Trained on the cells of every other perturbation; all are embedded."""
-    contexts = job.mdata[RNA].obs[CONTEXT_KEY].cat.categories[::2]
+    names = job.mdata[RNA].obs[CONTEXT_KEY].cat.categories
+    contexts, held_out = names[::2], names[1::2]
     kept = {name: m[m.obs[CONTEXT_KEY].isin(contexts).to_numpy()].copy() for name, m in job.mdata.mod.items()}
     screen = pp.build_mudata(**kept)
     scvi.settings.seed = job.seed
     PETRI.setup_mudata(screen)
     model = PETRI(screen, **job.network)
     job.fit(model)
-    yield Row("PETRI, half of the contexts", embed(model, job.mdata), is_shared=True)
+    yield Row("PETRI, half of the contexts", embed(model, job.mdata), is_shared=True, held_out=tuple(held_out))
 
 
 SYSTEMS: dict[str, System] = {

@@ -28,11 +28,13 @@ from benchmarks._paper_summary import write_summary
 from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
 from petri_scvi import PETRI, baselines, tl
-from petri_scvi._constants import IMAGE, RNA
+from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 from petri_scvi.common import rows_in_mdata, written_whole
 from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
 
     from petri_scvi.tl.profiles._late_fusion import Fusion
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 METRICS = ("guide_consistency", "edge_tpr_at_5_fpr", "edge_auc")
 FUSIONS: tuple[Fusion, ...] = ("mean_embedding", "concatenate", "mean_cosine", "max_cosine")
 """The first, the paper's, needs a space that modalities share."""
+SHARES = {CONTEXT_KEY: "context_share", "well": "well_share", "modality": "modality_share"}
+"""Metrics by what explains variance."""
+BOTH = f"{IMAGE}+{RNA}"
+"""How rows of both modalities are named."""
 CHECKPOINTS = ("DINOv2", "scGPT")
 FAILED = "failed: "
 """How the reason begins of a system that should have run."""
@@ -86,7 +92,7 @@ class Settings:
 
 
 def score(row: Row, mdata: MuData) -> pd.DataFrame:
-    """The protocol's metrics, and how well the well is predicted from each modality's embedding.
+    """The protocol's metrics, how well the well is predicted, what explains the variance, and whether modalities align.
 
     Each modality is whitened by itself, also in a space that modalities share: whitened together, the same embedding
     scores differently, and systems of one space could not be compared with systems of two. The mean embedding alone
@@ -98,9 +104,7 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
         mdata[name].obsm[key] = embedding
     # However modalities are joined in one row, they are joined in all: which way is best differs between systems.
     tables = [tl.score_screen(mdata, [key], fusions=FUSIONS[1:], **scoring)]
-    tl.probe(mdata, key, obs_key="well", max_cells=3000)
-    folds = mdata.uns["petri_scvi"][f"probe_{key}_well_linear"]["table"]
-    wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()
+    others = [wells_of(mdata, key)]
     if row.is_shared:
         joined = np.empty((mdata.n_obs, next(iter(row.embeddings.values())).shape[1]), dtype=np.float32)
         for name, embedding in row.embeddings.items():
@@ -108,11 +112,52 @@ def score(row: Row, mdata: MuData) -> pd.DataFrame:
         mdata.obsm[key] = joined
         together = tl.score_screen(mdata, [key], fusions=FUSIONS[0], **scoring)
         tables.insert(1, together[together["fusion"] == FUSIONS[0]])
+        if len(row.embeddings) == len(mdata.mod):
+            others.append(alignment_of(mdata, key, row.held_out))
+    others.append(variance_of(mdata, key))
     for part in (mdata, *mdata.mod.values()):
         part.obsm.pop(key, None)
     found = pd.concat(tables)
-    found = pd.concat([found[found["metric"].isin(METRICS)], wells.assign(fusion="none", metric="well_auc")])
+    found = pd.concat([found[found["metric"].isin(METRICS)], *others])
     return found.assign(system=row.name)[["system", "modality", "fusion", "metric", "value", "n"]]
+
+
+def wells_of(mdata: MuData, key: str) -> pd.DataFrame:
+    """How well a classifier tells wells apart, by modality."""
+    tl.probe(mdata, key, obs_key="well", max_cells=3000)
+    folds = mdata.uns["petri_scvi"][f"probe_{key}_well_linear"]["table"]
+    wells = folds.groupby("modality", observed=True)["auc"].mean().rename("value").reset_index()
+    return wells.assign(fusion="none", metric="well_auc")
+
+
+def variance_of(mdata: MuData, key: str) -> pd.DataFrame:
+    """Shares of the variance within a modality that contexts and wells explain, and of both that the modality does.
+
+    Shares are corrected for the number of groups, so that they are about 0 by chance.
+    """
+    tl.variance_shares(mdata, key, obs_keys=(CONTEXT_KEY, "well"))
+    table = mdata.uns["petri_scvi"][f"variance_shares_{key}"]["table"].sort_values("explained_by", kind="stable")
+    is_joint = table["modality"] == "all"
+    return pd.DataFrame(
+        {
+            "modality": table["modality"].where(~is_joint, BOTH),
+            "fusion": np.where(is_joint, FUSIONS[0], "none"),
+            "metric": table["explained_by"].map(SHARES),
+            "value": table["share_adjusted"],
+        }
+    )
+
+
+def alignment_of(mdata: MuData, key: str, held_out: Sequence[str]) -> pd.DataFrame:
+    """Whether a context's mean in one modality is near its mean in the other, modalities centered."""
+    tl.foscttm(mdata, key, pair_key=CONTEXT_KEY, center=True)
+    of_pairs = mdata.uns["petri_scvi"][f"foscttm_{key}_{CONTEXT_KEY}"]["pairs"].set_index("pair")
+    tl.context_recall(mdata, key, context_key=CONTEXT_KEY, k=(10,), center=True, contexts=held_out or None)
+    recall = mdata.uns["petri_scvi"][f"context_recall_{key}_{CONTEXT_KEY}"]["table"]["recall"].mean()
+    values = {"foscttm": of_pairs.to_numpy().mean(), "recall_at_10": recall}
+    if held_out:
+        values["foscttm"] = of_pairs.loc[list(held_out)].to_numpy().mean()
+    return pd.DataFrame({"modality": BOTH, "fusion": FUSIONS[0], "metric": [*values], "value": [*values.values()]})
 
 
 def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, Path], folder: Path) -> None:
@@ -178,6 +223,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--screen", choices=SCREENS, default="synthetic")
     parser.add_argument("--seeds", type=int, default=3, help="number of screens, from seed 100")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--cells", type=int, help="image cells of a synthetic or weak screen; default 8,000")
     parser.add_argument("--steps", type=int, help="minibatches of 64 cells per modality, for all alike; default 3,000")
     parser.add_argument("--only", nargs="+", choices=[*SYSTEMS, *ABLATIONS], help="run these systems")
     parser.add_argument("--ablations", action="store_true", help="run the ablations too")
@@ -203,6 +249,8 @@ def seeds_of(root: Path) -> list[int]:
 def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
     if arguments.quick and arguments.screen != "synthetic":
         raise SystemExit("--quick makes a small synthetic screen; pass --screen synthetic, or --steps 100")
+    if arguments.cells and (arguments.quick or arguments.screen not in ("synthetic", "weak")):
+        raise SystemExit("--cells is the size of a simulated screen; pass --screen synthetic or weak, without --quick")
     unknown = set(pairs(arguments.checkpoint)) - set(CHECKPOINTS)
     if unknown:
         raise SystemExit(f"--checkpoint {sorted(unknown)} is not known; expected {list(CHECKPOINTS)}")
@@ -213,7 +261,9 @@ def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
 def screen_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.screen == "perturb_multi":
         return {"chunks": arguments.chunks, "channels": arguments.channels}
-    return {"n_cells": 2000, "n_pathways": 6} if arguments.quick else {}
+    if arguments.quick:
+        return {"n_cells": 2000, "n_pathways": 6}
+    return {"n_cells": arguments.cells} if arguments.cells else {}
 
 
 def remember_files(root: Path, files: dict[str, Path]) -> None:

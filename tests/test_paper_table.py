@@ -112,6 +112,26 @@ def test_single_modalities_score_alike_whether_or_not_they_share_a_space() -> No
     pd.testing.assert_frame_equal(of_both.reset_index(drop=True), apart.reset_index(drop=True))
 
 
+def test_alignment_is_that_of_the_contexts_that_were_held_out() -> None:
+    mdata = SETTINGS.load(0)
+    names = sorted(mdata["rna"].obs["perturbation"].unique())
+    held_out, trained = names[::2], names[1::2]
+    places = {name: float(i) for i, name in enumerate(held_out)} | dict.fromkeys(trained, 100.0)
+    rng = np.random.default_rng(0)
+    embeddings = {
+        name: m.obs["perturbation"].astype(str).map(places).to_numpy()[:, None] + rng.normal(0, 0.01, (m.n_obs, 2))
+        for name, m in mdata.mod.items()
+    }
+    found = paper_table.score(Row("row", embeddings, is_shared=True, held_out=tuple(held_out)), mdata)
+    values = found[found["modality"] == "image+rna"].set_index("metric")["value"]
+    assert values["foscttm"] == 0
+    assert abs(values["modality_share"]) < 0.01
+    is_of_rna = (found["modality"] == "rna") & (found["metric"] == "context_share")
+    assert found["value"][is_of_rna].item() == pytest.approx(1, abs=1e-4)
+    everything = paper_table.score(Row("row", embeddings, is_shared=True), mdata)
+    assert everything["value"][everything["metric"] == "foscttm"].item() > 0.1
+
+
 def test_results_of_other_settings_and_wrong_arguments_are_refused(tmp_path: Path) -> None:
     SETTINGS.keep(tmp_path)
     SETTINGS.keep(tmp_path)
