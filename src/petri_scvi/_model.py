@@ -35,17 +35,21 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     n_latent_tokens
         Latent tokens per cell (L); 8 in the paper.
     embed_dim
-        Width of the tokens (D), a multiple of ``n_heads`` and of 4; not specified in the paper.
+        Width of the tokens (D), a multiple of ``n_heads`` and of 4; not specified in the paper. A larger network is
+        ``PETRI(mdata, embed_dim=256)``: heads and widths of decoders follow. Its step takes several times as long, and
+        where effects are weak it was not better.
     n_heads
-        Attention heads of every block; not specified in the paper.
+        Attention heads of every block; not specified in the paper. By default one per 16 of ``embed_dim``, at most 8.
     patch_size
-        Side of an image patch in pixels; divides height and width of the crops; not specified in the paper.
+        Side of an image patch in pixels; divides height and width of the crops; not specified in the paper. By default
+        the size nearest to 8 pixels that cuts a crop into 16 to 64 patches: 8 for crops of 32 to 64 pixels, 12 for 96,
+        16 for 128.
     mask_ratio
         Fraction of patches or genes masked in training; 0.75 in the paper.
     image_encoder_depth, image_decoder_depth
         Self-attention blocks of the image encoder and decoder; not specified in the paper.
     image_decoder_dim
-        Width of the image decoder's tokens; not specified in the paper.
+        Width of the image decoder's tokens; not specified in the paper. By default ``embed_dim``, at most 128.
     image_flip
         Whether training images are randomly flipped and, if square, rotated by multiples of 90 degrees.
     image_intensity_jitter
@@ -53,7 +57,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
     expression_encoder_depth
         Pairs of cross-attention and self-attention blocks of the expression encoder; not specified in the paper.
     expression_decoder_dim
-        Hidden width of the expression decoder; not specified in the paper.
+        Hidden width of the expression decoder; not specified in the paper. By default ``4 * embed_dim``, at most 512.
     expression_likelihood
         ``"nb"``, negative binomial, for counts; ``"normal"``, squared error, for log-normalised values.
     set_transformer_depth
@@ -101,25 +105,25 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
         registry: dict | None = None,
         *,
         n_latent_tokens: int = 8,
-        embed_dim: int = 256,
-        n_heads: int = 8,
-        patch_size: int = 8,
+        embed_dim: int = 64,
+        n_heads: int | None = None,
+        patch_size: int | None = None,
         mask_ratio: float = 0.75,
-        image_encoder_depth: int = 6,
-        image_decoder_depth: int = 2,
-        image_decoder_dim: int = 128,
+        image_encoder_depth: int = 3,
+        image_decoder_depth: int = 1,
+        image_decoder_dim: int | None = None,
         image_flip: bool = False,
         image_intensity_jitter: float = 0.0,
-        expression_encoder_depth: int = 4,
-        expression_decoder_dim: int = 512,
+        expression_encoder_depth: int = 2,
+        expression_decoder_dim: int | None = None,
         expression_likelihood: Literal["nb", "normal"] = "nb",
-        set_transformer_depth: int = 4,
+        set_transformer_depth: int = 2,
         gene_reads: Literal["deviations", "tokens"] = "deviations",
         linear_path: bool = True,
         share_gene_tokens: bool = True,
         modality_settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        settings = Settings.of(locals())
+        self._settings = settings = Settings.of(locals())
         super().__init__(mdata, registry)
         self.module = build_module(self._modality_states(), settings, modality_settings)
         self.n_cells_per_context_ = 8
@@ -128,7 +132,8 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
             f"n_latent_tokens: {n_latent_tokens}, embed_dim: {embed_dim}, mask_ratio: {mask_ratio}, "
             f"set_transformer_depth: {set_transformer_depth}"
         )
-        self.init_params_ = self._get_init_params(locals())
+        # With the widths that followed from others, so that a saved model does not depend on that rule.
+        self.init_params_ = self._get_init_params({**locals(), **vars(settings)})
         if mdata is not None:
             self._check_cells(mdata)
 

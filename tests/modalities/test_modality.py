@@ -310,8 +310,27 @@ def test_what_only_encodes_has_the_weights_and_statistics_of_its_encoder_and_no_
 
 def test_settings_are_those_arguments_of_a_model_that_build_networks_and_nothing_else() -> None:
     settings = Settings.of({**DEFAULTS, "mdata": None}, embed_dim=16)
-    assert {**vars(settings), "modality_settings": None} == {**DEFAULTS, "embed_dim": 16}
+    follow = {"embed_dim": 16, "n_heads": 1, "image_decoder_dim": 16, "expression_decoder_dim": 64}
+    assert {**vars(settings), "modality_settings": None} == {**DEFAULTS, **follow}
     with pytest.raises(TypeError, match=r"unexpected arguments \['embed_dims'\]; expected some of .*'embed_dim'"):
         Settings.of(DEFAULTS, embed_dims=16)
     with pytest.raises(TypeError, match=r"unexpected arguments \['image_decoder_dim'\]"):
         EncoderSettings.of(DEFAULTS, image_decoder_dim=8)
+
+
+@pytest.mark.parametrize(
+    ("embed_dim", "given", "follow"),
+    [
+        (64, {}, (4, 64, 256)),
+        (256, {}, (8, 128, 512)),
+        (512, {}, (8, 128, 512)),
+        (80, {}, (5, 80, 320)),
+        (132, {}, (6, 120, 512)),
+        (64, {"n_heads": 8, "expression_decoder_dim": 32}, (8, 64, 32)),
+    ],
+)
+def test_heads_and_widths_of_decoders_follow_the_width_of_tokens(
+    embed_dim: int, given: dict[str, int], follow: tuple[int, int, int]
+) -> None:
+    settings = Settings.of(DEFAULTS, embed_dim=embed_dim, **given)
+    assert (settings.n_heads, settings.image_decoder_dim, settings.expression_decoder_dim) == follow

@@ -21,7 +21,16 @@ from petri_scvi.modalities._field import ModalityField
 from petri_scvi.modalities._kinds import Kind
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
-from petri_scvi.nn import ChannelMoments, ImageDecoder, ImageEncoder, masked_mean, patchify, random_numbers, unpatchify
+from petri_scvi.nn import (
+    ChannelMoments,
+    ImageDecoder,
+    ImageEncoder,
+    choose_patch_size,
+    masked_mean,
+    patchify,
+    random_numbers,
+    unpatchify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +153,8 @@ class ImageModality(Modality):
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
         super().__init__()
         n_channels, height, width = image_shape = (len(state["channels"]), state["height"], state["width"])
-        patch_size, embed_dim, n_heads = settings.patch_size, settings.embed_dim, settings.n_heads
+        patch_size = choose_patch_size(height, width) if settings.patch_size is None else settings.patch_size
+        embed_dim, n_heads = settings.embed_dim, settings.n_heads
         _check_patch_size(height, width, patch_size)
         self.image_shape, self.patch_size = image_shape, patch_size
         self.n_tokens = (height // patch_size) * (width // patch_size)

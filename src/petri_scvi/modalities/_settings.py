@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,10 @@ from petri_scvi._checks import check_flags, check_sizes
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+
+MAX_HEADS, MIN_HEAD_DIM = 8, 16
+MAX_IMAGE_DECODER_DIM, MAX_EXPRESSION_DECODER_DIM = 128, 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,7 @@ class EncoderSettings:
     n_latent_tokens: int
     embed_dim: int
     n_heads: int
-    patch_size: int
+    patch_size: int | None
     mask_ratio: float
     image_encoder_depth: int
     image_flip: bool
@@ -41,18 +46,21 @@ class EncoderSettings:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], **changes: Any) -> Self:
-        """The settings among the arguments of a model, some of them changed."""
+        """The settings among the arguments of a model, some of them changed, with the widths that follow from others.
+
+        ``patch_size`` stays ``None`` if it is that: it follows from the size of the crops.
+        """
         found = {field.name: arguments[field.name] for field in fields(cls)}
         if unknown := set(changes) - set(found):
             raise TypeError(f"unexpected arguments {sorted(unknown)}; expected some of {sorted(found)}.")
-        return cls(**{**found, **changes})
+        return cls(**_with_widths({**found, **changes}))
 
     def __post_init__(self) -> None:
         check_sizes(
             n_latent_tokens=self.n_latent_tokens,
             embed_dim=self.embed_dim,
             n_heads=self.n_heads,
-            patch_size=self.patch_size,
+            patch_size=1 if self.patch_size is None else self.patch_size,
             image_encoder_depth=self.image_encoder_depth,
             expression_encoder_depth=self.expression_encoder_depth,
         )
@@ -120,6 +128,23 @@ def settings_by_name(
             )
         found[name] = replace(settings, **changed)
     return found
+
+
+def _with_widths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fill heads and widths that are ``None`` by the width of the tokens."""
+    embed_dim, n_heads = settings["embed_dim"], settings["n_heads"]
+    check_sizes(embed_dim=embed_dim)
+    if n_heads is None:
+        most = max(1, min(MAX_HEADS, embed_dim // MIN_HEAD_DIM))
+        n_heads = max(heads for heads in range(1, most + 1) if embed_dim % heads == 0)
+    check_sizes(n_heads=n_heads)
+    unit = math.lcm(n_heads, 4)
+    follow = {
+        "n_heads": n_heads,
+        "image_decoder_dim": max(unit, min(embed_dim, MAX_IMAGE_DECODER_DIM) // unit * unit),
+        "expression_decoder_dim": min(4 * embed_dim, MAX_EXPRESSION_DECODER_DIM),
+    }
+    return settings | {name: value for name, value in follow.items() if name in settings and settings[name] is None}
 
 
 def _check_width(name: str, width: int, n_heads: int) -> None:

@@ -18,10 +18,9 @@ from petri_scvi.nn._image_networks import (
     ImageDecoder,
     ImageEncoder,
     ImagePath,
-    patchify,
-    unpatchify,
 )
 from petri_scvi.nn._masking import masked_mean, random_masking, random_numbers, take_tokens
+from petri_scvi.nn._patches import choose_patch_size, patchify, unpatchify
 from petri_scvi.nn._set_transformer import SetTransformer
 
 __all__ = [
@@ -36,6 +35,7 @@ __all__ = [
     "SelfAttentionBlock",
     "SetTransformer",
     "choose_device",
+    "choose_patch_size",
     "masked_mean",
     "negative_binomial_nll",
     "patchify",

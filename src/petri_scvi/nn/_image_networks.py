@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from petri_scvi.nn._blocks import SelfAttentionBlock, init_weights, sincos_position
 from petri_scvi.nn._masking import other_positions, take_tokens
+from petri_scvi.nn._patches import patchify
 
 if TYPE_CHECKING:
     from typing import Self
@@ -290,19 +291,3 @@ class ImageDecoder(nn.Module):
         patches = self.head(self.norm(last_block(tokens, take_tokens(tokens, n_latents + read))))
         every = patches.new_zeros(len(patches), len(self.position), patches.shape[-1])
         return every.scatter(1, read.unsqueeze(-1).expand_as(patches), patches)
-
-
-def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images into patches, row by row; shapes ``(B, C, H, W)`` -> ``(B, N, C * P * P)``."""
-    n_cells, n_channels, height, width = images.shape
-    n_rows, n_columns = height // patch_size, width // patch_size
-    patches = images.reshape(n_cells, n_channels, n_rows, patch_size, n_columns, patch_size)  # (B, C, h, P, w, P)
-    return patches.permute(0, 2, 4, 1, 3, 5).reshape(n_cells, n_rows * n_columns, -1)  # (B, N, C * P * P)
-
-
-def unpatchify(patches: Tensor, image_shape: tuple[int, int, int], patch_size: int) -> Tensor:
-    """Assemble patches to images, the inverse of ``patchify``; ``(B, N, C * P * P)`` -> ``(B, C, H, W)``."""
-    n_channels, height, width = image_shape
-    n_rows, n_columns = height // patch_size, width // patch_size
-    grid = patches.reshape(len(patches), n_rows, n_columns, n_channels, patch_size, patch_size)  # (B, h, w, C, P, P)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), n_channels, height, width)

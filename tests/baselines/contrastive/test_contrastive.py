@@ -249,7 +249,7 @@ def test_one_modality_is_refused(model_class, screen, encoders):
         (CLIP, {"temperature": float("inf")}, "temperature=inf; it must be finite and at least 0.01"),
         (CLIP, {"projection_dim": 0}, "projection_dim=0"),
         (CLIP, {"mask_ratio": 1.0}, "mask_ratio=1.0"),
-        (CLIP, {"mask_ratio": 0.01}, "hides none of the 4 tokens"),
+        (CLIP, {"mask_ratio": 0.01}, "hides none of the 16 tokens"),
         (CLIP, {"n_heads": 0}, "n_heads=0"),
         (GroupCLIP, {"within_modality_weight": -1.0}, "within_modality_weight=-1.0"),
     ],

@@ -11,7 +11,7 @@ from mudata import MuData
 
 from petri_scvi._compat import columns_stay_in_modalities
 from petri_scvi.tl import image_to_expression_r2
-from petri_scvi.tl.cross_modal._image_regression import Fold, ViTRegression, _patch_size
+from petri_scvi.tl.cross_modal._image_regression import Fold, ViTRegression
 from petri_scvi.tl.cross_modal._regression_rows import paired_places
 
 N_GENES = 12
@@ -180,10 +180,6 @@ def test_rare_contexts_are_left_out() -> None:
     with pytest.warns(UserWarning, match="1 of 25 contexts have fewer than 5 cells"):
         _, summary = run(mdata, "X_mean")
     assert summary["n_rows"] == 24
-
-
-def test_patches_cut_the_crop_into_sixteen_or_more() -> None:
-    assert [_patch_size(side, side) for side in (8, 16, 32, 48, 128, 7)] == [2, 4, 8, 8, 8, 1]
 
 
 @pytest.mark.parametrize(

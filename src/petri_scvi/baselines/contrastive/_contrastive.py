@@ -63,6 +63,8 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
             f"{type(self).__name__} with modalities {list(modalities)}, n_latent_tokens: {settings.n_latent_tokens}, "
             f"embed_dim: {settings.embed_dim}, projection_dim: {projection_dim}, mask_ratio: {mask_ratio}"
         )
+        encoder_kwargs = vars(settings).copy()  # a saved model does not depend on defaults
+        del encoder_kwargs["mask_ratio"]
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
             self._check_cells(mdata)

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from petri_scvi.nn import ImageEncoder, choose_device
+from petri_scvi.nn import ImageEncoder, choose_device, choose_patch_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +83,7 @@ class ViTRegression:
     def predict(self, fold: Fold) -> NDArray[np.float64]:
         """Train, and predict the held-out rows, shape ``(n_held_out, n_genes)``."""
         image_shape = fold.inputs.shape[1:]
-        self.parameters.setdefault("patch_size", _patch_size(*image_shape[1:]))
+        self.parameters.setdefault("patch_size", choose_patch_size(*image_shape[1:]))
         _check_patch_size(self.parameters["patch_size"], *image_shape[1:])
         rng = np.random.default_rng(fold.seed)
         shuffled = rng.permutation(fold.fit)
@@ -195,12 +195,6 @@ def mean_of_rows(values: NDArray[np.float64], row_of_image: NDArray[np.intp], n_
 def _batches(cells: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
     for start in range(0, len(cells), BATCH_SIZE):
         yield cells[start : start + BATCH_SIZE]
-
-
-def _patch_size(height: int, width: int) -> int:
-    """The largest patch of at most 8 pixels that divides the crop into 16 or more."""
-    sizes = [size for size in range(1, 9) if height % size == 0 == width % size and height * width >= 16 * size**2]
-    return max(sizes, default=1)
 
 
 def _check_patch_size(patch_size: int, height: int, width: int) -> None:

@@ -1,0 +1,87 @@
+"""Say at the start how long training will take on this machine."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger("scvi")
+N_FIRST_STEPS = 5
+"""Steps that are not timed: the first ones allocate memory and compile."""
+MIN_TIMED_STEPS, MAX_TIMED_STEPS, TIMED_SECONDS = 5, 30, 5.0
+"""Fewest and most steps that are timed; between these, timing ends after so many seconds."""
+MIN_SECONDS = 20.0
+"""Trainings that are over sooner are not announced."""
+VALIDATION_SHARE = 0.4
+"""Time of a minibatch of held-out cells, which needs no gradient, relative to a step."""
+
+
+class TimeEstimate(Callback):
+    """Time the first steps, and log how long the others will take."""
+
+    def __init__(self) -> None:
+        self._n_steps = 0
+        self._begin = 0.0
+        self._is_done = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Time a step; after the last timed one, log the estimate."""
+        if self._is_done or not trainer.is_global_zero:
+            return
+        self._n_steps += 1
+        now = time.perf_counter()
+        n_timed = self._n_steps - N_FIRST_STEPS
+        if n_timed <= 0:
+            self._begin = now
+        elif n_timed >= MAX_TIMED_STEPS or (n_timed >= MIN_TIMED_STEPS and now - self._begin >= TIMED_SECONDS):
+            self._is_done = True
+            self._announce(trainer, (now - self._begin) / n_timed)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew after held-out cells, if an epoch ends before the timing does."""
+        self._n_steps = min(self._n_steps, N_FIRST_STEPS - 1)
+
+    def _announce(self, trainer: Trainer, seconds_per_step: float) -> None:
+        n_left = _steps(trainer) - trainer.global_step
+        seconds = seconds_per_step * (n_left + VALIDATION_SHARE * _validation_minibatches(trainer))
+        if not MIN_SECONDS <= seconds < math.inf:
+            return
+        most = "at most " if trainer.early_stopping_callbacks else ""
+        logger.info(
+            f"Training takes {most}about {as_duration(seconds)}: {n_left:,.0f} more steps of {seconds_per_step:.2g} s "
+            f"on {trainer.strategy.root_device}. A max_epochs below {trainer.max_epochs} takes less."
+        )
+
+
+def as_duration(seconds: float) -> str:
+    """For example ``"7 minutes"``."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _steps(trainer: Trainer) -> float:
+    """Steps of the whole training; infinite if it has no end."""
+    of_epochs, of_steps = math.inf, math.inf
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        of_epochs = trainer.max_epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    if trainer.max_steps >= 0:
+        of_steps = trainer.max_steps
+    return min(of_epochs, of_steps)
+
+
+def _validation_minibatches(trainer: Trainer) -> float:
+    """Minibatches of held-out cells in all epochs that are left."""
+    n_left = (trainer.max_epochs or 0) - trainer.current_epoch
+    n_per_epoch = sum(trainer.num_val_batches) if isinstance(trainer.num_val_batches, list) else trainer.num_val_batches
+    return n_left * n_per_epoch / max(1, trainer.check_val_every_n_epoch or 1)
