@@ -79,6 +79,19 @@ class Run:
         return [PLAIN, Variant("bf16", half), Variant("bf16, compiled", half, is_compiled=True)]
 
 
+NETWORK = {
+    "n_heads": 8,
+    "patch_size": 8,
+    "image_encoder_depth": 6,
+    "image_decoder_depth": 2,
+    "image_decoder_dim": 128,
+    "expression_encoder_depth": 4,
+    "expression_decoder_dim": 512,
+    "set_transformer_depth": 4,
+}
+"""A network deeper than the default; all figures of the documentation are of it."""
+
+
 def make_module(setting: Setting, device: str) -> PETRIModule:
     torch.manual_seed(0)
     channels = [str(i) for i in range(setting.n_channels)]
@@ -86,7 +99,7 @@ def make_module(setting: Setting, device: str) -> PETRIModule:
         "image": (ImageModality, {"channels": channels, "height": setting.side, "width": setting.side}),
         "rna": (ExpressionModality, {"n_vars": setting.n_genes}),
     }
-    settings = Settings.of(DEFAULTS, n_latent_tokens=setting.n_latents, embed_dim=setting.embed_dim)
+    settings = Settings.of(DEFAULTS, n_latent_tokens=setting.n_latents, embed_dim=setting.embed_dim, **NETWORK)
     return build_module(states, settings).to(device)
 
 

@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 
 from benchmarks.paper_table import FIRST_SEED, Settings, run_system
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +47,7 @@ FUSION = "mean_cosine"
 
 
 def settings_of(line: str, value: float) -> Settings:
-    network = {**MODEL, "linear_path": False}
+    network = {"linear_path": False}
     usual = Settings("synthetic", {}, n_steps=3000, network=network, plan={"lr": 1e-3})
     if line == "n_steps":
         return replace(usual, n_steps=int(value))

@@ -25,7 +25,6 @@ from benchmarks._systems import Job, contrastive, petri, petri_permuted
 from petri_scvi import datasets, tl
 from petri_scvi._constants import CONTROL, IMAGE, RNA
 from petri_scvi.common import rows_in_mdata
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +45,14 @@ PLANS: dict[str, dict[str, Any]] = {"CLIP": {"lr": 2e-3}}
 RECIPE: dict[str, Any] = {"lr": 2e-3, "loss_weights": {"rna": 3.0}}
 STRONG: dict[str, Any] = {"n_cells": 6000, "n_pathways": 4, "image_size": 16, "penetrance": 1.0}
 STRONG |= {"image_strength": 2.0, "rna_strength": 2.0, "shared_fraction": 1.0}
-STRONG_MODEL: dict[str, Any] = {**MODEL, "embed_dim": 32, "patch_size": 4, "image_encoder_depth": 2}
+STRONG_MODEL: dict[str, Any] = {
+    "embed_dim": 32,
+    "n_heads": 4,
+    "patch_size": 4,
+    "image_encoder_depth": 2,
+    "image_decoder_dim": 64,
+    "expression_decoder_dim": 256,
+}
 STRONG_MODEL |= {"image_decoder_dim": 32, "expression_decoder_dim": 64}
 """Screen and network of ``tests/model/test_mechanism.py``: effects twice as strong, and all of them shared."""
 
@@ -164,7 +170,7 @@ def main() -> None:
         parser.error("--trained has the usual screens; leave --strong out")
     torch.set_num_threads(arguments.threads)
     folder = arguments.out / ("strong" if arguments.strong else "usual")
-    arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, MODEL)
+    arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, {})
     network = {**network, "linear_path": False}
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
     for seed in arguments.seeds:

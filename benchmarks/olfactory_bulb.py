@@ -23,7 +23,6 @@ from anndata import AnnData
 from benchmarks._systems import PERMUTED_KEY, Job, embed, make_petri
 from petri_scvi import baselines, datasets, pp, tl
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +60,7 @@ def permuted(job: Job, hidden: MuData) -> Halves:
 def clip(job: Job, hidden: MuData) -> Halves:
     scvi.settings.seed = job.seed
     baselines.CLIP.setup_mudata(job.mdata)
-    known = {"embed_dim", "n_heads", "patch_size", "image_encoder_depth", "expression_encoder_depth"}
-    model = baselines.CLIP(job.mdata, **{name: value for name, value in job.network.items() if name in known})
+    model = baselines.CLIP(job.mdata)
     job.fit(model, n_cells=1, n_contexts=64)
     return embed(model, job.mdata), embed(model, hidden)
 
@@ -148,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             start = time.perf_counter()
             shown, hidden = datasets.olfactory_bulb(), datasets.olfactory_bulb(hidden=True)
-            job = Job(shown, seed, options.steps, dict(MODEL), {}, options.out, plan_kwargs={"lr": 3e-4})
+            job = Job(shown, seed, options.steps, {}, {}, options.out, plan_kwargs={"lr": 3e-4})
             found = score(shown, hidden, SYSTEMS[name](job, hidden))
             rows.append({"system": name, "seed": seed, **found, "seconds": time.perf_counter() - start})
             pd.DataFrame(rows).to_csv(path, index=False)

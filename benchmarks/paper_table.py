@@ -30,7 +30,6 @@ from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
 from petri_scvi import PETRI, baselines, tl
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 from petri_scvi.common import rows_in_mdata, written_whole
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -304,7 +303,7 @@ def main() -> None:
         screen=arguments.screen,
         screen_arguments=screen_arguments(arguments),
         n_steps=arguments.steps or (100 if arguments.quick else 3000),
-        network={**MODEL, **likelihood},
+        network=likelihood,
         plan={"lr": 3e-4},
     )
     if arguments.screen == "perturb_multi":

@@ -17,7 +17,6 @@ from benchmarks._screens import prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, PERMUTED_KEY, SYSTEMS, Job, Row
 from petri_scvi.common import _files
 from petri_scvi.datasets.public import _stringdb
-from petri_scvi.demo import MODEL
 from tests.tiny_perturb_multi import write_cache
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ SETTINGS = paper_table.Settings(
     "synthetic",
     {"n_cells": 300, "n_pathways": 2, "n_genes": 30, "image_size": 8},
     n_steps=2,
-    network={**MODEL, "embed_dim": 16, "image_decoder_dim": 16},
+    network={"embed_dim": 16},
     plan={},
 )
 SETTINGS.network.update(patch_size=4, image_encoder_depth=1, expression_encoder_depth=1)

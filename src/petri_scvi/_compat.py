@@ -25,7 +25,7 @@ from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE_REGISTRY_KEY
 from scvi.data._download import _download as download_if_missing
-from scvi.model._utils import get_max_epochs_heuristic, parse_device_args
+from scvi.model._utils import parse_device_args
 from scvi.model.base._constants import SAVE_KEYS
 from scvi.train._logger import SimpleLogger
 
@@ -47,7 +47,6 @@ __all__ = [
     "forget_setup",
     "forget_with_data",
     "forget_with_model",
-    "get_max_epochs_heuristic",
     "known_manager",
     "parse_device_args",
     "store_of_run",

@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-MODEL: dict[str, Any] = {
-    "embed_dim": 64,
-    "n_heads": 4,
-    "patch_size": 8,
-    "image_encoder_depth": 3,
-    "image_decoder_depth": 1,
-    "image_decoder_dim": 64,
-    "expression_encoder_depth": 2,
-    "expression_decoder_dim": 256,
-    "set_transformer_depth": 2,
-}
-"""Small enough for two processor cores; the defaults of :class:`petri_scvi.PETRI` are meant for a GPU."""
-
 N_CONTEXTS, N_CELLS = 8, 8
 """Documents per minibatch, and cells per document and modality."""
 
@@ -146,7 +133,7 @@ def load(name: str, n_cells: int) -> tuple[MuData, pd.DataFrame | None]:
 
 
 def train(mdata: MuData, n_steps: int, kinds: dict[str, str] | None = None) -> PETRI:
-    """Train a small model.
+    """Train the default network, for fewer steps than by default at a larger learning rate.
 
     Parameters
     ----------
@@ -163,7 +150,7 @@ def train(mdata: MuData, n_steps: int, kinds: dict[str, str] | None = None) -> P
     """
     scvi.settings.seed = 0
     PETRI.setup_mudata(mdata, modalities=kinds)
-    model = PETRI(mdata, **MODEL)
+    model = PETRI(mdata)
     n_cells = max(modality.n_obs for modality in mdata.mod.values())
     n_epochs = max(1, round(n_steps * N_CONTEXTS * N_CELLS / n_cells))
     model.train(

@@ -224,3 +224,14 @@ def _without_same(given: Mapping[str, Any], place: str) -> dict[str, Any]:
         if name in INSTEAD and not (name in SAME and value == SAME[name]):
             raise TypeError(f"{name} is not an argument of {place}: {INSTEAD[name]}")
     return {name: value for name, value in given.items() if name not in INSTEAD}
+
+
+def check_validation(datamodule: Any, early_stopping: bool, lr_schedule: str | None) -> None:
+    """Require validation cells if something watches their loss."""
+    needs_validation = {"early_stopping=True": early_stopping, "lr_schedule='plateau'": lr_schedule == "plateau"}
+    for argument, is_needed in needs_validation.items():
+        if is_needed and getattr(datamodule, "n_val", None) == 0:
+            raise ValueError(
+                f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
+                f"or leave {argument} out."
+            )

@@ -18,6 +18,7 @@ from petri_scvi.model.setup._registered import RegisteredData, names_of_cells
 from petri_scvi.model.training._arguments import (
     check_datamodule,
     check_minibatch,
+    check_validation,
     own_arguments,
     rows_by_modality,
     warn_unused_settings,
@@ -39,8 +40,8 @@ from petri_scvi.model.training._devices import (
     lost_processes_are_named,
 )
 from petri_scvi.model.training._divergence import DivergenceWatch
+from petri_scvi.model.training._duration import TimeEstimate, usual_epochs
 from petri_scvi.model.training._interrupt import interrupted_model_is_kept
-from petri_scvi.model.training._time_estimate import TimeEstimate
 from petri_scvi.model.training._unfinished_epoch import UnfinishedEpoch
 
 if TYPE_CHECKING:
@@ -51,14 +52,6 @@ if TYPE_CHECKING:
 
 N_CELLS_FOR_STATISTICS = 10_000
 """Training cells of each modality from which normalisation statistics are estimated."""
-
-
-USUAL_EPOCHS, MAX_EPOCHS = 1920, 400
-
-
-def usual_epochs(n_cells: int) -> int:
-    """Passes over the cells by default: the number of steps grows with the square root of the number of cells."""
-    return max(1, min(MAX_EPOCHS, round(USUAL_EPOCHS / n_cells**0.5)))
 
 
 class TrainingMixin(RegisteredData):
@@ -168,10 +161,8 @@ class TrainingMixin(RegisteredData):
         else:
             check_datamodule(datamodule, settings, datasplitter_kwargs, self)
         if max_epochs is None:
-            if not hasattr(datamodule, "n_obs"):
-                raise ValueError("max_epochs is needed with a datamodule that has no n_obs, its number of cells.")
-            max_epochs = usual_epochs(datamodule.n_obs)
-        _check_validation(datamodule, early_stopping, plan_kwargs.get("lr_schedule"))
+            max_epochs = usual_epochs(datamodule)
+        check_validation(datamodule, early_stopping, plan_kwargs.get("lr_schedule"))
         checkpoint = self._check_checkpoint_arguments(checkpoint, checkpoint_every_n_steps, trainer_kwargs)
         self.n_cells_per_context_ = getattr(datamodule, "n_cells_per_context", n_cells_per_context)
         with early_stopping_is_ours():
@@ -277,17 +268,6 @@ class TrainingMixin(RegisteredData):
             cells = [minibatch["cells"][name] for minibatch in minibatches if name in minibatch["cells"]]
             if cells:
                 self.module.modality(name).fit_statistics(cells)
-
-
-def _check_validation(datamodule: LightningDataModule, early_stopping: bool, lr_schedule: str | None) -> None:
-    """Require validation cells if something watches their loss."""
-    needs_validation = {"early_stopping=True": early_stopping, "lr_schedule='plateau'": lr_schedule == "plateau"}
-    for argument, is_needed in needs_validation.items():
-        if is_needed and getattr(datamodule, "n_val", None) == 0:
-            raise ValueError(
-                f"{argument} needs validation_loss, but no cell is held out for validation; pass train_size=0.9, "
-                f"or leave {argument} out."
-            )
 
 
 def _trainer_arguments(

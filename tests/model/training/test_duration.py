@@ -3,26 +3,27 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from petri_scvi import PETRI
-from petri_scvi.model.training import _time_estimate
-from petri_scvi.model.training._time_estimate import as_duration
-from petri_scvi.model.training._training import usual_epochs
+from petri_scvi.model.training import _duration
+from petri_scvi.model.training._duration import as_duration, usual_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lightning.pytorch import LightningDataModule
     from mudata import MuData
 
 
 @pytest.fixture
 def announced(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was said of the time; short trainings are announced, too."""
-    monkeypatch.setattr(_time_estimate, "MIN_SECONDS", 0.0)
-    monkeypatch.setattr(_time_estimate, "TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(_duration, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(_duration, "TIMED_SECONDS", 0.0)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     caplog.set_level(logging.INFO, logger="scvi")
     return lambda: [line for line in caplog.messages if line.startswith("Training takes")]
@@ -66,7 +67,7 @@ def test_early_stopping_may_end_sooner(
 def test_short_trainings_are_not_announced(
     screen: MuData, tiny: dict[str, Any], announced: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_time_estimate, "MIN_SECONDS", 1e6)
+    monkeypatch.setattr(_duration, "MIN_SECONDS", 1e6)
     PETRI.setup_mudata(screen)
     PETRI(screen, **tiny).train(max_epochs=2, n_contexts_per_minibatch=2, n_cells_per_context=4)
     assert not announced()
@@ -78,6 +79,9 @@ def test_durations_have_units_that_people_use() -> None:
 
 
 def test_steps_grow_with_the_square_root_of_the_number_of_cells() -> None:
-    assert [usual_epochs(n) for n in (4, 1000, 10_000, 100_000, 10**6, 10**8)] == [400, 61, 19, 6, 2, 1]
-    steps = [usual_epochs(n) * n / 64 for n in (10_000, 40_000)]
+    def epochs(n_cells: int) -> int:
+        return usual_epochs(cast("LightningDataModule", SimpleNamespace(n_obs=n_cells)))
+
+    assert [epochs(n) for n in (4, 1000, 10_000, 100_000, 10**6, 10**8)] == [400, 61, 19, 6, 2, 1]
+    steps = [epochs(n) * n / 64 for n in (10_000, 40_000)]
     assert steps[1] / steps[0] == pytest.approx(2, rel=0.1)
