@@ -57,6 +57,7 @@ class Job:
     checkpoints: dict[str, Path]  # of published models, by name
     finished: Path  # folder of the embeddings of systems that are done
     plan_kwargs: dict[str, Any]
+    trusts_code: bool = False  # of published models that bring their own
 
     @property
     def has_counts(self) -> bool:
@@ -308,6 +309,9 @@ SYSTEMS: dict[str, System] = {
     "scvi": scvi_of_counts,
     "image_features": lambda job: measured_features(job),
     "dinov2": lambda job: published(job, "DINOv2", baselines.DINOv2, IMAGE),
+    "openphenom": lambda job: published(
+        job, "OpenPhenom", baselines.OpenPhenom, IMAGE, trust_remote_code=job.trusts_code
+    ),
     # Screens of mouse cells have symbols in lower case; the vocabulary is human.
     "scgpt": lambda job: published(job, "scGPT", baselines.ScGPT, RNA, ignore_case=True),
     "cross_modal_autoencoder": cross_modal_autoencoder,

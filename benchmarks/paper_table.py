@@ -45,7 +45,7 @@ SHARES = {CONTEXT_KEY: "context_share", "well": "well_share", "modality": "modal
 """Metrics by what explains variance."""
 BOTH = f"{IMAGE}+{RNA}"
 """How rows of both modalities are named."""
-CHECKPOINTS = ("DINOv2", "scGPT")
+CHECKPOINTS = ("DINOv2", "OpenPhenom", "scGPT")
 FAILED = "failed: "
 """How the reason begins of a system that should have run."""
 FIRST_SEED = 100
@@ -159,7 +159,15 @@ def alignment_of(mdata: MuData, key: str, held_out: Sequence[str]) -> pd.DataFra
     return pd.DataFrame({"modality": BOTH, "fusion": FUSIONS[0], "metric": [*values], "value": [*values.values()]})
 
 
-def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, Path], folder: Path) -> None:
+def run_system(
+    name: str,
+    settings: Settings,
+    seed: int,
+    checkpoints: dict[str, Path],
+    folder: Path,
+    *,
+    trusts_code: bool = False,
+) -> None:
     """Train, embed, score and write one system; what is there is complete.
 
     A system that fails does not keep others from running: its row says why, and it is tried again next time.
@@ -170,7 +178,8 @@ def run_system(name: str, settings: Settings, seed: int, checkpoints: dict[str, 
         return
     start = time.perf_counter()
     mdata = settings.load(seed)
-    job = Job(mdata, seed, settings.n_steps, settings.network, checkpoints, finished=folder, plan_kwargs=settings.plan)
+    network, plan = settings.network, settings.plan
+    job = Job(mdata, seed, settings.n_steps, network, checkpoints, folder, plan, trusts_code)
     try:
         rows = list((SYSTEMS | ABLATIONS)[name](job))
         tables = pd.concat([score(row, mdata) for row in rows]).assign(seconds=time.perf_counter() - start)
@@ -231,7 +240,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--channels", nargs="+", help="image channels of perturb_multi to use; all by default")
     parser.add_argument("--cache", type=Path, help="folder of the files of perturb_multi")
     parser.add_argument("--download", action="store_true", help="download what is missing of perturb_multi")
-    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FOLDER", help="weights of DINOv2, scGPT")
+    parser.add_argument(
+        "--checkpoint", nargs="+", default=[], metavar="NAME=FOLDER", help="weights of DINOv2, OpenPhenom, scGPT"
+    )
+    parser.add_argument("--trust-code", action="store_true", help="run the Python files in the folder of OpenPhenom")
     parser.add_argument(
         "--embedding", nargs="+", default=[], metavar="NAME=FILE", help="an .npz with image, rna or both, of one seed"
     )
@@ -321,7 +333,8 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         for name in names:
             torch.set_num_threads(arguments.threads)  # numba in scanpy sets those of OpenMP
-            run_system(name, settings, seed, pairs(arguments.checkpoint), folder)
+            weights = pairs(arguments.checkpoint)
+            run_system(name, settings, seed, weights, folder, trusts_code=arguments.trust_code)
         for name, path in pairs(arguments.embedding).items():
             run_given(name, path, settings, seed, folder)
         is_held_out = seed >= FIRST_SEED

@@ -8,7 +8,7 @@ Open first: ``classical/``, then ``contrastive/``.
 from petri_scvi.baselines.autoencoders import MAE, MULTIVI, SCVI, CrossModalAutoencoder
 from petri_scvi.baselines.classical import ImageFeatures, PCAExpression, PCAPixels, PropensityScore, RandomProjection
 from petri_scvi.baselines.contrastive import CLIP, CellCLIP, GroupCLIP
-from petri_scvi.baselines.published import DINOv2, ScGPT
+from petri_scvi.baselines.published import DINOv2, OpenPhenom, ScGPT
 
 __all__ = [
     "CLIP",
@@ -20,6 +20,7 @@ __all__ = [
     "DINOv2",
     "GroupCLIP",
     "ImageFeatures",
+    "OpenPhenom",
     "PCAExpression",
     "PCAPixels",
     "PropensityScore",
