@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_the_script_scores_petri_beside_pca_and_times_the_step(tmp_path: Path) -> None:
     on_gpu.main(["--quick", "--device", "cpu", "--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "on_gpu.csv")
-    scores = table[table["section"] == "weak screen, default network"].set_index("what")["median"]
+    scores = table[table["section"] == "weak screen, width 256"].set_index("what")["median"]
     assert scores.filter(like="PETRI: edge_auc").between(0, 1).all()
     assert len(scores.filter(like="PETRI: edge_auc")) > len(scores.filter(like="PCA of pixels")) / 4 > 0
     assert (table.loc[table["what"] == "training", "median"] > 0).all()
