@@ -64,7 +64,7 @@ def train_and_score(difficulty: Any, seed: int, changes: dict[str, Any]) -> pd.D
     PETRI.setup_mudata(mdata)
     model = PETRI(mdata)
     wall, cpu = time.perf_counter(), time.process_time()
-    model.train(enable_progress_bar=False, **({"max_epochs": 1} if changes else {}))
+    model.train(1 if changes else None, enable_progress_bar=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     ours = score(Row("PETRI", embed(model, mdata), is_shared=True), mdata).assign(seconds=wall, processor_seconds=cpu)
     return pd.concat([ours, score(components, mdata)]).assign(screen=difficulty, seed=seed)

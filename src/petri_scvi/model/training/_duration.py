@@ -39,7 +39,7 @@ class TimeEstimate(Callback):
 
     def __init__(self) -> None:
         self._n_steps = 0
-        self._begin = 0.0
+        self._begin, self._paused = 0.0, 0.0
         self._is_done = False
 
     def on_train_batch_end(
@@ -58,18 +58,26 @@ class TimeEstimate(Callback):
             self._announce(trainer, (now - self._begin) / n_timed)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew after held-out cells, if an epoch ends before the timing does."""
-        self._n_steps = min(self._n_steps, N_FIRST_STEPS - 1)
+        """Stop the clock while held-out cells are read."""
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on."""
+        self._begin += time.perf_counter() - self._paused
 
     def _announce(self, trainer: Trainer, seconds_per_step: float) -> None:
-        n_left = _steps(trainer) - trainer.global_step
-        seconds = seconds_per_step * (n_left + VALIDATION_SHARE * _validation_minibatches(trainer))
+        per_epoch = max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+        of_epochs, of_steps = (math.inf if n is None or n < 0 else n for n in (trainer.max_epochs, trainer.max_steps))
+        n_left = min(of_epochs * per_epoch, of_steps) - trainer.global_step
+        n_validations = n_left / per_epoch / max(1, trainer.check_val_every_n_epoch or 1)
+        seconds = seconds_per_step * (n_left + VALIDATION_SHARE * n_validations * sum(trainer.num_val_batches))
         if not MIN_SECONDS <= seconds < math.inf:
             return
         most = "at most " if trainer.early_stopping_callbacks else ""
+        advice = "" if of_steps < of_epochs * per_epoch else f" A max_epochs below {of_epochs} takes less."
         logger.info(
-            f"Training takes {most}about {as_duration(seconds)}: {n_left:,.0f} more steps of {seconds_per_step:.2g} s "
-            f"on {trainer.strategy.root_device}. A max_epochs below {trainer.max_epochs} takes less."
+            f"Training takes {most}about {as_duration(seconds)}: {n_left:,} more steps of {seconds_per_step:.2g} s on "
+            f"{trainer.strategy.root_device}.{advice}"
         )
 
 
@@ -79,20 +87,3 @@ def as_duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _steps(trainer: Trainer) -> float:
-    """Steps of the whole training; infinite if it has no end."""
-    of_epochs, of_steps = math.inf, math.inf
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        of_epochs = trainer.max_epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    if trainer.max_steps >= 0:
-        of_steps = trainer.max_steps
-    return min(of_epochs, of_steps)
-
-
-def _validation_minibatches(trainer: Trainer) -> float:
-    """Minibatches of held-out cells in all epochs that are left."""
-    n_left = (trainer.max_epochs or 0) - trainer.current_epoch
-    n_per_epoch = sum(trainer.num_val_batches) if isinstance(trainer.num_val_batches, list) else trainer.num_val_batches
-    return n_left * n_per_epoch / max(1, trainer.check_val_every_n_epoch or 1)
