@@ -9,7 +9,7 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
 from petri_scvi.modalities import settings_by_name
-from petri_scvi.nn import SetTransformer, random_masking
+from petri_scvi.nn import SetTransformer, contrast_documents, random_masking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,8 +181,9 @@ class PETRIModule(BaseModuleClass):
         inference_outputs: dict[str, dict[str, Tensor]],
         generative_outputs: dict[str, Tensor],
         loss_weights: Mapping[str, float] | None = None,
+        contrastive_weight: float = 0.0,
     ) -> LossOutput:
-        """Weighted sum over modalities of the mean loss of the masked tokens.
+        """Weighted sum over modalities of the mean loss of the masked tokens; a contrastive loss is added on demand.
 
         Parameters
         ----------
@@ -192,10 +193,13 @@ class PETRIModule(BaseModuleClass):
             What :meth:`inference` and :meth:`generative` returned.
         loss_weights
             Weight per modality; 1 where not given.
+        contrastive_weight
+            Weight of the loss that tells documents apart across modalities; the paper has none.
 
         Returns
         -------
-        ``loss``, and ``reconstruction_loss`` with the unweighted mean of each modality; all scalars.
+        ``loss``, ``reconstruction_loss`` with the unweighted mean of each modality and, if it has a weight and there
+        are two modalities, ``extra_metrics["contrastive_loss"]``; all scalars.
         """
         losses = {
             name: self.modality(name)
@@ -205,7 +209,13 @@ class PETRIModule(BaseModuleClass):
         }
         weights = loss_weights or {}
         loss = sum(weights.get(name, 1.0) * mean for name, mean in losses.items())
-        return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=len(tensors["context"]))
+        extra = {}
+        if contrastive_weight and len(inference_outputs["latents"]) > 1:
+            context = torch.as_tensor(tensors["context"], device=self.device)
+            extra["contrastive_loss"] = contrast_documents(inference_outputs["latents"], context)
+            loss = loss + contrastive_weight * extra["contrastive_loss"]
+        n_documents = len(tensors["context"])
+        return LossOutput(loss=loss, reconstruction_loss=losses, n_obs_minibatch=n_documents, extra_metrics=extra)
 
     @auto_move_data
     def encode(self, modality: str, cells: Tensor, mask: Tensor | None = None) -> Tensor:

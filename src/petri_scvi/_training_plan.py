@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
@@ -44,6 +45,11 @@ class PETRITrainingPlan(pl.LightningModule):
         See ``lr_schedule``.
     loss_weights
         Weight of each modality's loss; 1 where not given.
+    contrastive_weight
+        Weight of a contrastive loss that finds a document's mean latent in one modality from that in another, among the
+        documents of the minibatch. The paper has none, and it is off by default. With 1, it aligns the modalities; it
+        needs many documents per minibatch, such as ``n_contexts_per_minibatch=32, n_cells_per_context=2``. With several
+        processes, each tells its own documents apart.
     seed
         Seed of masks and augmentation in training; drawn from torch's global generator if ``None``. A document's masks
         follow from it, the epoch and the number of the document in the epoch, so that they depend neither on how many
@@ -58,8 +64,9 @@ class PETRITrainingPlan(pl.LightningModule):
     Raises
     ------
     ValueError
-        An unknown schedule, warm-up before a plateau, a learning rate or weight that is not finite, or a weight for a
-        modality that the module does not have.
+        An unknown schedule, warm-up before a plateau, a learning rate or weight that is not finite, a weight for a
+        modality that the module does not have, or a contrastive weight for a model that has one modality or is
+        contrastive itself.
     """
 
     eps = 1e-8
@@ -79,6 +86,7 @@ class PETRITrainingPlan(pl.LightningModule):
         lr_factor: float = 0.5,
         lr_patience: int = 10,
         loss_weights: Mapping[str, float] | None = None,
+        contrastive_weight: float = 0.0,
         seed: int | None = None,
         validation_seed: int = 0,
         compile: bool = False,
@@ -102,6 +110,7 @@ class PETRITrainingPlan(pl.LightningModule):
             raise ValueError(
                 f"loss_weights names {sorted(unknown)}, but the model's modalities are {list(module.modalities)}."
             )
+        _check_contrastive_weight(contrastive_weight, module)
         self.module = module
         self.lr = lr
         self.weight_decay = weight_decay
@@ -112,6 +121,7 @@ class PETRITrainingPlan(pl.LightningModule):
         self.lr_factor = lr_factor
         self.lr_patience = lr_patience
         self.loss_weights = dict(loss_weights or {})
+        self.contrastive_weight = contrastive_weight
         # Not when training starts, because with several processes Lightning seeds torch again until then.
         self.seed = int(torch.randint(2**31, (1,))) if seed is None else seed
         self.validation_seed = validation_seed
@@ -135,9 +145,10 @@ class PETRITrainingPlan(pl.LightningModule):
 
     def forward(self, minibatch: dict[str, Any], **inference_kwargs: Any) -> Any:
         """Encode, fuse, decode and score a minibatch."""
-        return self.module(
-            minibatch, inference_kwargs=inference_kwargs, loss_kwargs={"loss_weights": self.loss_weights}
-        )[2]
+        loss_kwargs: dict[str, Any] = {"loss_weights": self.loss_weights}
+        if self.contrastive_weight:
+            loss_kwargs["contrastive_weight"] = self.contrastive_weight
+        return self.module(minibatch, inference_kwargs=inference_kwargs, loss_kwargs=loss_kwargs)[2]
 
     def training_step(self, minibatch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one minibatch under fresh masks."""
@@ -172,6 +183,7 @@ class PETRITrainingPlan(pl.LightningModule):
         n = losses.n_obs_minibatch
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         parts = {f"{part}_loss_{name}": loss for name, loss in losses.reconstruction_loss.items()}
+        parts |= {f"{part}_{name}": loss for name, loss in (losses.extra_metrics or {}).items()}
         for name, loss in {f"{part}_loss": losses.loss, **parts}.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + loss.detach().to(dtype) * n, count + n)
@@ -248,3 +260,16 @@ def _multiplier(step: int, *, n_steps: int, n_warmup: int, floor: float, schedul
         return 1.0
     progress = min(1.0, (step - n_warmup) / max(1, n_steps - n_warmup))
     return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _check_contrastive_weight(weight: float, module: PETRIModule) -> None:
+    """Require a module that the loss can be added to."""
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"contrastive_weight={weight!r}; expected a finite number of at least 0, for example 1.0.")
+    if weight and "contrastive_weight" not in signature(module.loss).parameters:
+        raise ValueError(f"contrastive_weight={weight!r}, but the model is contrastive already; leave it out.")
+    if weight and len(module.modalities) < 2:
+        raise ValueError(
+            f"contrastive_weight={weight!r} compares modalities, but the model has only {list(module.modalities)}; "
+            "leave it out, or set up the data with two modalities."
+        )

@@ -6,6 +6,7 @@ encoder with less work.
 """
 
 from petri_scvi.nn._blocks import CrossAttentionBlock, SelfAttentionBlock, sincos_position
+from petri_scvi.nn._contrastive_losses import contrast_documents
 from petri_scvi.nn._device import choose_device
 from petri_scvi.nn._expression_networks import (
     ExpressionDecoder,
@@ -36,6 +37,7 @@ __all__ = [
     "SetTransformer",
     "choose_device",
     "choose_patch_size",
+    "contrast_documents",
     "masked_mean",
     "negative_binomial_nll",
     "patchify",

@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from petri_scvi.baselines import CrossModalAutoencoder
-from petri_scvi.baselines.contrastive._losses import mean_misalignment
+from petri_scvi.nn._contrastive_losses import mean_misalignment
 
 KEYS = {"image": "X_pca", "rna": "X_pca"}
 

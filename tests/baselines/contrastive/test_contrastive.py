@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from petri_scvi.baselines import CLIP, CellCLIP, GroupCLIP
-from petri_scvi.baselines.contrastive._losses import group_nce, info_nce
+from petri_scvi.nn._contrastive_losses import group_nce, info_nce
 
 MODELS = [CLIP, CellCLIP, GroupCLIP]
 

@@ -8,8 +8,8 @@ import torch
 from scvi.module.base import LossOutput
 
 from petri_scvi._module import PETRIModule
-from petri_scvi.baselines.contrastive._losses import mean_misalignment
 from petri_scvi.nn import SetTransformer
+from petri_scvi.nn._contrastive_losses import mean_misalignment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """Encoders of PETRI, trained to recognise contexts across modalities: CLIP, CellCLIP and GroupCLIP.
 
-Each baseline is a small class over ``_contrastive.py`` and ``_contrastive_module.py``; losses are in ``_losses.py``.
+Each baseline is a small class over ``_contrastive.py`` and ``_contrastive_module.py``; losses are in
+``nn/_contrastive_losses.py``.
 Open first: ``_clip.py``.
 """
 

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from petri_scvi._module import PETRIModule
-from petri_scvi.baselines.contrastive._losses import group_nce, info_nce
 from petri_scvi.baselines.contrastive._pooling import AttentionPool, MeanPool
 from petri_scvi.nn import SetTransformer
+from petri_scvi.nn._contrastive_losses import group_nce, info_nce
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

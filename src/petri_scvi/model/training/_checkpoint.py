@@ -173,6 +173,8 @@ def describe_training(datamodule: LightningDataModule, plan: Any, n_processes: i
         for name in ("lr", "weight_decay", "n_warmup_steps", "lr_schedule", "lr_min", "lr_factor", "lr_patience")
     }
     described |= {"betas": list(plan.betas), "loss_weights": dict(plan.loss_weights)}
+    if plan.contrastive_weight:
+        described["contrastive_weight"] = plan.contrastive_weight
     described["validation_seed"] = plan.validation_seed
     described["n_cells_per_context"] = getattr(datamodule, "n_cells_per_context", None)
     described["draw_runs"] = getattr(datamodule, "draw_runs", False)
@@ -229,10 +231,11 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], weights: Mapping[s
     other = sorted(name for name in shapes.keys() | saved_shapes.keys() if shapes.get(name) != saved_shapes.get(name))
     if other:
         raise ValueError(f"{path} belongs to another model: {len(other)} weights differ, such as {other[0]}. {way_out}")
+    before = state["settings"]
     changed = [
-        f"{name} was {state['settings'].get(name)!r} and is {value!r}"
-        for name, value in settings.items()
-        if state["settings"].get(name) != value
+        f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
+        for name in sorted(settings.keys() | before.keys())  # what has no effect is not described
+        if before.get(name) != settings.get(name)
     ]
     if changed:
         raise ValueError(f"{path} belongs to another call: {'; '.join(changed)}. {way_out}")

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from petri_scvi.baselines.contrastive._losses import group_nce, info_nce, mean_misalignment
-from petri_scvi.baselines.contrastive._pooling import AttentionPool, MeanPool
+from petri_scvi.nn._contrastive_losses import contrast_documents, group_nce, info_nce, mean_misalignment
 
 
 @pytest.fixture
@@ -132,29 +131,19 @@ def test_misalignment_of_independent_means_is_two():
     assert mean_misalignment(torch.randn(1000, 50), torch.randn(1000, 50)).item() == pytest.approx(2, rel=0.02)
 
 
-def test_attention_averages_cells_by_the_softmax_of_their_scores():
-    pool = AttentionPool(2, 1)
-    with torch.no_grad():
-        for layer, weight in [(pool.content, [[1.0, 0.0]]), (pool.gate, [[0.0, 1.0]]), (pool.score, [[2.0]])]:
-            layer.weight.copy_(torch.tensor(weight))
-            layer.bias.zero_()
-    cells = torch.tensor([[[1.0, 0.5], [-0.3, 2.0]]])
-    x = cells.numpy()[0]
-    scores = 2 * np.tanh(x[:, 0]) / (1 + np.exp(-x[:, 1]))
-    weights = np.exp(scores) / np.exp(scores).sum()
-    np.testing.assert_allclose(pool.weights(cells)[0].detach(), weights, rtol=1e-5)
-    np.testing.assert_allclose(pool(cells)[0].detach(), weights @ x, rtol=1e-5)
-
-
-def test_attention_gives_a_single_cell_back_and_ignores_the_order_of_cells():
-    pool, cells = AttentionPool(4, 3), torch.randn(2, 5, 4)
-    torch.testing.assert_close(pool(cells[:, :1]), cells[:, 0])
-    torch.testing.assert_close(pool(cells[:, torch.randperm(5)]), pool(cells))
-    assert (pool(cells) - MeanPool()(cells)).abs().max() > 1e-4
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
 def test_similarities_keep_full_precision_in_mixed_precision(queries, keys, dtype):
     expected = info_nce(queries, keys, DIFFERENT, 100.0)
     with torch.autocast("cpu", dtype=dtype):
         torch.testing.assert_close(info_nce(queries, keys, DIFFERENT, 100.0), expected)
+
+
+def test_documents_are_found_by_their_mean_latents_in_every_pair_of_modalities():
+    context = torch.arange(3)
+    latents = {name: torch.randn(3 * 2, 4, 5) for name in ("image", "rna", "protein")}  # 2 cells, L = 4, D = 5
+    means = {name: normalize(cells.reshape(3, 8, 5).mean(dim=1), dim=-1) for name, cells in latents.items()}
+    pairs = [(a, b) for a in means for b in means if a != b]
+    expected = sum(info_nce(means[a], means[b], context, 1 / 0.07) for a, b in pairs) / 6
+    assert contrast_documents(latents, context) == pytest.approx(expected)
+    one_hot = torch.eye(3, 5).repeat_interleave(2, dim=0).unsqueeze(1)
+    assert contrast_documents({"image": one_hot, "rna": one_hot}, context) < 1e-4

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
+
+TEMPERATURE = 0.07
+"""Of :func:`contrast_documents`: that from which CLIP starts."""
 
 
 def info_nce(queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor | float) -> Tensor:
@@ -109,3 +115,24 @@ def scaled_similarity(queries: Tensor, keys: Tensor, scale: Tensor | float) -> T
     """Inner products times ``scale``; shapes ``(B, D)`` and ``(K, D)`` -> ``(B, K)``, in full precision."""
     with torch.autocast(queries.device.type, enabled=False):  # half precision is too coarse for a scale of 100
         return scale * (queries.float() @ keys.float().T)
+
+
+def contrast_documents(latents: Mapping[str, Tensor], context: Tensor) -> Tensor:
+    """Find the document's mean latent in one modality from its mean in another, among the documents of a minibatch.
+
+    Parameters
+    ----------
+    latents
+        Latents of at least two modalities, document by document, shape ``(G * S, L, D)``.
+    context
+        Code of each document's context, shape ``(G,)``.
+
+    Returns
+    -------
+    Mean of :func:`info_nce` over the ordered pairs of modalities, a scalar.
+    """
+    means = [
+        normalize(of_cells.unflatten(0, (len(context), -1)).mean(dim=(1, 2)), dim=-1) for of_cells in latents.values()
+    ]
+    losses = [info_nce(queries, keys, context, 1 / TEMPERATURE) for queries, keys in permutations(means, 2)]
+    return torch.stack(losses).mean()
