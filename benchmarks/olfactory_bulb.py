@@ -11,6 +11,7 @@ import argparse
 import logging
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,13 @@ KS = (1, 5, 10)
 def petri(job: Job, hidden: MuData, **changes: Any) -> Halves:
     model = make_petri(job, **changes)
     job.fit(model)
+    return embed(model, job.mdata), embed(model, hidden)
+
+
+def contrastive(job: Job, hidden: MuData, weight: float) -> Halves:
+    """Many documents per minibatch, which the contrastive term tells apart; 0 is the control of the documents' size."""
+    model = make_petri(job)
+    job.fit(model, n_cells=2, n_contexts=32, contrastive_weight=weight)
     return embed(model, job.mdata), embed(model, hidden)
 
 
@@ -95,6 +103,9 @@ def propensity(job: Job, hidden: MuData) -> Halves:
 
 SYSTEMS: dict[str, Callable[[Job, MuData], Halves]] = {
     "PETRI": petri,
+    "PETRI, 2 spots per document": partial(contrastive, weight=0.0),
+    "PETRI, contrastive weight 0.1": partial(contrastive, weight=0.1),
+    "PETRI, contrastive weight 1": partial(contrastive, weight=1.0),
     "PETRI, permuted contexts": permuted,
     "CLIP": clip,
     "propensity scores": propensity,
