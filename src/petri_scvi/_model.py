@@ -132,8 +132,7 @@ class PETRI(SetupMixin, TrainingMixin, RepresentationMixin, ReconstructionMixin,
             f"n_latent_tokens: {n_latent_tokens}, embed_dim: {embed_dim}, mask_ratio: {mask_ratio}, "
             f"set_transformer_depth: {set_transformer_depth}"
         )
-        # With the widths that followed from others, so that a saved model does not depend on that rule.
-        self.init_params_ = self._get_init_params({**locals(), **vars(settings)})
+        self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
             self._check_cells(mdata)
 

@@ -17,7 +17,7 @@ from scvi.model.base import BaseModelClass
 from petri_scvi import PETRI
 from petri_scvi.baselines import CLIP, MAE, CellCLIP, CrossModalAutoencoder, GroupCLIP
 from petri_scvi.common import write_sealed
-from petri_scvi.model import _saving
+from petri_scvi.model import _model_file, _saving
 from petri_scvi.model._model_file import read_model
 
 MODELS = [PETRI, MAE, CLIP, CellCLIP, GroupCLIP, CrossModalAutoencoder]
@@ -52,7 +52,7 @@ def make_model(make_screen, tiny):
         elif model_class is not PETRI:
             arguments = {name: value for name, value in arguments.items() if name in CONTRASTIVE or "encoder" in name}
         model_class.setup_mudata(mdata, **setup)
-        return model_class(mdata, **arguments, **changes), mdata
+        return model_class(mdata, **{**arguments, **changes}), mdata
 
     return make
 
@@ -128,6 +128,32 @@ def test_a_file_written_before_there_was_a_linear_path_loads_without_one(
     again = model_class.load(tmp_path / "new", mdata)
     np.testing.assert_array_equal(again.get_latent_representation(), expected)
     assert again.module.modality("rna").encoder.linear_path is None
+
+
+EARLIER = {"embed_dim": 32, "n_heads": 8, "patch_size": 8, "image_encoder_depth": 2, "expression_encoder_depth": 3}
+
+
+@pytest.mark.parametrize("model_class", [MAE, CLIP, GroupCLIP])
+def test_a_file_that_does_not_record_sizes_has_those_that_were_the_default(
+    model_class, make_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_model_file, "EARLIER_ENCODER", EARLIER)
+    model, mdata = make_model(model_class, **EARLIER)
+    kinds = {name: value for name, value in model.init_params_["kwargs"].items()}
+    assert all({"embed_dim", "n_heads", "patch_size"} <= set(recorded) for recorded in kinds.values())
+    for recorded in kinds.values():
+        for name in EARLIER:
+            del recorded[name]
+    model.save(tmp_path / "old")
+    loaded = model_class.load(tmp_path / "old", mdata)
+    for name, value in model.module.state_dict().items():
+        np.testing.assert_array_equal(loaded.module.state_dict()[name], value)
+
+
+def test_sizes_that_followed_from_others_are_recorded(make_model):
+    model, _ = make_model(PETRI, embed_dim=32, n_heads=None, image_decoder_dim=None)
+    recorded = model.init_params_["non_kwargs"]
+    assert (recorded["n_heads"], recorded["image_decoder_dim"]) == (2, 32)
 
 
 @pytest.mark.parametrize("model_class", MODELS)

@@ -37,6 +37,16 @@ UNUSUAL = {f"builtins.{name}" for name in ("eval", "exec", "getattr", "compile",
 COUNTS = ("_depth", "_layers")
 """Suffixes of arguments that are numbers of layers, each of which has weights."""
 
+EARLIER_ENCODER: dict[str, Any] = {
+    "embed_dim": 256,
+    "n_heads": 8,
+    "patch_size": 8,
+    "image_encoder_depth": 6,
+    "expression_encoder_depth": 4,
+}
+EARLIER_DECODERS: dict[str, Any] = {"image_decoder_depth": 2, "image_decoder_dim": 128, "expression_decoder_dim": 512}
+"""Sizes of baselines that did not record them."""
+
 
 class SavedModel(NamedTuple):
     """Content of the file of a model."""
@@ -204,14 +214,22 @@ def _saved_model(weights: dict[str, Any], attributes: dict[str, Any]) -> SavedMo
     if odd:
         raise TypeError(f"{odd[0]!r} is not an attribute of a model")
     weights = {str(name): check_stored(weight) for name, weight in weights.items()}
-    return SavedModel(weights, {**_earlier_defaults(weights), **arguments}, registry, attributes)
+    return SavedModel(
+        weights, {**_earlier_defaults(weights, registry[MODEL_NAME_KEY]), **arguments}, registry, attributes
+    )
 
 
-def _earlier_defaults(weights: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that the file does not contain, with their default when the file was written."""
-    has_encoder = any(name.endswith(".encoder.latents") for name in weights)
+def _earlier_defaults(weights: dict[str, Any], class_name: str) -> dict[str, Any]:
+    """Arguments that the file may not contain, with their default when such files were written."""
+    if not any(name.endswith(".encoder.latents") for name in weights):
+        return {}
     has_path = any(".encoder.linear_path." in name for name in weights)
-    return {"linear_path": False} if has_encoder and not has_path else {}
+    defaults = {} if has_path else {"linear_path": False}
+    if class_name != "PETRI":  # which has always recorded its sizes
+        defaults |= EARLIER_ENCODER
+        if any(".decoder." in name for name in weights):
+            defaults |= EARLIER_DECODERS
+    return defaults
 
 
 def file_name(prefix: str | None, name: str) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from petri_scvi.modalities import EncoderSettings
     from petri_scvi.model._model_file import SavedModel
 
 
@@ -44,6 +45,10 @@ class SavingMixin(RegisteredData):
 
     mdata_uuid_: str | None = None
     """Identifier of the MuData the model was saved with."""
+    _settings: EncoderSettings | None = None
+    """Sizes of the networks, of models that have PETRI's."""
+    _fixed_settings: tuple[str, ...] = ()
+    """Those that are no arguments of the model."""
 
     def save(
         self,
@@ -197,9 +202,19 @@ class SavingMixin(RegisteredData):
         return model
 
     def _get_init_params(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Arguments that the model was built with, except those that loading sets."""
+        """Arguments that the model was built with, except those that loading sets.
+
+        Sizes are those that the networks have, also where a default or another size determined them, so that a saved
+        model does not depend on these rules.
+        """
         arguments = super()._get_init_params(found)
-        return {kind: {k: v for k, v in part.items() if k not in REPLACED} for kind, part in arguments.items()}
+        named = {k: v for k, v in arguments["non_kwargs"].items() if k not in REPLACED}
+        sizes = {} if self._settings is None else vars(self._settings)
+        others = {k: v for k, v in sizes.items() if k not in named and k not in self._fixed_settings}
+        return {
+            "non_kwargs": {k: sizes.get(k, v) for k, v in named.items()},
+            "kwargs": {name: {**part, **others} for name, part in arguments["kwargs"].items()},
+        }
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, NDArray[Any]] | NDArray[Any]:
         """Genes of the expression modality and channels of the imaging modality, as the model uses them.

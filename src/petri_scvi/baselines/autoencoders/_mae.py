@@ -54,13 +54,12 @@ class MAE(PETRI):
 
     _draws_groups = False
 
+    _fixed_settings = ("set_transformer_depth",)
+
     def __init__(self, mdata: MuData | None = None, registry: dict | None = None, **petri_kwargs: Any) -> None:
         if "set_transformer_depth" in petri_kwargs:
             raise TypeError(
                 "MAE has no set transformer; leave set_transformer_depth out, or use petri_scvi.PETRI, which has one."
             )
         super().__init__(mdata, registry, set_transformer_depth=0, **petri_kwargs)
-        # A saved model does not depend on defaults.
-        petri_kwargs = vars(self._settings) | petri_kwargs
-        del petri_kwargs["set_transformer_depth"]
         self.init_params_ = self._get_init_params(locals())

@@ -49,7 +49,7 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
         temperature: float = 0.07,
         **encoder_kwargs: Any,
     ) -> None:
-        settings = EncoderSettings.of(DEFAULTS, mask_ratio=mask_ratio, **encoder_kwargs)
+        self._settings = settings = EncoderSettings.of(DEFAULTS, mask_ratio=mask_ratio, **encoder_kwargs)
         super().__init__(mdata, registry)
         self._check_arguments(projection_dim, temperature)
         modalities = build_modalities(self._modality_states(), settings)
@@ -63,8 +63,6 @@ class ContrastiveModel(SetupMixin, TrainingMixin, EmbeddingMixin, QueryMixin):
             f"{type(self).__name__} with modalities {list(modalities)}, n_latent_tokens: {settings.n_latent_tokens}, "
             f"embed_dim: {settings.embed_dim}, projection_dim: {projection_dim}, mask_ratio: {mask_ratio}"
         )
-        encoder_kwargs = vars(settings).copy()  # a saved model does not depend on defaults
-        del encoder_kwargs["mask_ratio"]
         self.init_params_ = self._get_init_params(locals())
         if mdata is not None:
             self._check_cells(mdata)
