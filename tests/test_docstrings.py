@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SOURCE = Path(petri_scvi.__file__).parent
-DOWNLOADS = ("hepg2_screen", "olfactory_bulb", "periscope", "perturb_multi", "replogle")
+DOWNLOADS = ("hepg2_screen", "olfactory_bulb", "periscope", "perturb_multi", "replogle", "rosetta", "scgenescope")
 """Functions of ``datasets`` that read large files; here they return a small screen if they take the arguments."""
+TABLES = ("rosetta", "scgenescope")
+"""Those of which the examples read a table of features and one of continuous values."""
 TRAINED = (PETRI, baselines.CLIP, baselines.CellCLIP, baselines.GroupCLIP, baselines.MAE, baselines.MULTIVI)
 
 
@@ -120,6 +122,11 @@ def names(
     parts = {"periscope": "image", "replogle": "rna"}
     for name in DOWNLOADS:
         screen = make_screen(n_cells=120)
+        if name in TABLES:
+            for part in screen.mod:
+                obs = screen[part].obs
+                screen.mod[part] = anndata.AnnData(rng.standard_normal((len(obs), 6)).astype(np.float32), obs)
+            screen.uns[name] = {"kinds": {"image": "features", "rna": "continuous"}}
         result = screen[parts[name]] if name in parts else screen
         monkeypatch.setattr(datasets, name, call_is_valid(getattr(datasets, name), result))
     for model in (*TRAINED, baselines.CrossModalAutoencoder):

@@ -12,7 +12,16 @@ from petri_scvi import baselines
 if TYPE_CHECKING:
     from mudata import MuData
 
-NO_EPOCHS = ("DINOv2", "ImageFeatures", "PCAExpression", "PCAPixels", "PropensityScore", "RandomProjection", "ScGPT")
+NO_EPOCHS = (
+    "DINOv2",
+    "ImageFeatures",
+    "OpenPhenom",
+    "PCAExpression",
+    "PCAPixels",
+    "PropensityScore",
+    "RandomProjection",
+    "ScGPT",
+)
 
 
 def test_every_baseline_trains_in_epochs_or_refuses_them() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from petri_scvi._checks import check_flags, check_seed, require
+from petri_scvi.baselines._no_epochs import no_epochs
 from petri_scvi.baselines._unimodal import ImageModel
 from petri_scvi.baselines.published._published_files import check_finite, read_json
 from petri_scvi.common import user_path
@@ -100,6 +101,7 @@ class OpenPhenom(ImageModel):
         self._network = _read_network(user_path(checkpoint), is_trusted=trust_remote_code).to(self._device)
         self._network.return_channelwise_embeddings = channelwise
 
+    @no_epochs
     def train(self) -> None:
         """Find the range of intensities of each channel; the network stays as published."""
         reader = self._require_modality(self._manager_of(None), self.modality_)

@@ -176,7 +176,7 @@ def rosetta(
     Examples
     --------
     >>> mdata = petri_scvi.datasets.rosetta("TA-ORF")
-    >>> PETRI.setup_mudata(mdata, modalities={"image": "features", "rna": "continuous"})
+    >>> petri_scvi.PETRI.setup_mudata(mdata, modalities={"image": "features", "rna": "continuous"})
     """
     if which not in SUBSETS:
         raise ValueError(f"which={which!r} is not accepted; pass one of {list(SUBSETS)}")

@@ -126,7 +126,7 @@ def scgenescope(
     Examples
     --------
     >>> mdata = petri_scvi.datasets.scgenescope([3, 5, 4], download=True)
-    >>> PETRI.setup_mudata(mdata, modalities=mdata.uns["scgenescope"]["kinds"])
+    >>> petri_scvi.PETRI.setup_mudata(mdata, modalities=mdata.uns["scgenescope"]["kinds"])
     """
     numbers = _check(replicates, images, expression, plates, genes, max_cells, seed)
     rounds = sorted({number for number, members in SCGENESCOPE_ROUNDS.items() if set(members) & set(numbers)})
