@@ -23,7 +23,6 @@ import torch
 from benchmarks._paper_summary import paired_differences
 from petri_scvi import PETRI, datasets, tl
 from petri_scvi._constants import IMAGE, RNA
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -76,7 +75,7 @@ def embed(mdata: MuData, groups: Groups | None, seed: int, n_steps: int, share: 
     """Embeddings of both modalities by a model of the same first weights, whatever the groups."""
     scvi.settings.seed = seed
     PETRI.setup_mudata(mdata, context_groups=groups)
-    model = PETRI(mdata, **MODEL)
+    model = PETRI(mdata)
     model.train(
         max_epochs=n_steps,
         max_steps=n_steps,

@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks._tiny_scgenescope import write_files
 from petri_scvi import PETRI, datasets
 from petri_scvi._constants import IMAGE, RNA
-from petri_scvi.demo import MODEL
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -60,7 +59,7 @@ def embed(mdata: MuData, n_steps: int, seed: int) -> Embeddings:
     parts = {name: part[(part.obs["split"] == "train").to_numpy()].copy() for name, part in mdata.mod.items()}
     shown = type(mdata)(parts)
     PETRI.setup_mudata(shown, modalities=kinds)
-    model = PETRI(shown, **MODEL)
+    model = PETRI(shown)
     model.train(
         max_epochs=n_steps,
         max_steps=n_steps,

@@ -26,7 +26,8 @@ def train(mdata: MuData, tiny: dict[str, Any], max_epochs: int = 2, **plan: Any)
 
 
 def test_without_a_weight_training_is_as_before_and_with_one_it_is_logged(screen: MuData, tiny: dict[str, Any]) -> None:
-    plain, zero, one = (train(screen, tiny, **plan) for plan in ({}, *({"contrastive_weight": w} for w in (0.0, 1.0))))
+    plain = train(screen, tiny)
+    zero, one = (train(screen, tiny, contrastive_weight=weight) for weight in (0.0, 1.0))
     embeddings = [model.get_latent_representation() for model in (plain, zero, one)]
     np.testing.assert_array_equal(embeddings[0], embeddings[1])
     assert np.abs(embeddings[2] - embeddings[0]).max() > 1e-4

@@ -35,7 +35,7 @@ class CrossModalModule(PETRIModule):
         super().__init__(modalities, SetTransformer(list(modalities), embed_dim, 0, n_heads=1), mask_ratio=0.0)
         self.alignment_weight = alignment_weight
 
-    def loss(
+    def loss(  # type: ignore[override]  # without contrastive_weight
         self,
         tensors: dict,
         inference_outputs: dict[str, dict[str, Tensor]],

@@ -79,7 +79,7 @@ class ContrastiveModule(PETRIModule):
     def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
         """Loss of finding, for each query of one modality, its match in another."""
 
-    def loss(
+    def loss(  # type: ignore[override]  # without contrastive_weight
         self,
         tensors: dict,
         inference_outputs: dict,
