@@ -27,6 +27,7 @@ def test_a_path_that_another_process_writes_is_refused(mdata: MuData, tmp_path: 
     io.write_training_store(mdata, tmp_path / f"s{suffix}", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5mu", ".zarr"])
 @pytest.mark.parametrize("name", ["partial", "partial.new", "partial.h5mu", "partial.h5mu.partial"])
 def test_what_happens_to_bear_the_name_of_an_unfinished_store_is_kept(

@@ -73,6 +73,7 @@ def proteins(screen: MuData, rng: np.random.Generator) -> MuData:
     return pp.build_mudata(**screen.mod, protein=adata)
 
 
+@pytest.mark.slow
 def test_a_third_modality_is_one_class(
     proteins: MuData, tiny: dict[str, Any], tmp_path: Path, make_screen: Any
 ) -> None:

@@ -81,6 +81,7 @@ def test_rows_belong_to_their_cells_when_the_mudata_mixes_its_modalities(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_folder", [False, True])
 def test_scaling_and_profiles_from_the_file_are_those_from_memory(
     trained_model: PETRI,

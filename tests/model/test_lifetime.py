@@ -19,6 +19,7 @@ def is_freed(reference):
     return reference() is None
 
 
+@pytest.mark.slow
 def test_data_is_freed_when_it_and_its_models_are_deleted(make_screen, fit, build):
     screen = make_screen()
     data = weakref.ref(screen)

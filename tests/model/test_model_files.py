@@ -107,6 +107,7 @@ def test_a_model_made_from_a_registry_can_be_saved_and_loaded(model_class, make_
     assert loaded.module.state_dict().keys() == model.module.state_dict().keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [PETRI, MAE, CLIP])
 @pytest.mark.parametrize("is_pickled", [False, True])
 def test_a_file_written_before_there_was_a_linear_path_loads_without_one(

@@ -41,6 +41,7 @@ def partners(model: PETRI, documents: Any) -> int:
     return n_found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_hidden", [False, True])
 def test_a_screen_of_three_paired_modalities_trains_and_is_reconstructed(
     paired: MuData, tiny: dict[str, Any], tmp_path: Path, is_hidden: bool

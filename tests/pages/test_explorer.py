@@ -121,6 +121,7 @@ def test_large_screens_are_sampled_by_perturbation_and_the_page_says_so(
     assert [kind["total"] for kind in page.meta["kinds"]] == [part.n_obs for part in mapped.mod.values()]
 
 
+@pytest.mark.slow
 def test_crops_that_do_not_fit_are_sampled_by_perturbation(
     make_mapped: Callable[..., MuData], read_page: Callable[[Path], Any], tmp_path: Path
 ) -> None:

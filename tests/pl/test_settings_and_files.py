@@ -81,6 +81,7 @@ def plot(request):
     return request.param, request.getfixturevalue(owner), draw
 
 
+@pytest.mark.slow
 def test_results_from_a_file_are_drawn_alike(plot, reread):
     _, data, draw = plot
     before = shown(draw(data))

@@ -134,6 +134,7 @@ def test_embeddings_and_screens_of_all_modalities_go_to_files_and_back(
         np.testing.assert_allclose(found, model.get_latent_representation(modality=name)[rows], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modality", "source"), [("profile", "protein"), ("protein", "profile"), ("rna", "image")])
 def test_any_table_is_imputed_from_any_modality(make_models: Any, modality: str, source: str) -> None:
     model = make_models(tuple(KINDS))

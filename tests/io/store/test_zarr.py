@@ -116,6 +116,7 @@ def test_empty_rows_and_no_counts_at_all_are_stored(rna: AnnData, tmp_path: Path
     io.verify_training_store(tmp_path / "s.zarr", progress=False)
 
 
+@pytest.mark.slow
 def test_training_from_zarr_is_training_from_the_file(
     make_screen: Callable[..., MuData], tiny: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_every_kind_is_compiled(fit: Callable[..., PETRI], make_screen: Callable
     np.testing.assert_allclose(losses[True], losses[False], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_networks_are_compiled_while_training(fit: Callable[..., PETRI], screen: MuData) -> None:
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounter()

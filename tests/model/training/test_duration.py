@@ -91,7 +91,7 @@ def test_early_stopping_may_end_sooner(
     screen: MuData, tiny: dict[str, Any], announced: Callable[[], list[str]]
 ) -> None:
     PETRI.setup_mudata(screen)
-    PETRI(screen, **tiny).train(max_epochs=30, n_contexts_per_minibatch=2, n_cells_per_context=4, early_stopping=True)
+    PETRI(screen, **tiny).train(max_epochs=2, n_contexts_per_minibatch=2, n_cells_per_context=4, early_stopping=True)
     assert announced()[0].startswith("Training takes at most about")
 
 
