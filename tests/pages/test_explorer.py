@@ -151,6 +151,37 @@ def test_genes_that_do_not_fit_are_left_out_by_name(
     assert set(kept[:5]) <= set(mdata["rna"].obs["perturbation"].cat.categories)
 
 
+@pytest.mark.parametrize("room", [40, 0.5], ids=["all crops fit", "some do not"])
+def test_every_channel_of_all_crops_is_measured(
+    mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path, room: float
+) -> None:
+    mdata = copied(mapped)
+    image = mdata["image"]
+    crops = np.array(image.obsm["single_cell_images"], dtype=np.float32)
+    crops[3, 2] = np.nan
+    crops[4, 2, :6] = np.nan
+    image.obsm["single_cell_images"] = crops
+    page = read_page(write(mdata, tmp_path, max_megabytes=room, genes=[]))
+    assert (page.meta["crops"]["n"] < image.n_obs) == (room < 1)
+    for i, channel in enumerate(image.uns["channel_names"]):
+        column = page.columns[f"feature:{channel}, mean intensity"]
+        found = page.values(column["id"])
+        known = np.isfinite(crops[:, i]).any(axis=(1, 2))
+        assert (np.isfinite(found) == [*known, *[False] * mdata["rna"].n_obs]).all()
+        expected = np.nanmean(crops[known, i], axis=(1, 2), dtype=np.float64)
+        within = np.clip(expected, column["low"], column["low"] + 254 * column["step"])
+        np.testing.assert_allclose(found[: len(known)][known], within, atol=0.51 * column["step"])
+
+
+def test_only_channels_that_were_chosen_are_measured(
+    mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    page = read_page(write(mapped, tmp_path, channels=["lipid_droplets"]))
+    assert [column["label"] for column in page.meta["columns"] if "channel" in column] == [
+        "lipid_droplets, mean intensity"
+    ]
+
+
 def test_large_crops_are_averaged(mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path) -> None:
     page = read_page(write(mapped, tmp_path, crop_size=4))
     crops = page.meta["crops"]

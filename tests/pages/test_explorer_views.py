@@ -108,7 +108,7 @@ def test_dimensions_colour_cells_and_examples_have_crops(
 ) -> None:
     described.obsm["X_petri"] = np.random.default_rng(0).normal(size=(described.n_obs, 4))
     described.obsm["X_umap"] = described.obsm["X_petri"][:, :2]
-    page = read_page(write(described, tmp_path, max_megabytes=0.5))
+    page = read_page(write(described, tmp_path, max_megabytes=0.52))
     shown = page.values("dim:0")
     expected = described.obsm["X_sae"][:, 0].toarray().ravel()
     assert np.corrcoef(shown, expected)[0, 1] > 0.9999

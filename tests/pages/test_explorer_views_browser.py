@@ -232,21 +232,52 @@ def test_a_report_of_dimensions_is_a_page_of_its_own(
     page.locator(".about").wait_for()
 
 
-def test_search_by_a_channel_offers_its_crops_and_its_features(look: Callable[..., Any], views_file: Path) -> None:
+def test_search_by_a_channel_offers_its_intensity_its_crops_and_its_features(
+    look: Callable[..., Any], views_file: Path
+) -> None:
     page = look(views_file)
     page.get_by_role("combobox", name="Search").fill("lipid")
     page.locator("li[role=option]").first.wait_for()
     hits = [tuple(text.split("\n")) for text in page.locator("li[role=option]").all_inner_texts()]
     assert hits == [
+        ("lipid droplets, mean intensity", "Measured in the crops"),
         ("lipid droplets", "Channel: crops with it alone"),
         ("droplet number", "Measured feature, lipid droplets"),
         ("droplet brightness", "Measured feature, lipid droplets"),
     ]
     page.keyboard.press("Enter")
+    page.locator("body[data-coloured='feature:lipid_droplets, mean intensity']").wait_for()
+    page.get_by_role("combobox", name="Search").fill("lipid droplets")
+    page.locator("li[role=option]").first.wait_for()
+    page.keyboard.press("Enter")
     page.locator("#chosen h2").filter(has_text="image").wait_for()
     page.wait_for_function("(document.querySelector('.montage canvas') || {dataset: {}}).dataset.painted === '2x1'")
     checked = page.locator("#chosen .channel input").evaluate_all("all => all.map(box => box.checked)")
     assert checked == [False, False, True, False, False]
+
+
+def test_perturbations_are_compared_in_the_intensity_of_a_channel(
+    look: Callable[..., Any], views_file: Path, analysed: MuData
+) -> None:
+    page = look(views_file, "#view=perturbations&layout=table", view="perturbations")
+    assert not any("doubt" in head for head in page.locator("#perturbations thead th").all_inner_texts())
+    assert "reasons to doubt each difference are then listed" in page.locator(".caption.under").inner_text()
+    box = page.get_by_role("combobox", name="Compare perturbations in")
+    box.click()
+    box.fill("lipid droplets")
+    page.locator("li[role=option]", has_text="choose its mean intensity").wait_for()
+    page.keyboard.press("Enter")
+    page.locator("#perturbations th", has_text="lipid droplets, mean intensity, SD").wait_for()
+    assert "Reasons for doubt" in page.locator("#perturbations thead th").all_inner_texts()
+    name, value = page.locator("#perturbations tbody tr").first.locator("td").all_inner_texts()[:2]
+    image = analysed["image"]
+    channel = list(image.uns["channel_names"]).index("lipid_droplets")
+    means = pd.Series(np.asarray(image.obsm["single_cell_images"])[:, channel].mean(axis=(1, 2)))
+    groups = means.groupby(image.obs["perturbation"].astype(str).to_numpy())
+    controls = groups.get_group("non-targeting")
+    expected = (groups.mean() - controls.mean()) / controls.std(ddof=1)
+    assert float(value.replace("−", "-")) == pytest.approx(expected[name], abs=0.05)
+    assert abs(expected[name]) == pytest.approx(expected.drop("non-targeting").abs().max(), abs=0.05)
 
 
 def test_nothing_is_offered_twice(look: Callable[..., Any], views_file: Path) -> None:

@@ -96,6 +96,17 @@ class Columns:
                 return left
         return []
 
+    def add_intensities(self, channels: Sequence[str], means: NDArray[np.float64], here: NDArray[np.intp]) -> None:
+        """Mean intensity of each channel of the crops of some cells; a measured feature of the same name is kept."""
+        names = {column["id"] for column in self.columns}
+        for channel, part in zip(channels, means.T, strict=True):
+            label = f"{channel}, mean intensity"
+            if f"feature:{label}" not in names:
+                full = np.full(len(self.cells), np.nan)
+                full[here] = part
+                self._add_number("feature", label, full)
+                self.columns[-1]["channel"] = channel
+
     def _add_number(self, group: str, label: str, values: NDArray[np.float64]) -> None:
         codes, meaning = quantised(values)
         entry = {"id": f"{group}:{label}", "group": group, "label": label, "kind": "number"}

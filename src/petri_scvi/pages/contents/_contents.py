@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from petri_scvi._constants import UNS_KEY
+from petri_scvi.common._channels import channel_names as all_channel_names
 from petri_scvi.common._labels import check_controls
 from petri_scvi.common._warn import warn
 from petri_scvi.pl.images._montage import Montage, find_crops
@@ -37,6 +38,8 @@ SHARE_OF_COLUMNS = 0.4
 """Largest share of a page that genes and features take; the rest is for crops."""
 N_PICKED = 6
 """Perturbations that have a colour when the page opens."""
+BYTES_OF_A_CODE = 4 / 3
+"""A byte as text."""
 CODE_BYTES = 400_000
 """What a page takes before any number."""
 ALPHA, MIN_ACTIVITY, MAX_ACTIVITY, N_FINDINGS = 0.05, 0.1, 0.9, 8
@@ -208,7 +211,7 @@ class Contents:
         seed: int,
         advance: Callable[[float], None],
     ) -> None:
-        """Crops, in the room that is left."""
+        """Crops, in the room that is left, and the mean intensity of each channel of all crops."""
         found = find_crops(self.cells.data, channels=channels, modality=modality, images_key=images_key)
         if found is None:
             return
@@ -220,8 +223,15 @@ class Contents:
             groups = np.asarray(self.labels.iloc[here].factorize()[0])
         montage = Montage(adata, images, {}, 0, True, positions, channel_names)
         crops = Crops(montage, rows, here, groups, np.isin(here, self.examples))
-        room = max(self.max_bytes - CODE_BYTES - self.payload.n_bytes, 0.0)
-        self.meta["crops"] = add_crops(self.payload, crops, room, crop_size, seed, advance) | {"modality": modality}
+        means = np.full((len(rows), images.shape[1]), np.nan)
+        # Without a choice, channels that have no colour are measured, too.
+        measured = positions if channels is not None else list(range(images.shape[1]))
+        taken = CODE_BYTES + self.payload.n_bytes + BYTES_OF_A_CODE * len(measured) * len(rows)
+        room = max(self.max_bytes - taken, 0.0)
+        described = add_crops(self.payload, crops, room, crop_size, seed, advance, means)
+        self.meta["crops"] = described | {"modality": modality}
+        all_names = all_channel_names(adata, int(images.shape[1]), "the imaging modality")
+        self.columns.add_intensities([all_names[position] for position in measured], means[:, measured], here)
 
     def start(self, color: str | None, key: str) -> dict[str, Any]:
         """The view that the page opens with."""

@@ -37,6 +37,8 @@ QUALITIES = (85, 70, 50)
 SAFETY = 0.95
 """Of the space is planned with: crops that were not tried may be harder to pack."""
 N_WORKERS = 2
+N_READ = 256
+"""Crops that are read together where none of them is packed."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,19 @@ class Crops:
 
 
 def add_crops(
-    payload: Payload, crops: Crops, max_bytes: float, crop_size: int, seed: int, advance: Callable[[float], None]
+    payload: Payload,
+    crops: Crops,
+    max_bytes: float,
+    crop_size: int,
+    seed: int,
+    advance: Callable[[float], None],
+    means: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
-    """Put as many crops as fit into the payload, spread evenly over groups; returns what the page has to know."""
+    """Put as many crops as fit into the payload, spread evenly over groups; returns what the page has to know.
+
+    ``means``, shape ``(n, C)``, is filled with the mean intensity of each channel of all crops, also of those that do
+    not fit.
+    """
     rng = np.random.default_rng(seed)
     n = len(crops.rows)
     sheets = _Sheets(crops.montage, crops.rows[rng.permutation(n)[:N_FOR_RANGE]], crop_size)
@@ -66,7 +78,15 @@ def add_crops(
     chosen = np.concatenate([wanted, others[spread_evenly(crops.groups[others], max(n_fit, 0) - len(wanted), rng)]])
     # Cells of a group lie together, so that a montage reads few sheets.
     chosen = chosen[np.argsort(crops.groups[chosen], kind="stable")]
-    sheets.write(payload, crops.rows[chosen], quality, advance)
+    left_out = np.empty(0, dtype=np.intp) if means is None else np.setdiff1d(np.arange(n), chosen)
+    share = len(chosen) / max(len(chosen) + len(left_out), 1)
+    of_chosen = sheets.write(payload, crops.rows[chosen], quality, lambda part: advance(share * part))
+    if means is not None:
+        means[chosen] = of_chosen
+        for start in range(0, len(left_out), N_READ):
+            part = left_out[start : start + N_READ]
+            means[part] = _channel_means(read_rows(crops.montage.images, crops.rows[part]))
+            advance(len(part) / n)
     return sheets.described() | {
         "cells": payload.array(crops.cells[chosen].astype(np.uint32)),
         "n": len(chosen),
@@ -102,17 +122,23 @@ class _Sheets:
         usual = QUALITIES[1] if IS_WEBP else QUALITIES[0]
         return usual, n_fit[usual]
 
-    def write(self, payload: Payload, rows: NDArray[np.intp], quality: int, advance: Callable[[float], None]) -> None:
-        """Read, pack and keep the crops of some rows, sheet by sheet."""
+    def write(
+        self, payload: Payload, rows: NDArray[np.intp], quality: int, advance: Callable[[float], None]
+    ) -> NDArray[np.float64]:
+        """Read, pack and keep the crops of some rows, sheet by sheet; returns the means of all channels, ``(n, C)``."""
         per_sheet = self.per_row**2
+        means = np.empty((len(rows), self.montage.images.shape[1]))
         with ThreadPoolExecutor(N_WORKERS) as pool:  # encoding does not hold the interpreter
             for number, start in enumerate(range(0, len(rows), per_sheet)):
                 part = rows[start : start + per_sheet]
-                planes = self._planes(self._scaled(read_rows(self.montage.images, part)[:, self.montage.channels]))
+                images = read_rows(self.montage.images, part)
+                means[start : start + per_sheet] = _channel_means(images)
+                planes = self._planes(self._scaled(images[:, self.montage.channels]))
                 texts = pool.map(lambda plane: self._encoded(plane, quality), planes)
                 for channel, text in enumerate(texts):
                     payload.add(text, f"s{number}c{channel}")
                 advance(len(part) / len(rows))
+        return means
 
     def described(self) -> dict[str, Any]:
         """What the page has to know to cut crops out and to colour them."""
@@ -163,3 +189,13 @@ class _Sheets:
         else:
             picture.save(buffer, "PNG", optimize=True)
         return in_base64(buffer.getvalue())
+
+
+def _channel_means(images: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Mean of the pixels that are not missing, shape ``(n, C, H, W)`` -> ``(n, C)``; NaN where all of them are."""
+    means = images.mean(axis=(2, 3), dtype=np.float64)
+    for crop, channel in np.argwhere(~np.isfinite(means)):
+        pixels = images[crop, channel]
+        is_known = np.isfinite(pixels)
+        means[crop, channel] = pixels[is_known].mean(dtype=np.float64) if is_known.any() else np.nan
+    return means

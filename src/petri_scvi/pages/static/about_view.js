@@ -11,7 +11,7 @@ function buildAbout(root) {
     const c = meta.crops;
     facts.push(c.n === c.total ? `All ${c.total.toLocaleString("en")} crops are on the page.`
       : `${c.n.toLocaleString("en")} of ${c.total.toLocaleString("en")} crops are on the page, sampled by perturbation: as many of each, or all of those that have fewer.`);
-    facts.push(`Crops of ${c.original.join(" × ")} pixels are shown with ${c.size} × ${c.size}${c.quality ? `, as WebP of quality ${c.quality}` : ", as PNG"}: to look at, not to measure. A channel is black at its 1 % and bright at its 99.7 % quantile, in all crops alike.`);
+    facts.push(`Crops of ${c.original.join(" × ")} pixels are shown with ${c.size} × ${c.size}${c.quality ? `, as WebP of quality ${c.quality}` : ", as PNG"}: to look at, not to measure. ${(meta.columns || []).some(column => column.channel !== undefined) ? `Mean intensities are those of the pixels before that, of all ${c.total.toLocaleString("en")} crops. ` : ""}A channel is black at its 1 % and bright at its 99.7 % quantile, in all crops alike.`);
   }
   for (const group of Object.keys(KINDS)) {
     const n = (meta.columns || []).filter(column => column.group === group).length;

@@ -182,7 +182,7 @@ function drawLegend(box, column, codes) {
   fillList();
 }
 
-const legendNote = column => column.is_truth ? "known truth, not measured" : ({ gene: "log2(1 + normalised counts)", dim: "activation", feature: "measured" }[column.group] || "");
+const legendNote = column => column.is_truth ? "known truth, not measured" : column.channel !== undefined ? "mean of the pixels of a crop" : ({ gene: "log2(1 + normalised counts)", dim: "activation", feature: "measured" }[column.group] || "");
 
 function togglePicked(name) {
   const picked = (state.picked || []).filter(other => other !== name);

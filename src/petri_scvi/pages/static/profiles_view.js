@@ -6,8 +6,9 @@ const layoutShown = () => (state.layout in LAYOUTS ? state.layout : "points");
 async function buildPerturbations(root) {
   const measureBox = combobox({
     label: "Compare perturbations in", placeholder: "a feature, gene or dimension", isSelect: true,
-    entries: async () => [{ kind: "", label: STRENGTH, measure: "", folded: folded(STRENGTH) },
-      ...(await searchEntries()).filter(entry => entry.color && !entry.group && columnOf.get(entry.color).kind === "number").map(entry => ({ ...entry, measure: entry.color }))],
+    entries: async query => [{ kind: "", label: STRENGTH, measure: "", folded: folded(STRENGTH) },
+      ...(await searchEntries()).filter(entry => entry.color && !entry.group && columnOf.get(entry.color).kind === "number").map(entry => ({ ...entry, measure: entry.color })),
+      ...(query ? (await searchEntries()).filter(entry => entry.channel !== undefined).map(entry => ({ ...entry, isHint: true, why: "Channel: choose its mean intensity; Search above shows its crops" })) : [])],
     choose: entry => update({ measure: entry.measure, sort: "" }, { push: true }),
   });
   const buttons = Object.entries(LAYOUTS).map(([layout, title]) => button(title, () => update({ layout }, { push: true }), { "data-layout": layout }));
@@ -110,7 +111,7 @@ function drawProfileTable(chart, note, measure, differences) {
   const isMeant = kind => !differences || differences.kinds.includes(kind) || !Object.keys(profiles.n_cells).some(other => differences.kinds.includes(other));
   const isSeveral = Object.keys(profiles.n_cells).length > 1, modalities = Object.keys(profiles.n_cells).filter(isMeant), tested = Object.keys(profiles.strength).filter(isMeant);
   const value = {
-    name: row => row.name, measure: row => (row.d ? -Math.abs(row.d.d) : NaN), doubts: row => row.doubts.length,
+    name: row => row.name, measure: row => (row.d ? -Math.abs(row.d.d) : NaN), ...(differences && { doubts: row => row.doubts.length }),
     consistency: row => row.consistency?.q_value ?? NaN, known: row => -row.known,
   };
   modalities.forEach(kind => { value[`n ${kind}`] = row => -row.cells[kind]; });
@@ -128,15 +129,15 @@ function drawProfileTable(chart, note, measure, differences) {
   const head = (id, text, title, kind = "") => h("th", { class: kind, "aria-sort": sort === id ? "ascending" : null }, button(text, () => update({ sort: id }), { class: "plain", title: title || `Sort by ${text}` }));
   const table = h("table", { class: "numbers wide", id: "perturbations" }, h("thead", {}, h("tr", {}, head("name", "Perturbation"),
     differences && [head("measure", `${titleOf(measure)}, ${unitOf(measure)}`, `Sort by size. ${WORDS[unitOf(measure).toLowerCase()][1]}`), h("th", { title: WORDS.q[1] }, "q")],
-    head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${isSeveral ? spaced(kind) : ""} cells`)),
+    differences && head("doubts", "Reasons for doubt", "Sort by their number", "text"), modalities.map(kind => head(`n ${kind}`, `${isSeveral ? spaced(kind) : ""} cells`)),
     tested.map(kind => [head(`s ${kind}`, `Distance${isSeveral ? `, ${spaced(kind)}` : ""}`, WORDS.distance[1]), h("th", { title: WORDS.q[1] }, "q")]),
     profiles.has_guides && head("consistency", "Guides agree, q", WORDS.consistency[1]), profiles.edges && head("known", "Known pairs", WORDS.known[1]))),
     h("tbody", {}, rows.map(row => h("tr", { "aria-current": row.name === state.pert ? "true" : null }, h("td", {}, button(row.name, () => update({ pert: row.name }, { push: true }), { class: "link" }), isControl(row.name) && h("span", { class: "soft" }, " control")),
       differences && [h("td", {}, row.d && !Number.isNaN(row.d.d) ? signed(row.d.d) : "–"), h("td", { class: "soft" }, row.d && !isControl(row.name) ? qBare(row.d.q) : "")],
-      h("td", { class: "text" }, row.doubts.join("; ")), modalities.map(kind => h("td", {}, number(row.cells[kind]))),
+      differences && h("td", { class: "text" }, row.doubts.join("; ")), modalities.map(kind => h("td", {}, number(row.cells[kind]))),
       tested.map(kind => [h("td", {}, row.strength[kind] ? fixed(row.strength[kind][0]) : "–"), h("td", { class: "soft" }, row.strength[kind] ? qBare(row.strength[kind][1]) : "")]),
       profiles.has_guides && h("td", {}, row.consistency ? qBare(row.consistency.q_value) : "–"), profiles.edges && h("td", {}, number(row.known))))));
   show(chart, h("div", { class: "scroll" }, table));
   show(note, measure?.is_truth && `${WORDS.truth[0]}, not measured. `, differences ? `${titleOf(measure)}: mean of the cells on this page against the controls (${differences.kinds.map(spaced).join(", ")}), Welch's t-test, Benjamini-Hochberg over perturbations. Cells of one well are not independent, so ` : "", differences ? [term("q", "q"), " is optimistic."]
-    : "Choose a feature, gene or dimension above to compare the perturbations in it.");
+    : "Choose a feature, gene or dimension above to compare the perturbations in it; the reasons to doubt each difference are then listed.");
 }

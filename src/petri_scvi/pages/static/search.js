@@ -15,9 +15,10 @@ async function makeEntries() {
   };
   for (const name of perturbation?.categories || []) push({ kind: "Perturbation", label: name, pert: name });
   (meta.crops?.channels || []).forEach((channel, i) => push({ kind: "Channel: crops with it alone", label: spaced(channel.name), channel: i }));
-  const inOrder = [...(meta.columns || [])].sort((a, b) => Boolean(a.is_truth) - Boolean(b.is_truth));
+  const orderOf = column => (column.is_truth ? 3 : column.group === "obs" ? 0 : column.channel !== undefined ? 1 : 2);
+  const inOrder = [...(meta.columns || [])].sort((a, b) => orderOf(a) - orderOf(b));
   for (const column of inOrder) {
-    const channel = column.group === "feature" ? channelOfFeature(column.label) : null;
+    const channel = column.group === "feature" && column.channel === undefined ? channelOfFeature(column.label) : null;
     push({ kind: channel ? `${kindOf(column)}, ${channel}` : kindOf(column), label: titleOf(column), color: column.id, also: channel });
   }
   for (const column of meta.columns || []) {
@@ -41,7 +42,8 @@ function channelOfFeature(label) {
 
 function matches(entries, query) {
   const words = folded(query).split(" ").filter(Boolean);
-  const rank = entry => (entry.folded === words.join(" ") ? 0 : entry.folded.startsWith(words[0]) ? 1 : 2);
+  // What a channel measures comes before its crops, and a hint after everything that can be chosen.
+  const rank = entry => (entry.isHint ? 3 : entry.folded === words.join(" ") ? 0 : !entry.folded.startsWith(words[0]) ? 2 : entry.channel === undefined ? 1 : 1.5);
   return entries.filter(entry => words.every(word => entry.folded.includes(word)))
     .map(entry => [rank(entry), entry]).sort((a, b) => a[0] - b[0]).map(pair => pair[1]);
 }

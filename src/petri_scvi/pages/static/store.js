@@ -55,7 +55,7 @@ async function membersOf(column) {
 
 const cellNames = () => words(meta.cells.names);
 const GROUPS = { obs: "Annotation", gene: "Gene", feature: "Measured feature", dim: "Dimension" };
-const kindOf = column => (column.is_truth ? "Known truth" : GROUPS[column.group]);
+const kindOf = column => (column.is_truth ? "Known truth" : column.channel !== undefined ? "Measured in the crops" : GROUPS[column.group]);
 // Genes are compared in log2, everything else in standard deviations.
 const unitOf = column => (column.group === "gene" ? "log2" : "SD");
 const titleOf = column =>
