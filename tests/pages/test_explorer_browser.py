@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from petri_scvi import pages
@@ -298,3 +299,86 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
     page.touchscreen.tap(*on_screen(page, mapped)[4])
     page.locator("#cell-box:visible .cell-name").wait_for()
     assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+def test_escape_chooses_nothing_and_what_the_lasso_does_not_list_is_counted(
+    look: Callable[..., Any], page_file: Path, mapped: MuData
+) -> None:
+    page = look(page_file)
+    places = on_screen(page, mapped)
+    corners = np.stack([places.min(axis=0) + 60, places.max(axis=0) - 60])
+    circle(page, corners)
+    is_in = ((places >= corners[0] - 8) & (places <= corners[1] + 8)).all(axis=1)
+    page.wait_for_function("document.querySelector('#chosen').dataset.n > 0")
+    total = int(page.locator("#chosen").get_attribute("data-n"))
+    assert total == pytest.approx(is_in.sum(), abs=3)  # cells on the edge
+    counts = pd.Series(labels_of(mapped)[is_in]).value_counts()
+    page.locator("#enrichment").wait_for()
+    shown = page.locator("#enrichment tbody td:first-child").all_inner_texts()
+    listed = page.locator("#enrichment tbody td:nth-child(2)").all_inner_texts()
+    n, n_cells = len(counts) - len(shown), total - sum(map(int, listed))
+    assert n > 0
+    assert page.locator("#not-listed").inner_text() == f"Not listed: {n} perturbations with {n_cells:,} cells."
+    page.locator(".montage button").last.click()
+    page.locator("#cell-box:visible .cell-name").wait_for()
+    assert page.locator("#view-cells .panel").evaluate("panel => panel.scrollTop") == 0
+    page.keyboard.press("Escape")  # the focus is on the crop, not on the map
+    page.locator("#cell-box").wait_for(state="hidden")
+    assert page.locator("#chosen").get_attribute("data-n") == ""
+    assert not page.locator("svg.overlay .lasso").get_attribute("points")
+
+
+def test_tooltips_close_with_escape_and_with_the_view(
+    look: Callable[..., Any], page_file: Path, mapped: MuData
+) -> None:
+    page = look(page_file)
+    place = on_screen(page, mapped)[3]
+    for close in ("Escape", "tab"):
+        page.mouse.move(*place + 200)
+        page.mouse.move(*place)
+        page.locator("#tip:visible").wait_for()
+        if close == "Escape":
+            page.keyboard.press("Escape")
+        else:
+            page.evaluate("document.querySelector('[data-view=about]').click()")  # the pointer stays where it is
+        page.locator("#tip").wait_for(state="hidden")
+
+
+def test_the_brightness_in_use_is_shown(look: Callable[..., Any], page_file: Path) -> None:
+    page = look(page_file, "#group=obs:perturbation%1FTARGET02&bright=2.2")
+    level = page.locator("#chosen .bright output")
+    level.wait_for()
+    assert level.inner_text() == "2.2×"
+    slider = page.locator("#chosen .bright input")
+    assert slider.input_value() == "2.2"
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#chosen .bright output').innerText === '2.3×'")
+
+
+def test_a_crop_of_a_perturbation_leads_to_its_cell_on_the_whole_map(
+    look: Callable[..., Any], page_file: Path, mapped: MuData
+) -> None:
+    page = look(page_file, "#camera=0.9000+0.9000+30.000")
+    circle(page, on_screen(page, mapped)[:1] * 0 + [[400, 300], [500, 400]])
+    page.wait_for_function("location.hash.includes('lasso=')")
+    page.get_by_role("tab", name="Perturbations").click()
+    page.locator("circle[data-name='TARGET02']").click()
+    crop = page.locator("#profile .beside .montage button").first
+    name = crop.get_attribute("aria-label").removeprefix("Cell ")
+    crop.scroll_into_view_if_needed()
+    panel = page.locator("#view-perturbations .panel")
+    assert panel.evaluate("panel => { panel.scrollTop = 500; return panel.scrollTop }") > 0
+    page.locator("circle[data-name='TARGET03']").click()
+    page.locator("#profile[data-pert='TARGET03']").wait_for()
+    assert panel.evaluate("panel => panel.scrollTop") == 0
+    page.go_back()
+    page.locator("#profile[data-pert='TARGET02']").wait_for()
+    page.locator(f"#profile .beside .montage button[aria-label='Cell {name}']").click()
+    page.locator("#cell-box:visible .cell-name", has_text=name).wait_for()
+    assert page.locator("#chosen").get_attribute("data-n") == ""
+    assert not page.locator("svg.overlay .lasso").get_attribute("points")
+    page.wait_for_timeout(200)
+    ring, (x, y) = page.locator("circle.ring").bounding_box(), on_screen(page, mapped)[mapped.obs_names.get_loc(name)]
+    assert ring["x"] + ring["width"] / 2 == pytest.approx(x, abs=2)
+    assert ring["y"] + ring["height"] / 2 == pytest.approx(y, abs=2)

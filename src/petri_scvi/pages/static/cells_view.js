@@ -38,7 +38,6 @@ async function buildCells(root) {
     hover: i => { if (i !== hovered) { hovered = i; map.ring(i < 0 ? pinned() : i); hoverTip(i); } },
     click: i => update(i < 0 ? { cell: "", lasso: "", group: "" } : { cell: String(i) }),
     circled: polygon => update({ lasso: polygon.flat().map(v => v.toFixed(4)).join(" "), group: "" }, { push: true }),
-    clear: () => update({ lasso: "", group: "", cell: "" }),
     moved: () => update({ camera: [map.view.x.toFixed(4), map.view.y.toFixed(4), map.view.zoom.toFixed(3)].join(" ") }),
     painter: sayPainter,
   });
@@ -99,7 +98,9 @@ async function buildCells(root) {
     await drawCell($("cell-box"), pinned());
   }
   onChange(async changed => {
-    if (changed.has("camera") && state.camera && !changed.has("moved")) {
+    if (["cell", "lasso", "group", "color"].some(key => changed.has(key))) panel.scrollTop = 0;
+    if (changed.has("camera") && !state.camera) map.moveTo(0, 0, 1, false);
+    else if (changed.has("camera") && !changed.has("moved")) {
       const [cx, cy, zoom] = state.camera.split(" ").map(Number);
       if (Math.abs(cx - map.view.x) + Math.abs(cy - map.view.y) > 1e-3 || Math.abs(zoom - map.view.zoom) > 1e-2) map.moveTo(cx, cy, zoom, false);
     }
@@ -234,7 +235,6 @@ async function cellContent(i, side) {
   return parts;
 }
 
-let tipTurn = 0;
 async function hoverTip(i) {
   const tip = $("tip"), turn = ++tipTurn;
   if (i < 0) { tip.hidden = true; return; }

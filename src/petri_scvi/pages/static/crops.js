@@ -145,11 +145,14 @@ function channelBar() {
     box.checked = !(state.off || []).includes(String(i));
     onChange(changed => { if (changed.has("off")) box.checked = !(state.off || []).includes(String(i)); });
   });
+  const level = h("output", {}), showLevel = () => { slider.value = brightness(); level.textContent = `${brightness().toFixed(1)}×`; };
   const slider = h("input", {
     type: "range", min: 0.3, max: 3, step: 0.1, value: brightness(), "aria-label": "Brightness of all crops",
     oninput: () => update({ bright: slider.value === "1" ? "" : slider.value }),
   });
-  bar.append(h("label", { class: "bright" }, "Brightness", slider));
+  bar.append(h("label", { class: "bright" }, "Brightness", slider, level));
+  showLevel();
+  onChange(changed => { if (changed.has("bright")) showLevel(); });
   return bar;
 }
 if (crops) onChange(changed => { if (changed.has("off") || changed.has("bright")) repaintCrops(); });

@@ -61,6 +61,13 @@ function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
+// What appears beside the pointer. Content that is still being made when it closes is not shown.
+let tipTurn = 0;
+function closeTip() {
+  tipTurn++;
+  $("tip").hidden = true;
+}
+
 let toastTimer = 0;
 function toast(text) {
   $("toast").textContent = text;

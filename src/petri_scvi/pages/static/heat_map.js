@@ -40,7 +40,7 @@ async function drawHeatMap(chart, note) {
     const [row, column] = at(event), [i, j] = [order[row], order[column]];
     tipAt(event, h("div", {}, h("b", {}, profiles.names[i]), " · ", h("b", {}, profiles.names[j]), h("div", {}, `cosine ${number(values[row][j], 2)}`), isKnownPair(i, j) && h("div", {}, "a known pair")));
   });
-  canvas.addEventListener("pointerleave", () => { $("tip").hidden = true; });
+  canvas.addEventListener("pointerleave", closeTip);
   canvas.addEventListener("click", event => update({ pert: profiles.names[order[at(event)[0]]] }, { push: true }));
   show(chart, h("div", { class: "heat-box", style: { width: `${margin + side}px`, height: `${side}px` } }, canvas, names, bars));
   show(note, term("cosine"), ` of profiles, ${titleOfSpace(space.name)}: red is alike, blue opposite; clustered by average linkage.${profiles.edges ? " Framed: known pairs." : ""} A click takes the perturbation of the row.`);

@@ -12,12 +12,25 @@ function showView() {
     tab.setAttribute("aria-selected", isOn);
     tab.tabIndex = isOn ? 0 : -1;
   }
-  $("tip").hidden = true;
+  closeTip();
+  $("toast").textContent = "";
   if (!built.has(name)) {
     built.set(name, Promise.resolve(BUILD[name]($(`view-${name}`))).then(() => {
       document.body.dataset.ready = [...(document.body.dataset.ready || "").split(" ").filter(Boolean), name].join(" ");
     }));
   }
+}
+
+// Esc: what lies over the page closes, and nothing is chosen. A box with a text of its own loses the text first.
+function chooseNothing(event) {
+  const field = event.target;
+  if (field.matches?.("input[type=search], textarea") && field.value && field.getAttribute("role") !== "combobox") return;
+  closeTip();
+  $("toast").textContent = "";
+  const keys = { cells: ["lasso", "group", "cell"], perturbations: ["pert"] }[state.view] || [];
+  const chosen = keys.filter(key => state[key]);
+  if (chosen.length) update(Object.fromEntries(chosen.map(key => [key, ""])), { push: true });
+  event.preventDefault();
 }
 
 function setTheme(name, isKept) {
@@ -54,6 +67,7 @@ function start() {
     catch { toast("Copy the address from the address bar: it shows this view"); }
   });
   document.addEventListener("keydown", event => {
+    if (event.key === "Escape") chooseNothing(event);
     if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) {
       event.preventDefault();
       document.querySelector("#search-box input")?.focus();

@@ -177,7 +177,6 @@ function pointsMap(host, x, y, events) {
     else if (event.key === "-") zoomAt(width / 2, height / 2, 1 / 1.4);
     else if (event.key === "0") moveTo(0, 0, 1);
     else if (event.key === "Enter") events.click(nearest(width / 2, height / 2, 60));
-    else if (event.key === "Escape") events.clear();
     else return;
     event.preventDefault();
   });

@@ -92,7 +92,7 @@ async function cropsBesideControls(box, name) {
   const cellsOf = label => members[column.categories.indexOf(label)] || [];
   const grids = [];
   for (const label of [name, ...meta.controls.filter(control => control !== name).slice(0, 1)]) {
-    const found = await montage(cellsOf(label), N_CROPS_EACH, cell => update({ view: "cells", cell: String(cell) }, { push: true }));
+    const found = await montage(cellsOf(label), N_CROPS_EACH, showCell);
     grids.push(h("div", {}, h("h3", {}, label, h("span", { class: "soft how" }, ` ${found.total ? found.how : ""}`)),
       found.total ? found.box : h("p", { class: "soft small" }, "No crop on this page.")));
   }

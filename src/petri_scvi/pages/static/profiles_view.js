@@ -16,9 +16,10 @@ async function buildPerturbations(root) {
     profiles.spaces.map(space => h("option", { value: space.name }, titleOfSpace(space.name))));
   const chart = h("div", { id: "chart" }), note = h("p", { class: "caption under" }), box = h("section", { id: "profile", "aria-label": "One perturbation" });
   const by = h("label", { class: "by" }, "Compare in ", measureBox);
+  const panel = h("aside", { class: "panel", "aria-label": "One perturbation" }, box);
   show(root, h("div", { class: "stage board" },
     h("div", { class: "tools row", role: "toolbar", "aria-label": "Perturbations" }, buttons, profiles.spaces.length > 1 && h("label", { title: WORDS.profile[1] }, "Profiles ", spaces), by),
-    chart, note), h("aside", { class: "panel", "aria-label": "One perturbation" }, box));
+    chart, note), panel);
 
   async function draw() {
     for (const element of buttons) element.setAttribute("aria-pressed", element.dataset.layout === layoutShown());
@@ -36,6 +37,8 @@ async function buildPerturbations(root) {
   onChange(changed => {
     const has = (...keys) => keys.some(key => changed.has(key));
     if (has("layout", "space", "measure", "sort", "pert", "theme") || (has("view") && state.view === "perturbations")) draw();
+    if (has("layout")) closeTip();
+    if (has("pert", "measure")) panel.scrollTop = 0;
     if (has("pert", "measure", "space", "theme")) drawProfile(box, state.pert);
   });
   let width = 0, height = 0;
@@ -79,7 +82,7 @@ async function drawProfilePoints(chart, note, measure, differences) {
   const points = order.map(i => s("circle", {
     cx: places[i].x, cy: places[i].y, r: places[i].r, fill: colours[i], class: `profile${i === chosen ? " chosen" : near.has(i) ? " near" : ""}${isControl(profiles.names[i]) ? " control" : ""}`,
     "data-name": profiles.names[i], onclick: () => update({ pert: profiles.names[i] }, { push: true }),
-    onpointerenter: event => profileTip(event, i, differences, measure), onpointerleave: () => { $("tip").hidden = true; },
+    onpointerenter: event => profileTip(event, i, differences, measure), onpointerleave: closeTip,
   }));
   const named = [...order].reverse().slice(0, MAX_NAMED), found = placeLabels(named.map(i => ({ ...places[i], text: profiles.names[i] })), places, width, height);
   const labels = named.map((i, k) => found[k] && s("text", { x: found[k].x, y: found[k].y, class: "point-name" }, profiles.names[i]));

@@ -136,7 +136,7 @@ function globalSearch() {
       if (state.view === "perturbations" && hasProfile(entry.pert)) update({ pert: entry.pert }, { push: true });
       else showCellsOf(entry.pert);
     }
-    else if (entry.cell !== undefined) update({ view: "cells", cell: String(entry.cell) }, { push: true });
+    else if (entry.cell !== undefined) showCell(entry.cell);
     else if (entry.channel !== undefined) showChannel(entry.channel);
     else if (entry.group) update({ view: "cells", color: entry.color, group: entry.group, lasso: "" }, { push: true });
     else if (state.view === "perturbations" && columnOf.get(entry.color).kind === "number") update({ measure: entry.color, sort: "" }, { push: true });
@@ -153,6 +153,11 @@ function showChannel(i) {
   update(hasCrops ? { off } : { off, view: "cells", color: "modality", group: `modality\u001f${kindOfCrops()}`, lasso: "" }, { push: true });
 }
 const kindOfCrops = () => meta.kinds.find(kind => kind.name.split("+").includes(meta.crops.modality))?.name ?? meta.kinds[0].name;
+
+// One cell on the whole map, with nothing else chosen.
+function showCell(cell) {
+  update({ view: "cells", cell: String(cell), lasso: "", group: "", camera: "" }, { push: true });
+}
 
 // The cells of a perturbation that was searched or clicked, on the map.
 function showCellsOf(name) {

@@ -1,5 +1,5 @@
 // What is special about chosen cells: crops, perturbations against the background, genes and features.
-const N_MONTAGE = 40;
+const N_MONTAGE = 40, N_LISTED = 12;
 
 async function drawSelection(box) {
   const cells = chosenCells, turn = (drawSelection.turn = (drawSelection.turn || 0) + 1);
@@ -64,12 +64,16 @@ async function drawEnrichment(box, cells, isCurrent) {
   adjusted(rows.map(row => row.p)).forEach((q, i) => { rows[i].q = q; });
   rows.sort((a, b) => a.p - b.p || b.count / b.expected - a.count / a.expected);
   if (!isCurrent()) return;
+  const found = rows.filter(row => row.count), listed = found.slice(0, N_LISTED), others = found.slice(N_LISTED);
+  const sum = part => part.reduce((n, row) => n + row.count, 0), unnamed = cells.length - sum(found);
+  const rest = [others.length && `${count(others.length, "perturbation")} with ${count(sum(others), "cell")}`, unnamed && `${count(unnamed, "cell")} without a perturbation`].filter(Boolean);
   const list = h("table", { class: "numbers", id: "enrichment" },
     h("thead", {}, h("tr", {}, ["Perturbation", "Cells", "Expected", "Times", "q"].map(text => h("th", {}, text)))),
-    h("tbody", {}, rows.filter(row => row.count).slice(0, 12).map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" },
+    h("tbody", {}, listed.map(row => h("tr", { class: row.q < 0.05 ? "" : "weak" },
       h("td", {}, button(row.name, () => showCellsOf(row.name), { class: "link" })), h("td", {}, number(row.count)), h("td", {}, row.expected.toFixed(1)),
       h("td", {}, `${(row.count / row.expected).toFixed(1)}×`), h("td", { class: "soft" }, qBare(row.q))))));
-  show(box, h("h3", {}, "Perturbations against all cells", h("span", { class: "soft" }, ", ", term("expected", "expected"), " and ", term("q", "q"))), list);
+  show(box, h("h3", {}, "Perturbations against all cells", h("span", { class: "soft" }, ", ", term("expected", "expected"), " and ", term("q", "q"))), list,
+    rest.length > 0 && h("p", { class: "soft small", id: "not-listed" }, `Not listed: ${rest.join(", and ")}.`));
 }
 
 function columnLink(column) {
