@@ -203,7 +203,7 @@ def test_results_of_other_weights_are_not_taken_for_those_asked_for(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [*sorted(set(SYSTEMS) - {"dinov2", "scgpt", "image_features", "scvi"}), *ABLATIONS])
+@pytest.mark.parametrize("name", [*sorted(set(SYSTEMS) - {"dinov2", "openphenom", "scgpt", "image_features", "scvi"}), *ABLATIONS])
 def test_every_system_gives_finite_scores(name: str, tmp_path: Path) -> None:
     needed = {"cross_modal_autoencoder": "mae", "petri_embeddings": "petri", "propensity": "pca"}
     if name in needed:

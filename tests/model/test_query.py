@@ -80,7 +80,7 @@ def lacking(trained_model, make_screen, combine):
         ready = PETRI.prepare_query_mudata(combine(rna=part), trained_model)
     assert len(found) == 1
     words = str(found[0].message)
-    assert "mdata has no 'image', which may be missing" in words
+    assert "mdata has no 'image', which is not needed" in words
     assert "mdata['rna'] lacks 12 of the 40 genes of the model, which are masked" in words
     assert "2 genes of mdata['rna'] that the model does not know are dropped" in words
     return ready, lost, rna

@@ -71,7 +71,7 @@ class QueryMixin(SavingMixin):
                 )
                 changes += change
             else:
-                changes.append(f"mdata has no {name!r}, which may be missing")
+                changes.append(f"mdata has no {name!r}, which is not needed")
         if not found:
             raise ValueError(
                 f"mdata has the modalities {list(mdata.mod)}; the model knows {list(known)}. Use the same names: "
