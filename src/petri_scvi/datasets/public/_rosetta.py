@@ -203,7 +203,7 @@ def _read(path: Path, modality: str, assay: Assay, subset: Subset) -> AnnData:
     table = pd.read_csv(path, dtype=kinds, na_values=["NA"])
     table = table[_is_labelled(table, assay.construct, path)].reset_index(drop=True)
     is_control = _is_control(table, assay.construct, path)
-    matrix = table[values].to_numpy(np.float32)
+    matrix = table[values].to_numpy(np.float32, copy=True)
     matrix[~np.isfinite(matrix)] = np.nan
     obs = _obs(table, names[0], is_control, modality, assay, subset)
     _warn_without_controls(obs, modality)
