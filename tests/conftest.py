@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -52,10 +53,15 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 def _quiet_and_seeded() -> Iterator[None]:
     """Same start for every test, whatever ran before; no log folders in the working directory."""
     torch.set_num_threads(1)
+    flags = os.environ.get("XLA_FLAGS")
     scvi.settings.seed = 0
     with columns_stay_in_modalities():
         yield
     scvi.settings.seed = None
+    # scvi-tools appends to it whenever a seed is set, until no process can be started.
+    os.environ.pop("XLA_FLAGS", None)
+    if flags is not None:
+        os.environ["XLA_FLAGS"] = flags
 
 
 @pytest.fixture(scope="session")
