@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks._cases import NETWORK
 from benchmarks.reference import direct_loss
 from petri_scvi._model import DEFAULTS
 from petri_scvi._module import build_module
@@ -74,14 +75,7 @@ SMALL: dict[str, Any] = {"n_genes": 60, "side": 16, "n_cells": 4} | {
 DEFAULT: dict[str, Any] = {"n_genes": 500, "side": 32, "n_cells": 16} | {
     "n_latent_tokens": 8,
     "embed_dim": 256,
-    "n_heads": 8,
-    "patch_size": 8,
-    "image_encoder_depth": 6,
-    "image_decoder_depth": 2,
-    "image_decoder_dim": 128,
-    "expression_encoder_depth": 4,
-    "expression_decoder_dim": 512,
-    "set_transformer_depth": 4,
+    **NETWORK,
 }
 
 

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
-from petri_scvi._checks import check_seed, check_sizes, require
-from petri_scvi.baselines._no_epochs import no_epochs
-from petri_scvi.baselines._unimodal import ImageModel
+from petri_scvi._checks import check_sizes, require
 from petri_scvi.baselines.published._published_files import check_finite, read_json
+from petri_scvi.baselines.published._published_images import PublishedImageModel
 from petri_scvi.common import user_path
 from petri_scvi.common._channels import find_channel
-from petri_scvi.imaging import channel_range, to_unit_range
-from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +25,13 @@ if TYPE_CHECKING:
 
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 FILES = ("config.json", "preprocessor_config.json")
-QUANTILES = (0.001, 0.999)
-"""Quantiles of a channel's pixels that are scaled to black and white."""
 WHERE_TO_GET_IT = (
     "Fetch a model once, for example with 'hf download facebook/dinov2-base --local-dir dinov2-base', and pass that "
     "folder."
 )
 
 
-class DINOv2(ImageModel):
+class DINOv2(PublishedImageModel):
     """Embedding of image crops by a published DINOv2 :cite:p:`Oquab2024`, without fine-tuning.
 
     DINOv2 reads colour images. Each channel is passed on its own, repeated in all three colours, and the embeddings of
@@ -87,10 +81,7 @@ class DINOv2(ImageModel):
         accelerator: str = "auto",
         seed: int = 0,
     ) -> None:
-        super().__init__(mdata)
-        check_seed(seed)
-        self.seed = seed
-        self._device = choose_device(accelerator)
+        super().__init__(mdata, accelerator, seed)
         self._groups = _choose_groups(channel_triples, list(self._state["channels"]))
         network, preprocessor = _read_checkpoint(checkpoint)
         self._network = network.to(self._device)
@@ -107,13 +98,6 @@ class DINOv2(ImageModel):
                 f"for example, {max(1, round(self.image_size / patch_size)) * patch_size}."
             )
 
-    @no_epochs
-    def train(self) -> None:
-        """Find the range of intensities of each channel; the network stays as published."""
-        reader = self._require_modality(self._manager_of(None), self.modality_)
-        self._low, self._high = channel_range(reader, QUANTILES, self.seed)
-        self.is_trained_ = True
-
     @torch.inference_mode()
     def _embed(
         self, manager: AnnDataManager, reader: RowReader, rows: NDArray[np.integer], batch_size: int
@@ -121,13 +105,7 @@ class DINOv2(ImageModel):
         width = self._network.config.hidden_size
         embedding = np.empty((len(rows), len(self._groups) * width), dtype=np.float32)
         for start in range(0, len(rows), batch_size):
-            images = to_unit_range(reader.read(rows[start : start + batch_size]), self._low, self._high)
-            resized = interpolate(
-                torch.from_numpy(images).to(self._device),
-                size=(self.image_size, self.image_size),
-                mode="bicubic",
-                antialias=True,
-            ).clamp(0, 1)  # (batch, C, S, S); bicubic overshoots
+            resized = self._resized(reader.read(rows[start : start + batch_size]), self.image_size)
             parts = [
                 self._network(pixel_values=(resized[:, group] - self._mean) / self._std).last_hidden_state[:, 0]
                 for group in self._groups

@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
-from petri_scvi._checks import check_flags, check_seed, require
-from petri_scvi.baselines._no_epochs import no_epochs
-from petri_scvi.baselines._unimodal import ImageModel
+from petri_scvi._checks import check_flags, require
 from petri_scvi.baselines.published._published_files import check_finite, read_json
+from petri_scvi.baselines.published._published_images import PublishedImageModel
 from petri_scvi.common import user_path
-from petri_scvi.imaging import channel_range, to_unit_range
-from petri_scvi.nn import choose_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +25,12 @@ MODEL_TYPE = "MAE"
 SIDE = 256
 """Height and width of the images that the network reads, in pixels."""
 MAX_CHANNELS = 11
-QUANTILES = (0.001, 0.999)
-"""Quantiles of a channel's pixels that are scaled to 0 and 255."""
 WHERE_TO_GET_IT = (
     "Fetch it once with 'hf download recursionpharma/OpenPhenom --local-dir openphenom', and pass that folder."
 )
 
 
-class OpenPhenom(ImageModel):
+class OpenPhenom(PublishedImageModel):
     """Embedding of image crops by the published OpenPhenom, without fine-tuning :cite:p:`Kraus2024`.
 
     OpenPhenom is a masked autoencoder of Cell Painting images that reads any number of channels, up to 11. Training
@@ -87,8 +81,7 @@ class OpenPhenom(ImageModel):
         accelerator: str = "auto",
         seed: int = 0,
     ) -> None:
-        super().__init__(mdata)
-        check_seed(seed)
+        super().__init__(mdata, accelerator, seed)
         check_flags(trust_remote_code=trust_remote_code, channelwise=channelwise)
         n_channels = len(self._state["channels"])
         if n_channels > MAX_CHANNELS:
@@ -96,17 +89,8 @@ class OpenPhenom(ImageModel):
                 f"{n_channels} channels are registered, and OpenPhenom reads at most {MAX_CHANNELS}. Choose some with "
                 "OpenPhenom.setup_mudata(mdata, image_channels=[...])."
             )
-        self.seed = seed
-        self._device = choose_device(accelerator)
         self._network = _read_network(user_path(checkpoint), is_trusted=trust_remote_code).to(self._device)
         self._network.return_channelwise_embeddings = channelwise
-
-    @no_epochs
-    def train(self) -> None:
-        """Find the range of intensities of each channel; the network stays as published."""
-        reader = self._require_modality(self._manager_of(None), self.modality_)
-        self._low, self._high = channel_range(reader, QUANTILES, self.seed)
-        self.is_trained_ = True
 
     @torch.inference_mode()
     def _embed(
@@ -114,10 +98,7 @@ class OpenPhenom(ImageModel):
     ) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(rows), batch_size):
-            images = to_unit_range(reader.read(rows[start : start + batch_size]), self._low, self._high)
-            resized = interpolate(
-                torch.from_numpy(images).to(self._device), size=(SIDE, SIDE), mode="bicubic", antialias=True
-            ).clamp(0, 1)  # (batch, C, 256, 256); bicubic overshoots
+            resized = self._resized(reader.read(rows[start : start + batch_size]), SIDE)
             parts.append(self._network.predict((255 * resized).round().to(torch.uint8)).float().cpu().numpy())
         return np.concatenate(parts).astype(np.float32)
 
