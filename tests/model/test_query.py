@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
 
 import mudata
 import numpy as np
@@ -230,14 +231,130 @@ def test_a_kind_or_a_model_that_cannot_mask_says_so(screen, make_screen, combine
         pca.get_latent_representation(ready)
 
 
-def test_missing_channels_are_refused_with_what_can_be_done(trained_model, make_screen, combine, refused):
-    new = make_screen(seed=2)
-    new["image"].uns["channel_names"][1] = "other"
-    with refused(
-        ValueError, "lacks 1 of the 5 channels of the model", "embed the other modalities alone", "['nucleus'"
-    ):
-        PETRI.prepare_query_mudata(new, trained_model)
-    assert len(trained_model.get_latent_representation(combine(rna=new["rna"]))) == new["rna"].n_obs
+@pytest.fixture
+def without_channels(trained_model, make_screen, combine):
+    """Other cells without two channels of the model, in another order and beside another one; and all channels."""
+    images = make_screen(seed=2)["image"]
+    part = images.copy()
+    kept = ["actin", "lipid_droplets", "cell_body"]
+    names = list(images.uns["channel_names"])
+    crops = images.obsm["single_cell_images"][:, [*map(names.index, kept), 0]]
+    part.obsm["single_cell_images"], part.uns["channel_names"] = crops, [*kept, "other"]
+    with pytest.warns(UserWarning, match="fitted to the model") as found:
+        ready = PETRI.prepare_query_mudata(combine(image=part), trained_model)
+    (words,) = own(found)
+    assert "mdata['image'] lacks 2 of the 5 channels of the model, which are masked (nucleus, mitochondria)" in words
+    assert "1 channels of mdata['image'] that the model does not know are not read (other)" in words
+    assert ready["image"].obsm["single_cell_images"] is crops
+    assert "petri_scvi" not in part.uns
+    yield ready, ["nucleus", "mitochondria"], images
+    trained_model.module.modality("image").lacks_values = False
+
+
+def test_missing_channels_are_not_read(trained_model, without_channels, combine, make_screen):
+    ready, lost, complete = without_channels
+    embedding = trained_model.get_latent_representation(ready)
+    assert trained_model.get_measurement(ready, modality="image")[:, [0, 3]].shape == (complete.n_obs, 2, 16, 16)
+    names = trained_model.get_var_names()["image"]
+    is_lost = np.isin(names, lost)
+    measured = trained_model.get_measurement(ready, modality="image")
+    crops = complete.obsm["single_cell_images"]
+    np.testing.assert_array_equal(measured, np.where(is_lost[:, None, None], np.nan, crops))
+    # Whatever they would have shown, the embedding is that of the weights of the other channels.
+    network = trained_model.module.modality("image").encoder
+    cells = trained_model.module.modality("image").prepare(torch.as_tensor(crops))
+    cells[:, is_lost] = 7.0
+    keeps = torch.as_tensor(~is_lost)
+    blind = deepcopy(network)
+    with torch.inference_mode():
+        blind.embed.weight.unflatten(1, (5, -1))[:, ~keeps] = 0
+        first, second = torch.triu_indices(5, 5, 1)
+        blind.linear_path.project.weight[:, ~torch.cat([*[keeps] * 3, keeps[first] & keeps[second]])] = 0
+        expected = blind(cells).mean(dim=1)
+    np.testing.assert_allclose(embedding, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(embedding - trained_model.get_latent_representation(combine(image=complete))).max() > 0.01
+
+
+def test_missing_channels_are_predicted_and_not_scored(trained_model, without_channels, make_screen, combine, refused):
+    ready, lost, complete = without_channels
+    found = trained_model.get_reconstruction(ready, modality="image", companions={})
+    assert np.isfinite(found.prediction).all()
+    assert found.prediction.shape == complete.obsm["single_cell_images"].shape
+    both = combine(image=ready["image"], rna=make_screen(seed=2)["rna"])
+    assert np.isfinite(trained_model.get_reconstruction_error(both)["loss"]).all()
+    assert np.isfinite(trained_model.cross_modal_gain(both, n_documents=1)["loss_own"]).all()
+    changed = ready["image"].obsm["single_cell_images"]
+    errors = trained_model.get_reconstruction_error(ready).set_index("predictor")["loss"]
+    changed[:, 3] = 0  # the channel that the model does not know
+    fresh = combine(image=ready["image"].copy())
+    again = trained_model.get_reconstruction_error(fresh).set_index("predictor")["loss"]
+    np.testing.assert_array_equal(errors, again)
+    context = both["image"].obs["perturbation"].iloc[0]
+    with refused(ValueError, "channel 'nucleus'", "was not measured", "'actin'"):
+        tl.targeted_reconstruction(
+            trained_model, both, channel="nucleus", context=context, changed_context="non-targeting"
+        )
+
+
+def test_a_copy_of_the_model_is_trained_further_without_the_missing_channels(
+    trained_model, without_channels, quiet, tmp_path
+):
+    ready, lost, _ = without_channels
+    new = PETRI.load_query_data(ready, trained_model, accelerator="cpu")
+    weight = "modalities.image.decoder.head.weight"
+    before = new.module.state_dict()[weight].clone()
+    new.train(max_epochs=1, plan_kwargs={"lr": 1e-2, "weight_decay": 0.0}, **quiet)
+    assert np.isfinite(new.history["train_loss_image"].to_numpy(dtype=float)).all()
+    changed = (new.module.state_dict()[weight] != before).unflatten(0, (5, -1)).flatten(1).any(dim=1)
+    assert (changed.numpy() == ~np.isin(new.get_var_names()["image"], lost)).all()
+    new.save(tmp_path / "model")
+    loaded = PETRI.load(tmp_path / "model", ready)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), new.get_latent_representation())
+    assert np.isfinite(loaded.get_latent_representation(trained_model.adata)).all()
+
+
+@pytest.mark.parametrize("is_store", [False, True])
+def test_crops_that_were_fitted_stay_so_in_a_file(trained_model, without_channels, tmp_path, is_store):
+    ready, _, _ = without_channels
+    if is_store:
+        io.write_training_store(ready, tmp_path / "query.h5mu")
+        again = io.open_screen(tmp_path / "query.h5mu")
+    else:
+        ready.write(tmp_path / "query.h5mu")
+        again = mudata.read_h5mu(tmp_path / "query.h5mu")
+    rows = ready["image"].obs_names.get_indexer(again["image"].obs_names)
+    np.testing.assert_allclose(
+        trained_model.get_latent_representation(again),
+        trained_model.get_latent_representation(ready)[rows],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_channels_that_are_missing_without_a_note_or_a_name_are_refused(
+    trained_model, without_channels, make_screen, combine, refused
+):
+    ready, _, _ = without_channels
+    undeclared = combine(image=ready["image"].copy())
+    del undeclared["image"].uns["petri_scvi"]
+    with refused(ValueError, "mdata['image'] lacks ['nucleus', 'mitochondria']", "prepare_query_mudata"):
+        trained_model.get_latent_representation(undeclared)
+    new = make_screen(seed=2)["image"]
+    new.obsm["single_cell_images"] = new.obsm["single_cell_images"][:, 1:]
+    del new.uns["channel_names"]
+    with refused(ValueError, "lacks 5 of the 5 channels", "without names", "uns['channel_names'] = [...]"):
+        PETRI.prepare_query_mudata(combine(image=new), trained_model)
+    new.uns["channel_names"] = list(trained_model.get_var_names()["image"][1:])
+    with pytest.warns(UserWarning, match=r"lacks 1 of the 5 channels of the model, which are masked \(nucleus\)"):
+        ready = PETRI.prepare_query_mudata(combine(image=new), trained_model)
+    assert np.isfinite(trained_model.get_latent_representation(ready)).all()
+    pca = baselines.PCAPixels
+    complete = make_screen()
+    pca.setup_mudata(complete)
+    model = pca(complete, n_components=3)
+    model.train()
+    with refused(ValueError, "lacks variables that PCAPixels was trained on, and it cannot mask them"):
+        model.get_latent_representation(ready)
 
 
 def test_other_modalities_are_refused(trained_model, query, combine, refused):

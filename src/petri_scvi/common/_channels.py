@@ -40,15 +40,21 @@ def channel_names(adata: AnnData, n_channels: int, where: str) -> list[str]:
     ValueError
         There is not one stored name per channel, or two are the same.
     """
-    names = stored_channel_names(adata)
-    if names is None or (CHANNEL_NAMES_KEY not in adata.uns and len(names) != n_channels):
-        return [str(i) for i in range(n_channels)]  # a column of var may describe genes
+    if has_no_channel_names(adata, n_channels):  # a column of var may describe genes
+        return [str(i) for i in range(n_channels)]
+    names = stored_channel_names(adata) or []
     if len(names) != n_channels or len(set(names)) != n_channels:
         raise ValueError(
             f"{where}.uns[{CHANNEL_NAMES_KEY!r}] is {names}, but its crops have {n_channels} channels. Give one unique "
             "name per channel."
         )
     return names
+
+
+def has_no_channel_names(adata: AnnData, n_channels: int) -> bool:
+    """Whether :func:`channel_names` numbers the channels, since none are stored."""
+    names = stored_channel_names(adata)
+    return names is None or (CHANNEL_NAMES_KEY not in adata.uns and len(names) != n_channels)
 
 
 def find_channel(channel: str | int, names: Sequence[str], argument: str, where: str) -> int:

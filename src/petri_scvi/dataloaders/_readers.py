@@ -123,26 +123,31 @@ class _MappedCSR(RowReader):
 
 
 class ChannelReader(RowReader):
-    """Some channels of image crops, in a given order.
+    """Some channels of image crops, in a given order, as floats with NaN if one of them is missing.
 
     Parameters
     ----------
     images
         Reader of crops, shape ``(n, C, H, W)``.
     positions
-        Channels to keep.
+        Channels to keep, -1 for those that the crops do not have.
     """
 
     def __init__(self, images: RowReader, positions: Sequence[int]) -> None:
         self.images = images
         self.positions = list(positions)
         self.shape = (images.shape[0], len(self.positions), *images.shape[2:])
-        self.dtype = images.dtype
+        self.is_missing = np.asarray(self.positions) < 0
+        is_as_stored = images.dtype.kind == "f" or not self.is_missing.any()
+        self.dtype = images.dtype if is_as_stored else np.dtype(np.float32)
         self.advice = images.advice
 
     def read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """Rows with the chosen channels only."""
-        return self.images.read(rows)[:, self.positions]
+        found = self.images.read(rows)[:, self.positions].astype(self.dtype, copy=False)
+        if self.is_missing.any():
+            found[:, self.is_missing] = np.nan
+        return found
 
 
 class ColumnReader(RowReader):

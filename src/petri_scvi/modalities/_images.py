@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from petri_scvi._checks import check_finite_images, check_images
-from petri_scvi._constants import IMAGE, IMAGES_KEY
+from petri_scvi._constants import CHANNEL_NAMES_KEY, IMAGE, IMAGES_KEY
 from petri_scvi.common import RunningMoments
 from petri_scvi.common._channels import channel_names, find_channels
 from petri_scvi.dataloaders import ChannelReader, open_rows
 from petri_scvi.modalities._axes import principal_axes
-from petri_scvi.modalities._field import ModalityField
+from petri_scvi.modalities._field import ModalityField, masked_variables
 from petri_scvi.modalities._kinds import Kind
 from petri_scvi.modalities._modality import Modality
 from petri_scvi.modalities._settings import EncoderSettings, Settings
@@ -103,7 +103,10 @@ class ImagesField(ModalityField):
         }
 
     def transfer_present(self, state_registry: dict, mdata: MuData) -> dict:
-        """Require the same size and dtype, and find the same channels, which may be at other positions."""
+        """Require the same size and dtype, and find the same channels, which may be at other positions.
+
+        Position -1 stands for channels that were declared missing.
+        """
         self.validate_field(mdata)
         images = self.get_field_data(mdata)
         expected = (state_registry["height"], state_registry["width"])
@@ -120,7 +123,15 @@ class ImagesField(ModalityField):
             )
         where = f"mdata[{self.modality!r}]"
         names = channel_names(mdata.mod[self.modality], images.shape[1], where)
-        positions = find_channels(state_registry["channels"], names, "image_channels", where)
+        wanted = [str(channel) for channel in state_registry["channels"]]
+        missing = masked_variables(mdata.mod[self.modality]) - set(names)
+        if unknown := [channel for channel in wanted if channel not in names and channel not in missing]:
+            raise ValueError(
+                f"image_channels: {where} lacks {unknown} of the channels of the model; it has {names}. If they are "
+                f"misnamed, set {where}.uns[{CHANNEL_NAMES_KEY!r}]; if they were not measured, call mdata = "
+                "model.prepare_query_mudata(mdata, model), which masks them."
+            )
+        positions = [-1 if channel in missing else names.index(channel) for channel in wanted]
         return {**state_registry, "n_obs": images.shape[0], "positions": positions, **self.fingerprint(mdata)}
 
     def get_summary_stats(self, state_registry: dict) -> dict:
@@ -132,6 +143,9 @@ class ImagesField(ModalityField):
 
 class ImageModality(Modality):
     """Image crops: ViT encoder, masked-autoencoder decoder, squared error of normalised pixels.
+
+    Channels that were not measured, NaN, are neither read nor scored: they add nothing to the embedding of a patch, and
+    the linear path has the training mean of their statistics.
 
     Parameters
     ----------
@@ -149,6 +163,7 @@ class ImageModality(Modality):
     kind = "images"
     argument = "images_key"
     default_name = IMAGE
+    masks_missing = True
 
     def __init__(self, state: Mapping[str, Any], settings: EncoderSettings) -> None:
         super().__init__()
@@ -256,17 +271,23 @@ class ImageModality(Modality):
         return (cells.float() - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
 
     def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Shapes ``(B, C, H, W)`` and ``(B, N_visible)`` -> ``(B, L, D)``."""
-        return self.encoder(inputs, visible)
+        """Shapes ``(B, C, H, W)`` and ``(B, N_visible)`` -> ``(B, L, D)``; missing channels are not read."""
+        if not self.lacks_values or bool((is_measured := ~inputs[:, :, 0, 0].isnan()).all()):
+            return self.encoder(inputs, visible)
+        return self.encoder(inputs.nan_to_num(), visible, is_measured)
 
     def decode(self, latents: Tensor, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
         """Predict normalised pixels; shape ``(B, N, C * P * P)``, 0 in ``visible`` patches."""
         return cast("ImageDecoder", self.decoder)(latents, visible)
 
     def loss(self, prediction: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over the pixels of masked patches; shape ``(B,)``."""
+        """Mean squared error over the pixels of masked patches, in channels that were measured; shape ``(B,)``."""
         target = patchify(inputs, self.patch_size)  # (B, N, C * P * P)
-        return masked_mean((prediction.float() - target).square().mean(dim=-1), mask)
+        if not self.lacks_values:
+            return masked_mean((prediction.float() - target).square().mean(dim=-1), mask)
+        is_measured = ~target.isnan()
+        error = torch.where(is_measured, (prediction.float() - target.nan_to_num()).square(), 0.0)
+        return masked_mean(error.sum(dim=-1) / is_measured.sum(dim=-1), mask)
 
     def to_measurement(self, prediction: Tensor) -> Tensor:
         """Shapes ``(B, N, C * P * P)`` -> ``(B, C, H, W)``, in the intensity units of the raw images."""

@@ -41,9 +41,9 @@ class Modality(nn.Module, ABC):
     """Key of ``mdata.mod`` there, unless the user names another one."""
 
     masks_missing: ClassVar[bool] = False
-    """Whether NaN in raw cells counts as a masked token: neither encoded nor scored, but predicted."""
+    """Whether NaN in raw cells is what was not measured: neither encoded nor scored, but predicted."""
     lacks_values = False
-    """Whether data may have NaN that is to be looked for, because some variables of the model were not measured."""
+    """Whether data may have NaN that is to be looked for, because variables or channels were not measured."""
 
     n_tokens: int
     """Tokens per cell (T); the width of the mask."""

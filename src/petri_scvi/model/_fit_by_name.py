@@ -9,11 +9,13 @@ import pandas as pd
 from anndata import AnnData
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY, MASKED_KEY, UNS_KEY
-from petri_scvi.common._channels import channel_names
+from petri_scvi.common._channels import channel_names, has_no_channel_names
 from petri_scvi.modalities import ExpressionModality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from petri_scvi.modalities import Modality
 
@@ -54,7 +56,7 @@ def fit_by_name(
     """
     attr_name, attr_key = place["attr_name"], place["attr_key"]
     if "channels" in state and attr_key in adata.obsm:
-        _check_channels(adata, name, int(adata.obsm[attr_key].shape[1]), state["channels"])
+        return _fit_channels(adata, name, int(adata.obsm[attr_key].shape[1]), [str(c) for c in state["channels"]])
     table = adata.obsm.get(attr_key) if attr_name == "obsm" else None
     if "column_names" not in state or (attr_name == "obsm" and not isinstance(table, pd.DataFrame)):
         return adata, []
@@ -73,18 +75,12 @@ def fit_by_name(
     if table is None:
         fitted = adata[:, present].copy()
     else:
-        parts = {part: getattr(adata, part) for part in ("X", "obs", "var", "uns")}
-        obsm = {**adata.obsm, attr_key: table.iloc[:, present]}
-        fitted = AnnData(**parts, obsm=obsm, layers=dict(adata.layers))
-    fitted.uns[UNS_KEY] = {**fitted.uns.get(UNS_KEY, {}), MASKED_KEY: missing}
+        fitted = _with_shared_parts(adata, {attr_key: table.iloc[:, present]})
+    _note_missing(fitted, missing)
     n_dropped = len(names) - len(present)
     changes = []
     if len(missing):
-        more = ", ..." if len(missing) > N_NAMED else ""
-        changes.append(
-            f"{where} lacks {len(missing)} of the {len(wanted)} {variables} of the model, which are masked "
-            f"({', '.join(missing[:N_NAMED])}{more})"
-        )
+        changes.append(_lacks(where, missing, wanted, variables))
     if n_dropped:
         changes.append(f"{n_dropped} {variables} of {where} that the model does not know are dropped")
     return fitted, changes
@@ -112,16 +108,48 @@ def _check_names(
         raise ValueError(f"{where} has several {variables} of one name. {fix}.")
 
 
-def _check_channels(adata: AnnData, name: str, n_channels: int, wanted: Sequence[str]) -> None:
-    """Require all channels: a patch token reads every channel, so that a missing one cannot be masked."""
-    found = channel_names(adata, n_channels, f"mdata[{name!r}]")
+def _with_shared_parts(adata: AnnData, changed: Mapping[str, Any]) -> AnnData:
+    """The modality with other slots of ``obsm``; everything else is shared."""
+    parts = {part: getattr(adata, part) for part in ("X", "obs", "var")}
+    obsm = {**adata.obsm, **changed}
+    return AnnData(**parts, uns=dict(adata.uns), obsm=obsm, layers=dict(adata.layers))
+
+
+def _note_missing(fitted: AnnData, missing: NDArray[np.str_]) -> None:
+    """Record which variables count as masked."""
+    fitted.uns[UNS_KEY] = {**fitted.uns.get(UNS_KEY, {}), MASKED_KEY: missing}
+
+
+def _lacks(where: str, missing: Sequence[str] | NDArray[np.str_], wanted: Sequence[str], variables: str) -> str:
+    """What is missing, in words."""
+    more = ", ..." if len(missing) > N_NAMED else ""
+    return (
+        f"{where} lacks {len(missing)} of the {len(wanted)} {variables} of the model, which are masked "
+        f"({', '.join(missing[:N_NAMED])}{more})"
+    )
+
+
+def _fit_channels(adata: AnnData, name: str, n_channels: int, wanted: Sequence[str]) -> tuple[AnnData, list[str]]:
+    """Note the channels of the model that the crops lack; the others are found by name without a change."""
+    where = f"mdata[{name!r}]"
+    found = channel_names(adata, n_channels, where)
     missing = [channel for channel in wanted if channel not in found]
-    if missing:
-        shared = [str(channel) for channel in wanted if channel in found]
-        train = f", or train a model on the channels that both screens have, {shared}" if shared else ""
+    if not missing:
+        return adata, []
+    if len(missing) == len(wanted) or has_no_channel_names(adata, n_channels):
         raise ValueError(
-            f"mdata[{name!r}] lacks {len(missing)} of the {len(wanted)} channels of the model, {missing}; it has "
-            f"{found}. A patch is read with all its channels, so that a missing one cannot be masked. If they are "
-            f"misnamed, set mdata[{name!r}].uns[{CHANNEL_NAMES_KEY!r}]; otherwise embed the other modalities alone, "
-            f"without {name!r}{train}."
+            f"{where} lacks {len(missing)} of the {len(wanted)} channels of the model, {missing}; it has {found}"
+            f"{' without names' if has_no_channel_names(adata, n_channels) else ''}. Name its channels as the model "
+            f"does, {list(wanted)}, leaving out those that it does not have: "
+            f"{where}.uns[{CHANNEL_NAMES_KEY!r}] = [...]. Otherwise embed the other modalities alone, without {name!r}."
         )
+    fitted = _with_shared_parts(adata, {})
+    _note_missing(fitted, np.asarray(missing))
+    changes = [_lacks(where, missing, wanted, "channels")]
+    if others := [channel for channel in found if channel not in wanted]:
+        more = ", ..." if len(others) > N_NAMED else ""
+        changes.append(
+            f"{len(others)} channels of {where} that the model does not know are not read "
+            f"({', '.join(others[:N_NAMED])}{more}); rename them if they are the missing ones"
+        )
+    return fitted, changes

@@ -30,7 +30,8 @@ class QueryMixin(SavingMixin):
 
         A masked gene is neither encoded nor scored, as in training, and is predicted like any other. Unlike in other
         models of scvi-tools, ``mdata`` stays as it is, and missing genes are not filled with zeros, which would be read
-        as counts of 0. Channels of images are found by name without being prepared; none may be missing.
+        as counts of 0. Channels of images are found by name without being prepared. Missing ones are noted, too, and
+        are neither encoded nor scored; no training has seen cells without them, and the embedding is the worse for it.
 
         Parameters
         ----------
@@ -41,19 +42,20 @@ class QueryMixin(SavingMixin):
 
         Returns
         -------
-        MuData with the modalities of the model. Modalities whose genes fit are shared with ``mdata``; others are
-        copied, and list missing genes in ``uns["petri_scvi"]["masked_variables"]``.
+        MuData with the modalities of the model. Modalities whose genes and channels fit are shared with ``mdata``;
+        others are copied, but for their crops and tables, and list missing genes or channels in
+        ``uns["petri_scvi"]["masked_variables"]``.
 
         Raises
         ------
         ValueError
-            No modality is one of the model; a modality has none of its genes, or several of one name; channels are
-            missing; or genes are missing of a kind that cannot mask them.
+            No modality is one of the model; a modality has none of its genes or channels, or several of one name;
+            channels are missing among such without names; or genes are missing of a kind that cannot mask them.
 
         Warns
         -----
         UserWarning
-            Genes are missing or dropped, or modalities are missing; one message counts them all.
+            Genes or channels are missing or dropped, or modalities are missing; one message counts them all.
         """
         check_is_mudata(mdata)
         if isinstance(reference_model, SavingMixin):

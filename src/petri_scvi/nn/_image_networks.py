@@ -104,13 +104,16 @@ class ImagePath(nn.Module):
         self.project = nn.Linear(n_statistics, embed_dim, bias=False)
         nn.init.eye_(self.project.weight)
 
-    def forward(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, is_measured: Tensor | None = None) -> Tensor:
         """What is added to the latents of each cell.
 
         Parameters
         ----------
         patches
             Visible patches of normalised images, shape ``(B, T, C * P * P)``.
+        is_measured
+            Channels whose statistics count, shape ``(B, C)``; those of others are taken to be the training mean. All
+            if ``None``.
 
         Returns
         -------
@@ -119,7 +122,12 @@ class ImagePath(nn.Module):
         # In bfloat16 a correlation of two channels would have two digits.
         with torch.autocast(patches.device.type, enabled=False):
             statistics = ChannelMoments.of(patches, self.n_channels).statistics(self.relative_std)
-        return self.project((statistics - self.statistic_mean) / self.statistic_std)
+        statistics = (statistics - self.statistic_mean) / self.statistic_std
+        if is_measured is not None:
+            first, second = torch.triu_indices(self.n_channels, self.n_channels, 1, device=patches.device)
+            both = is_measured[:, first] & is_measured[:, second]  # (B, C (C - 1) / 2)
+            statistics = statistics * torch.cat([*[is_measured] * 3, both], dim=1)
+        return self.project(statistics)
 
     @torch.no_grad()
     def fit(self, relative_std: Tensor, statistics: Tensor) -> Tensor:
@@ -197,15 +205,18 @@ class ImageEncoder(nn.Module):
         self.apply(init_weights)
         self.linear_path = ImagePath(n_channels, embed_dim) if linear_path else None
 
-    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, visible: Tensor | None = None, is_measured: Tensor | None = None) -> Tensor:
         """Compress each image to its latent tokens.
 
         Parameters
         ----------
         images
-            Normalised images, shape ``(B, C, H, W)``.
+            Normalised images, shape ``(B, C, H, W)``; 0 in channels that were not measured, which thus add nothing to
+            the tokens of patches.
         visible
             Positions of the patches to see, shape ``(B, N_visible)``; all if ``None``.
+        is_measured
+            Channels that were measured, shape ``(B, C)``; all if ``None``.
 
         Returns
         -------
@@ -221,7 +232,7 @@ class ImageEncoder(nn.Module):
         for block in blocks:
             tokens = block(tokens)
         latents = self.norm(last_block(tokens, tokens[:, : self.n_latent_tokens]))  # (B, L, D)
-        return latents if self.linear_path is None else latents + self.linear_path(patches).unsqueeze(1)
+        return latents if self.linear_path is None else latents + self.linear_path(patches, is_measured).unsqueeze(1)
 
 
 class ImageDecoder(nn.Module):

@@ -40,6 +40,18 @@ def test_crops_show_the_prediction_where_masked_and_the_measurement_elsewhere():
     np.testing.assert_allclose(reconstructed[0, 2:], original[0, 2:], rtol=1e-6)
 
 
+def test_a_channel_that_was_not_measured_is_dark_and_then_predicted():
+    images = np.stack([np.eye(4), np.full((4, 4), np.nan)])[None]
+    prediction = np.stack([np.zeros((4, 4)), np.eye(4)[::-1]])[None]
+    mask = np.array([[True, False, False, False]])
+    ax = pl.reconstructed_crops(images, prediction, mask, colours=["red", "lime"])
+    rows = ax.images[0].get_array()[:, :4].reshape(3, 5, 4, 3)[:, :4]
+    assert (rows[0, ..., 0] == np.eye(4)).all()
+    assert (rows[0, ..., 1] == 0).all()
+    assert (rows[1, :2, :2] == np.float64(0.85)).all()
+    assert (rows[2, ..., 1] == np.eye(4)[::-1]).all()
+
+
 def test_crops_are_drawn_on_the_axes_given_and_name_the_channels(rng):
     _, ax = plt.subplots()
     images = rng.random((3, 2, 8, 8))

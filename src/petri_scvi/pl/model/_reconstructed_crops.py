@@ -39,7 +39,8 @@ def reconstructed_crops(
 ) -> Axes:
     """Draw original, masked and reconstructed crops; one column per cell.
 
-    The third row shows the prediction where patches were masked and the measurement elsewhere.
+    The third row shows the prediction where patches were masked and the measurement elsewhere; channels that were not
+    measured, NaN, are dark in the other rows and predicted in this one.
 
     Parameters
     ----------
@@ -79,8 +80,11 @@ def reconstructed_crops(
     hidden = pixel_mask(mask, height, width)[:, None]  # (n, 1, H, W)
     if colours is None:
         colours = [CHANNEL_COLOURS[i % len(CHANNEL_COLOURS)] for i in range(n_channels)]
-    scale = intensity_range(images)
-    rows = [images, np.where(hidden, np.nan, images), np.where(hidden, prediction, images)]
+    predicted = np.where(hidden | np.isnan(images), prediction, images)
+    is_missing = np.isnan(images).all(axis=(0, 2, 3), keepdims=True)  # (1, C, 1, 1)
+    scale = intensity_range(np.where(is_missing, prediction, images))
+    images = np.where(is_missing, scale[0], images)
+    rows = [images, np.where(hidden, np.nan, images), predicted]
     pictures = [colour_channels(row, scale, colours) for row in rows]
     names = [str(i) for i in range(n_channels)] if channel_names is None else list(channel_names)
     with open_axes(ax, max(3.0, 0.7 * n_cells + 1.0), 2.8) as ax:

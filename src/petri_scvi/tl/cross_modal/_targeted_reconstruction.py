@@ -127,8 +127,8 @@ def targeted_reconstruction(
     TypeError
         The model does not reconstruct cells, such as CLIP.
     ValueError
-        The model has no such channel or knows one modality only, has no set transformer, a context has no cells, or no
-        cell has a patch above the threshold.
+        The model or the data has no such channel, the model knows one modality only or has no set transformer, a
+        context has no cells, or no cell has a patch above the threshold.
 
     Notes
     -----
@@ -168,7 +168,7 @@ def targeted_reconstruction(
         )
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(rows, size=min(max_cells, len(rows)), replace=False))
-    images = model.get_measurement(mdata, modality=modality, indices=rows.tolist())[:, position].astype(np.float64)
+    images = _measured_channel(model, mdata, modality, position, rows)
     patch_size = cast("int", model.module.modality(modality).patch_size)
     mask, threshold_used = _bright_patches(images, patch_size, threshold, quantile)
     is_kept = np.asarray(mask.any(axis=1) & ~mask.all(axis=1))
@@ -258,6 +258,21 @@ class _HiddenCells:
             if repeat == 0:
                 pictures.append(prediction[shown])
         return {condition: pd.concat(parts).groupby(level=0).mean() for condition, parts in scores.items()}, pictures
+
+
+def _measured_channel(
+    model: TrainedModel, mdata: MuData | None, modality: str, position: int, rows: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """A channel of some cells, shape ``(n, H, W)``."""
+    crops = model.get_measurement(mdata, modality=modality, indices=rows.tolist())  # (n, C, H, W)
+    is_missing = np.isnan(crops[0, :, 0, 0])
+    if is_missing[position]:
+        names = model.get_var_names()[modality]
+        raise ValueError(
+            f"channel {str(names[position])!r} was not measured in mdata[{modality!r}], so that its reconstruction "
+            f"cannot be scored. Pass one of {names[~is_missing].tolist()}."
+        )
+    return crops[:, position].astype(np.float64)
 
 
 def _bright_patches(
