@@ -2,13 +2,15 @@
 
 ``python -m benchmarks.multimodal_dimensions --out FOLDER`` trains PETRI, PETRI on permuted contexts and CLIP on a
 synthetic screen with the recipe of the demo, fits sparse autoencoders, and compares the dimensions with the recorded
-truth. What was trained is kept in the folder; a second run goes on from there. ``--trained FOLDER/synthetic`` takes the
-embeddings that ``benchmarks.paper_table --out FOLDER`` left instead.
+truth. What was trained is kept in the folder; a second run goes on from there. ``--trained FOLDER/synthetic`` or
+``FOLDER/weak`` takes the screens and embeddings of ``benchmarks.paper_table --out FOLDER`` instead. The numbers of
+dimensions are written to ``dimensions.csv`` in the folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import time
 import warnings
@@ -21,6 +23,7 @@ import torch
 from scipy import sparse
 
 import petri_scvi
+from benchmarks._screens import load_screen
 from benchmarks._systems import Job, contrastive, petri, petri_permuted
 from petri_scvi import datasets, tl
 from petri_scvi._constants import CONTROL, IMAGE, RNA
@@ -118,8 +121,12 @@ def report(
     embeddings: dict[str, NDArray[np.float32]],
     max_epochs: float,
     n_dimensions: int | None = None,
-) -> None:
-    """Fit and describe one system, on the embedding as it is and after centering and scaling."""
+) -> pd.DataFrame:
+    """Fit and describe one system, on the embedding as it is and after centering and scaling.
+
+    Returns the numbers of dimensions: a row for each of the two.
+    """
+    counts = []
     rows_of = {modality: rows_in_mdata(mdata, modality) for modality in embeddings}
     joined = np.empty((mdata.n_obs, embeddings[IMAGE].shape[1]), dtype=np.float32)
     for modality, embedding in embeddings.items():
@@ -146,8 +153,18 @@ def report(
         codes = {modality: mdata.obsm["X_sae"][rows_of[modality]] for modality in rows_of}
         print(by_visibility(mdata, codes, kinds).to_string(index=False, float_format="{:.1f}".format))
         print(agreement["summary"].to_string(index=False), flush=True)
+        counts.append(
+            result["summary"].merge(agreement["summary"], how="cross", suffixes=("", "_agreement")).assign(key=key)
+        )
         tl.dimension_wells(mdata, progress=False, max_cells=4000)
         print(mdata.uns["petri_scvi"]["dimension_wells_X_sae_well"]["summary"].to_string(index=False), flush=True)
+    return pd.concat(counts).assign(system=name)
+
+
+def screen_of_trained(folder: Path, seed: int) -> MuData:
+    """The screen that :mod:`benchmarks.paper_table` embedded."""
+    settings = json.loads((folder / "settings.json").read_text())
+    return load_screen(settings["screen"], seed, settings["screen_arguments"])
 
 
 def main() -> None:
@@ -173,14 +190,19 @@ def main() -> None:
     arguments_of_screen, network = (STRONG, STRONG_MODEL) if arguments.strong else ({}, {})
     network = {**network, "linear_path": False}
     print(f"petri_scvi {petri_scvi.__version__}, torch {torch.__version__}", flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    tables: list[pd.DataFrame] = []
     for seed in arguments.seeds:
         for name in arguments.only:
-            mdata = datasets.synthetic_screen(seed, **arguments_of_screen)
             if arguments.trained:
+                mdata = screen_of_trained(arguments.trained, seed)
                 embeddings = trained_before(name, seed, arguments.trained)
             else:
+                mdata = datasets.synthetic_screen(seed, **arguments_of_screen)
                 embeddings = embed(name, mdata, network, seed, arguments.steps, folder)
-            report(mdata, name, embeddings, arguments.epochs, arguments.dimensions)
+            found = report(mdata, name, embeddings, arguments.epochs, arguments.dimensions)
+            tables.append(found.assign(seed=seed))
+            pd.concat(tables).to_csv(arguments.out / "dimensions.csv", index=False)
 
 
 if __name__ == "__main__":

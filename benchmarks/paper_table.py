@@ -7,6 +7,7 @@ done; a second run goes on after what is there. ``--quick`` is a small screen an
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import inspect
 import json
@@ -27,7 +28,7 @@ import petri_scvi
 from benchmarks._paper_summary import write_summary
 from benchmarks._screens import LIKELIHOOD, SCREENS, edges_of, load_screen, prepare_perturb_multi
 from benchmarks._systems import ABLATIONS, SYSTEMS, Job, NotRunnableError, Row
-from petri_scvi import PETRI, baselines, tl
+from petri_scvi import PETRI, baselines, datasets, tl
 from petri_scvi._constants import CONTEXT_KEY, IMAGE, RNA
 from petri_scvi.common import rows_in_mdata, written_whole
 
@@ -48,6 +49,7 @@ BOTH = f"{IMAGE}+{RNA}"
 CHECKPOINTS = ("DINOv2", "OpenPhenom", "scGPT")
 FAILED = "failed: "
 """How the reason begins of a system that should have run."""
+SIMULATED = ("synthetic", "weak")
 FIRST_SEED = 100
 """Screens of smaller seeds are for choosing the recipe."""
 
@@ -232,6 +234,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="number of screens, from seed 100")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--cells", type=int, help="image cells of a synthetic or weak screen; default 8,000")
+    parser.add_argument(
+        "--screen-argument",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of datasets.synthetic_screen, for example well_effects=0.5 changes_fractions=True",
+    )
     parser.add_argument("--steps", type=int, help="minibatches of 64 cells per modality, for all alike; default 3,000")
     parser.add_argument("--only", nargs="+", choices=[*SYSTEMS, *ABLATIONS], help="run these systems")
     parser.add_argument("--ablations", action="store_true", help="run the ablations too")
@@ -260,8 +269,10 @@ def seeds_of(root: Path) -> list[int]:
 def refuse_what_cannot_be(arguments: argparse.Namespace) -> None:
     if arguments.quick and arguments.screen != "synthetic":
         raise SystemExit("--quick makes a small synthetic screen; pass --screen synthetic, or --steps 100")
-    if arguments.cells and (arguments.quick or arguments.screen not in ("synthetic", "weak")):
-        raise SystemExit("--cells is the size of a simulated screen; pass --screen synthetic or weak, without --quick")
+    if (arguments.cells or arguments.screen_argument) and (arguments.quick or arguments.screen not in SIMULATED):
+        raise SystemExit(
+            "--cells and --screen-argument are of a simulated screen; pass --screen synthetic or weak, without --quick"
+        )
     unknown = set(pairs(arguments.checkpoint)) - set(CHECKPOINTS)
     if unknown:
         raise SystemExit(f"--checkpoint {sorted(unknown)} is not known; expected {list(CHECKPOINTS)}")
@@ -274,7 +285,13 @@ def screen_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"chunks": arguments.chunks, "channels": arguments.channels}
     if arguments.quick:
         return {"n_cells": 2000, "n_pathways": 6}
-    return {"n_cells": arguments.cells} if arguments.cells else {}
+    try:
+        given = {name: ast.literal_eval(str(value)) for name, value in pairs(arguments.screen_argument).items()}
+    except (ValueError, SyntaxError) as error:
+        raise SystemExit(f"--screen-argument takes numbers, True and False as values: {error}") from error
+    if unknown := set(given) - set(inspect.signature(datasets.synthetic_screen).parameters):
+        raise SystemExit(f"--screen-argument {sorted(unknown)}: datasets.synthetic_screen has no such argument")
+    return given | ({"n_cells": arguments.cells} if arguments.cells else {})
 
 
 def remember_files(root: Path, files: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,6 +143,26 @@ def test_results_of_other_settings_and_wrong_arguments_are_refused(tmp_path: Pat
         paper_table.pairs(["DINOv2"])
     assert SETTINGS.defaults["PETRI"]["gene_reads"] == "'deviations'"
     assert SETTINGS.defaults["CLIP"]["projection_dim"] == "128"
+
+
+def test_arguments_of_the_screen_are_passed_on_and_wrong_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: str) -> dict[str, Any]:
+        command = ["paper_table", "--seeds", "0", "--out", str(tmp_path), *arguments]
+        monkeypatch.setattr("sys.argv", command)
+        paper_table.main()
+        screen = command[command.index("--screen") + 1]
+        return json.loads((tmp_path / screen / "settings.json").read_text())["screen_arguments"]
+
+    found = run("--screen", "weak", "--cells", "900", "--screen-argument", "well_effects=0.5", "equal_intensity=True")
+    assert found == {"n_cells": 900, "well_effects": 0.5, "equal_intensity": True}
+    with pytest.raises(SystemExit, match=r"\['n_wells'\]: datasets.synthetic_screen has no such argument"):
+        run("--screen", "weak", "--screen-argument", "n_wells=3")
+    with pytest.raises(SystemExit, match="takes numbers, True and False as values"):
+        run("--screen", "weak", "--screen-argument", "well_effects=strong")
+    with pytest.raises(SystemExit, match="pass --screen synthetic or weak"):
+        run("--screen", "semisynthetic", "--screen-argument", "well_effects=0.5")
 
 
 def test_a_system_that_fails_keeps_its_row_and_the_others_run(
