@@ -90,6 +90,7 @@ def draw_differences(differences: pd.DataFrame, path: Path, metric: str = "edge_
         axis.scatter(part["mean"][is_known], at, color=colours, s=30, zorder=2)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(f"{COLUMNS[metric]}: {REFERENCE} minus other")
+        axis.locator_params(axis="x", nbins=4)  # labels of neighbouring panels would run into each other
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
     axes[0].set_yticks(range(len(systems)), systems)
