@@ -147,7 +147,7 @@ def draw_gains(study: Study, found: pd.DataFrame, n_perturbations: int, path: Pa
         axis.set_xticks(range(len(at)), [f"{value:.3g}" for value in at])
         axis.set_xlabel(LABELS[line])
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("edge AUC: true minus permuted contexts")
+    axes[0].set_ylabel("edge AUC:\ntrue minus permuted contexts")
     axes[0].legend(fontsize="small", frameon=False)
     canvas.savefig(path, dpi=110)
     plt.close(canvas)
