@@ -221,6 +221,34 @@ def test_a_screen_of_one_modality_and_an_anndata_have_a_page(
 
 
 @pytest.mark.slow
+def test_modalities_of_other_kinds_and_names_have_a_page(
+    mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    table = mapped["image"].obsm["image_features"]
+    table = pd.DataFrame(table) if not isinstance(table, pd.DataFrame) else table
+    morphology = AnnData(obs=mapped["image"].obs, obsm={"table": table})
+    extra = AnnData(obs=mapped["image"].obs.set_axis([f"extra_{name}" for name in mapped["image"].obs_names]))
+    with columns_stay_in_modalities():
+        mdata = MuData({"morphology": morphology, "protein": mapped["rna"], "extra": extra})
+    n = mapped["image"].n_obs
+    for slot in ("X_umap", "X_petri"):
+        mdata.obsm[slot] = np.concatenate([mapped.obsm[slot], mapped.obsm[slot][:n]])
+    names = {"modalities": ("morphology", "protein"), "features_key": "table"}
+    page = read_page(write(mdata, tmp_path, **names))
+    assert [(kind["name"], kind["n"]) for kind in page.meta["kinds"]] == [
+        ("morphology", n),
+        ("protein", mapped["rna"].n_obs),
+        ("extra", n),
+    ]
+    assert "crops" not in page.meta
+    assert np.isfinite(page.values("feature:droplet_number")[:n]).all()
+    gene = page.values("gene:GENE0003")
+    assert np.isfinite(gene).sum() == mapped["rna"].n_obs
+    for wrong, word in [(("morfology", "protein"), "'morfology'"), (("morphology", "proteins"), "'proteins'")]:
+        with pytest.raises(KeyError, match=f"modality={word} is not in mdata.mod; it has .*'morphology'"):
+            write(mdata, tmp_path, modalities=wrong)
+
+
 def test_a_missing_map_is_made_from_the_embedding_and_not_stored(
     mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
 ) -> None:

@@ -120,7 +120,9 @@ def explorer(  # type: ignore[misc]  # the overloads leave the other arguments o
     crop_size
         Larger crops are reduced to this many pixels, by averaging.
     modalities
-        Modalities of a MuData that have the images and the expression.
+        Modalities of a MuData that have the images and the expression. Of others, cells are shown with their
+        perturbations and profiles, without values. A modality of features has no crops and may be the first one; name
+        its table as ``features_key``.
     images_key
         ``obsm`` slot of the crops, shape ``(n_cells, C, H, W)``, in memory or on disk.
     title

@@ -173,6 +173,10 @@ def rosetta(
     without access to the files**: names of columns are those of the authors' code and of a curation of the files, and
     lengths were listed when the files had another address.
 
+    L1000 is named by the probes of its platform, such as ``"200814_at"``, because the files have no gene symbols. Known
+    pairs of genes apply nevertheless: they are compared with perturbed genes, which have symbols, not with what is
+    measured. To see measured genes by their symbols, rename ``mdata["rna"].var_names`` with a table of the platform.
+
     Examples
     --------
     >>> mdata = petri_scvi.datasets.rosetta("TA-ORF")

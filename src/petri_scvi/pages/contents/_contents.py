@@ -9,7 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from petri_scvi._constants import UNS_KEY
+from petri_scvi._constants import IMAGES_KEY, RNA, UNS_KEY
 from petri_scvi.common._channels import channel_names as all_channel_names
 from petri_scvi.common._labels import check_controls
 from petri_scvi.common._warn import warn
@@ -175,6 +175,11 @@ class Contents:
         """Genes to colour by, the genes that stand out in each cell, and those that perturbations change."""
         modality = self._part_of(modality)
         part = self.cells.parts.get(modality)
+        if part is None and modality != RNA:
+            raise KeyError(
+                f"modality={modality!r} is not in mdata.mod; it has {list(self.cells.parts)}. Name the one with "
+                "expression: modalities=(images, expression)."
+            )
         if part is None or part.n_vars == 0 or (part.X is None and layer is None) or (genes is not None and not genes):
             return
         here, rows = self.cells.measured(modality)
@@ -212,6 +217,9 @@ class Contents:
         advance: Callable[[float], None],
     ) -> None:
         """Crops, in the room that is left, and the mean intensity of each channel of all crops."""
+        part = self.cells.parts.get(self._part_of(modality))
+        if part is not None and images_key == IMAGES_KEY and images_key not in part.obsm:
+            return  # a modality of another kind, such as a table of features
         found = find_crops(self.cells.data, channels=channels, modality=modality, images_key=images_key)
         if found is None:
             return
