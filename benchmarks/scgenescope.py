@@ -4,6 +4,7 @@ Run as ``python -m benchmarks.scgenescope --cache FOLDER``; ``--quick`` runs it 
 layout. Replicate 3 trains, 5 selects the classifier, 4 tests it, and 1 and 2, of the other round, are another test.
 PETRI is trained on the cells of replicate 3 alone. A logistic regression names one of the 28 compounds from a cell,
 from a pair of cells of one treatment, one of each modality, or from the means of 32 cells of each.
+Which split the published accuracies refer to was not verified, so they are beside ours for orientation only.
 """
 
 from __future__ import annotations
