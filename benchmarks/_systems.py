@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,7 +166,7 @@ def cross_modal_autoencoder(job: Job) -> Iterator[Row]:
     yield Row("cross-modal autoencoder of the MAEs", embed(model, screen), is_shared=True)
 
 
-def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[Row]:
+def fit_contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Any:
     """As many cells per step as PETRI, in documents that suit the system."""
     system = getattr(baselines, name)
     scvi.settings.seed = job.seed
@@ -174,7 +174,11 @@ def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[
     names = {field.name for field in fields(EncoderSettings)}
     model = system(job.mdata, **{key: value for key, value in job.network.items() if key in names})
     job.fit(model, n_cells=n_cells, n_contexts=n_contexts)
-    yield Row(name, embed(model, job.mdata), is_shared=True)
+    return model
+
+
+def contrastive(job: Job, name: str, n_contexts: int, n_cells: int) -> Iterator[Row]:
+    yield Row(name, embed(fit_contrastive(job, name, n_contexts, n_cells), job.mdata), is_shared=True)
 
 
 def unimodal(job: Job, name: str, systems: dict[str, tuple[Any, dict[str, Any]]]) -> Iterator[Row]:
@@ -286,17 +290,26 @@ def without_modality_embedding(job: Job) -> Iterator[Row]:
     yield Row("PETRI, no modality embedding", embed(model, job.mdata), is_shared=True)
 
 
+def half_of_the_screen(job: Job) -> tuple[Job, tuple[str, ...]]:
+    """The cells of every other perturbation, and the names of the perturbations left out."""
+    names = job.mdata[RNA].obs[CONTEXT_KEY].cat.categories
+    kept = {name: m[m.obs[CONTEXT_KEY].isin(names[::2]).to_numpy()].copy() for name, m in job.mdata.mod.items()}
+    return replace(job, mdata=pp.build_mudata(**kept)), tuple(names[1::2])
+
+
 def half_of_the_contexts(job: Job) -> Iterator[Row]:
     """Trained on the cells of every other perturbation; all are embedded."""
-    names = job.mdata[RNA].obs[CONTEXT_KEY].cat.categories
-    contexts, held_out = names[::2], names[1::2]
-    kept = {name: m[m.obs[CONTEXT_KEY].isin(contexts).to_numpy()].copy() for name, m in job.mdata.mod.items()}
-    screen = pp.build_mudata(**kept)
-    scvi.settings.seed = job.seed
-    PETRI.setup_mudata(screen)
-    model = PETRI(screen, **job.network)
+    half, held_out = half_of_the_screen(job)
+    model = make_petri(half)
     job.fit(model)
-    yield Row("PETRI, half of the contexts", embed(model, job.mdata), is_shared=True, held_out=tuple(held_out))
+    yield Row("PETRI, half of the contexts", embed(model, job.mdata), is_shared=True, held_out=held_out)
+
+
+def clip_half_of_the_contexts(job: Job) -> Iterator[Row]:
+    """The same of a contrastive model: does it align contexts that it was not trained to tell apart?"""
+    half, held_out = half_of_the_screen(job)
+    model = fit_contrastive(half, "CLIP", 64, 1)
+    yield Row("CLIP, half of the contexts", embed(model, job.mdata), is_shared=True, held_out=held_out)
 
 
 SYSTEMS: dict[str, System] = {
@@ -335,5 +348,6 @@ ABLATIONS: dict[str, System] = {
     "cells_16": lambda job: ablation(job, "PETRI, 16 cells per document", n_cells=16, n_contexts=4),
     "no_modality_embedding": without_modality_embedding,
     "half_of_the_contexts": half_of_the_contexts,
+    "clip_half_of_the_contexts": clip_half_of_the_contexts,
 }
-"""PETRI with one thing changed."""
+"""PETRI with one thing changed, and CLIP on the contexts that PETRI was trained on."""
