@@ -85,6 +85,9 @@ class PETRIModule(BaseModuleClass):
         The same for modalities with another one.
     """
 
+    without_contrastive_loss: str | None = None
+    """Why the loss takes no ``contrastive_weight``, if it takes none."""
+
     def __init__(
         self,
         modalities: Mapping[str, Modality],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
@@ -266,8 +265,8 @@ def _check_contrastive_weight(weight: float, module: PETRIModule) -> None:
     """Require a module that the loss can be added to."""
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"contrastive_weight={weight!r}; expected a finite number of at least 0, for example 1.0.")
-    if weight and "contrastive_weight" not in signature(module.loss).parameters:
-        raise ValueError(f"contrastive_weight={weight!r}, but the model is contrastive already; leave it out.")
+    if weight and module.without_contrastive_loss:
+        raise ValueError(f"contrastive_weight={weight!r}, but {module.without_contrastive_loss}")
     if weight and len(module.modalities) < 2:
         raise ValueError(
             f"contrastive_weight={weight!r} compares modalities, but the model has only {list(module.modalities)}; "

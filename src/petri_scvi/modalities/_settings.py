@@ -135,6 +135,11 @@ def _with_widths(settings: dict[str, Any]) -> dict[str, Any]:
     embed_dim, n_heads = settings["embed_dim"], settings["n_heads"]
     check_sizes(embed_dim=embed_dim)
     if n_heads is None:
+        if embed_dim % 4:
+            raise ValueError(
+                f"embed_dim={embed_dim} must be a multiple of 4, as positions of patches are; pass "
+                f"{_multiples('embed_dim', embed_dim, 4)}. The number of heads follows."
+            )
         most = max(1, min(MAX_HEADS, embed_dim // MIN_HEAD_DIM))
         n_heads = max(heads for heads in range(1, most + 1) if embed_dim % heads == 0)
     check_sizes(n_heads=n_heads)
@@ -149,4 +154,14 @@ def _with_widths(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _check_width(name: str, width: int, n_heads: int) -> None:
     if width % n_heads or width % 4:
-        raise ValueError(f"{name}={width} must be a multiple of n_heads={n_heads} and of 4.")
+        unit = math.lcm(n_heads, 4)
+        raise ValueError(
+            f"{name}={width} must be a multiple of 4 and of the number of attention heads, n_heads={n_heads}; pass "
+            f"{_multiples(name, width, unit)}."
+        )
+
+
+def _multiples(name: str, width: int, unit: int) -> str:
+    """The multiples next to a width, as a message names them."""
+    below = width // unit * unit
+    return " or ".join(f"{name}={multiple}" for multiple in (below, below + unit) if multiple)

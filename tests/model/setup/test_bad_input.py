@@ -300,8 +300,16 @@ def test_a_paired_cell_of_two_contexts(screen, combine, refused):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"embed_dim": 18}, ("embed_dim=18", "multiple of n_heads=2 and of 4")),
-        ({"image_decoder_dim": 6}, ("image_decoder_dim=6", "multiple of n_heads=2 and of 4")),
+        ({"embed_dim": 18}, ("embed_dim=18", "multiple of 4", "heads, n_heads=2; pass embed_dim=16 or embed_dim=20")),
+        ({"embed_dim": 50, "n_heads": None}, ("pass embed_dim=48 or embed_dim=52", "number of heads follows")),
+        (
+            {"image_decoder_dim": 6},
+            (
+                "image_decoder_dim=6",
+                "multiple of 4",
+                "heads, n_heads=2; pass image_decoder_dim=4 or image_decoder_dim=8",
+            ),
+        ),
         ({"n_heads": 3}, ("embed_dim=16", "n_heads=3")),
         ({"n_latent_tokens": 0}, ("n_latent_tokens=0", "at least 1")),
         ({"patch_size": 0}, ("patch_size=0", "at least 1")),

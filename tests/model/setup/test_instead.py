@@ -70,14 +70,8 @@ def test_methods_of_other_models_name_the_call_that_does_it(trained_model):
 def test_every_method_of_scvi_is_there_or_named_with_its_replacement(trained_model):
     theirs = {name for model in (SCVI, MULTIVI, TOTALVI) for name in dir(model) if not name.startswith("_")}
     own = {name for name in dir(trained_model) if not name.startswith("_")}
-    proteins_and_regions = {
-        "differential_accessibility",
-        "get_protein_background_mean",
-        "get_protein_foreground_probability",
-        "get_region_factors",
-    }
     of_instances = {"get_normalized_function_name", "minified_data_type"}
-    assert theirs - own - set(METHODS) - proteins_and_regions - of_instances == set()
+    assert theirs - own - set(METHODS) - of_instances == set()
 
 
 def test_the_advice_names_what_exists(trained_model):

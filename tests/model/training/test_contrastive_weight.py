@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from petri_scvi import PETRI
-from petri_scvi.baselines import CLIP
+from petri_scvi.baselines import CLIP, CrossModalAutoencoder
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -67,3 +67,9 @@ def test_weights_that_cannot_be_used_are_refused(screen: MuData, tiny: dict[str,
     model = CLIP(screen, embed_dim=16, image_encoder_depth=1, expression_encoder_depth=1)
     with pytest.raises(ValueError, match="the model is contrastive already; leave it out"):
         model.train(1, plan_kwargs={"contrastive_weight": 1.0}, **QUIET)
+    embed = {name: screen[name].obs[["true_effect", "true_cell_cycle"]].to_numpy() for name in ("image", "rna")}
+    for name, values in embed.items():
+        screen[name].obsm["X_known"] = values
+    CrossModalAutoencoder.setup_mudata(screen, embedding_keys=dict.fromkeys(embed, "X_known"))
+    with pytest.raises(ValueError, match="aligns the means of contexts already, with its alignment_weight"):
+        CrossModalAutoencoder(screen).train(1, plan_kwargs={"contrastive_weight": 1.0}, **QUIET)

@@ -41,6 +41,17 @@ def test_cells_are_averaged_per_guide() -> None:
     assert "modalities" not in profiles.obs
 
 
+def test_guides_without_a_finite_cell_have_no_profile_with_two_modalities_either() -> None:
+    mdata = unpaired([("a1", "A", 1.0), ("a2", "A", np.nan)], [("a1", "A", 3.0), ("a2", "A", np.nan)])
+    with (
+        pytest.warns(UserWarning, match="2 cells are NaN"),
+        pytest.warns(UserWarning, match="1 guides have no cell with a finite embedding"),
+    ):
+        profiles = aggregate_profiles(mdata, "X")
+    assert profiles.obs_names.tolist() == ["a1"]
+    assert profiles.obs["modalities"].tolist() == ["image+rna"]
+
+
 def test_a_gene_is_the_mean_or_median_of_its_guides_not_of_its_cells() -> None:
     adata = cells([*[("a1", "A", 0.0)] * 98, ("a2", "A", 10.0), ("a3", "A", 50.0)])
     assert aggregate_profiles(adata, "X", level="gene").X.item() == 20

@@ -35,6 +35,10 @@ class CrossModalModule(PETRIModule):
         super().__init__(modalities, SetTransformer(list(modalities), embed_dim, 0, n_heads=1), mask_ratio=0.0)
         self.alignment_weight = alignment_weight
 
+    without_contrastive_loss = (
+        "the model aligns the means of contexts already, with its alignment_weight; leave it out."
+    )
+
     def loss(  # type: ignore[override]  # without contrastive_weight
         self,
         tensors: dict,

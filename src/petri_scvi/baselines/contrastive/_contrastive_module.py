@@ -79,6 +79,8 @@ class ContrastiveModule(PETRIModule):
     def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
         """Loss of finding, for each query of one modality, its match in another."""
 
+    without_contrastive_loss = "the model is contrastive already; leave it out."
+
     def loss(  # type: ignore[override]  # without contrastive_weight
         self,
         tensors: dict,

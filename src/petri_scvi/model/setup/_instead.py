@@ -29,6 +29,19 @@ COMPARE = (
     "compare imputed expression between contexts with petri_scvi.tl.impute_expression and "
     "petri_scvi.tl.targeted_reconstruction, or dimensions of the embedding with petri_scvi.tl.describe_dimensions."
 )
+ACCESSIBILITY = EXPECTED.replace("modality='rna'", "modality='atac'").replace(" of a cell", " of a cell's peaks", 1)
+CORRELATE = (
+    "the decoder draws no samples whose genes could be correlated. Correlate the fold changes that "
+    "petri_scvi.tl.impute_expression returns, one row per context: numpy.corrcoef(profiles.X.T)."
+)
+WHERE = (
+    "embeddings are points, not distributions. petri_scvi.tl.perturbation_strength says how far the cells of each "
+    "perturbation lie from the controls, and petri_scvi.tl.mixing whether groups of cells lie apart."
+)
+NO_PROTEINS = (
+    "counts of proteins are modelled without a background. model.get_reconstruction(modality='protein', "
+    "mask=...).prediction is their expected value."
+)
 KEEP = (
     "save the embedding without the measurements, model.write_latent_representation('embedding.h5mu'), and the model, "
     "model.save('petri_model'). The functions of petri_scvi.tl read this file."
@@ -37,10 +50,15 @@ METHODS = {
     "get_normalized_expression": EXPECTED,
     "get_likelihood_parameters": EXPECTED,
     "posterior_predictive_sample": EXPECTED + " Samples are not drawn.",
-    "get_feature_correlation_matrix": EXPECTED,
-    "get_normalized_accessibility": EXPECTED,
+    "get_feature_correlation_matrix": CORRELATE,
+    "get_normalized_accessibility": ACCESSIBILITY,
+    "get_accessibility_estimates": ACCESSIBILITY,
+    "get_region_factors": "peaks have no factors of their own; " + ACCESSIBILITY,
+    "get_protein_background_mean": NO_PROTEINS,
+    "get_protein_foreground_probability": NO_PROTEINS,
     "differential_expression": COMPARE,
-    "differential_abundance": COMPARE,
+    "differential_accessibility": COMPARE,
+    "differential_abundance": WHERE,
     "get_elbo": NO_ELBO,
     "get_marginal_ll": NO_ELBO,
     "get_aggregated_posterior": NO_DISTRIBUTION,
@@ -50,6 +68,7 @@ METHODS = {
     "get_library_size_factors": "the library size is the number of counts of the cell: mdata['rna'].X.sum(axis=1).",
     "minify_adata": KEEP,
     "minify_mudata": KEEP,
+    "mdata": "the MuData that was set up is model.adata, as in other models of scvi-tools.",
     "prepare_query_anndata": "new data is a MuData: PETRI.prepare_query_mudata(mdata, model).",
     "setup_annbatch": "cells are read from disk without it: petri_scvi.io.open_screen('screen.h5mu').",
 }
@@ -127,7 +146,13 @@ class AdviceMixin(BaseModelClass):
 
     def differential_abundance(self, *args: Any, **kwargs: Any) -> Any:
         """Not available: embeddings are points, not distributions."""
-        raise NotImplementedError(f"{type(self).__name__} has no differential_abundance: {COMPARE}")
+        raise NotImplementedError(f"{type(self).__name__} has no differential_abundance: {WHERE}")
+
+    @classmethod
+    def prepare_query_anndata(cls, *args: Any, **kwargs: Any) -> None:
+        """Not available: new data is a MuData; see ``prepare_query_mudata``."""
+        advice = METHODS["prepare_query_anndata"].replace("PETRI", cls.__name__)
+        raise NotImplementedError(f"{cls.__name__} has no prepare_query_anndata: {advice}")
 
     @classmethod
     def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:

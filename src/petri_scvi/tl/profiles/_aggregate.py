@@ -208,13 +208,15 @@ def guide_profiles(fold: Fold, *, warns_one_sided: bool = True) -> AnnData:
     if list(fold.means) != [ALL]:
         for name in fold.means:
             obs[f"n_cells_{name}"] = fold.n_cells[name]
-        obs["modalities"] = _modalities(fold.means)
+    obs = obs[has_cells].copy()
+    means = {name: values[has_cells] for name, values in fold.means.items()}
+    if list(means) != [ALL]:
+        obs["modalities"] = _modalities(means)
         if warns_one_sided:
-            _warn_one_sided(obs.loc[has_cells], len(fold.means))
+            _warn_one_sided(obs, len(means))
     if not has_cells.all():
         warn(f"{int((~has_cells).sum())} guides have no cell with a finite embedding; they have no profile")
-    means = {name: values[has_cells] for name, values in fold.means.items()}
-    return _assemble(means, obs[has_cells])
+    return _assemble(means, obs)
 
 
 def _assemble(means: dict[str, NDArray[np.float64]], obs: pd.DataFrame) -> AnnData:
