@@ -126,7 +126,7 @@ def test_other_images_are_refused(trained_model, screen, refused, change, words)
 
 def test_other_channels_are_refused(trained_model, screen, refused):
     screen["image"].uns["channel_names"] = ["nucleus", "cell_body", "lipid_droplets", "mitochondria", "tubulin"]
-    with refused(ValueError, "channel 'actin' is not in", "'tubulin'", "uns['channel_names']", untouched=(screen,)):
+    with refused(ValueError, "lacks ['actin']", "'tubulin'", "uns['channel_names']", untouched=(screen,)):
         trained_model.get_latent_representation(screen)
 
 
