@@ -129,22 +129,32 @@ def gains(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def divisor_of(line: str, n_perturbations: int) -> int:
+    """What values of a line are divided by: numbers of cells are shown per perturbation."""
+    return n_perturbations if line == "n_cells" else 1
+
+
+def labels_of(study: Study, line: str, n_perturbations: int) -> list[str]:
+    """Values of a line as the figures show them: counts whole, shares and strengths with two digits."""
+    at = [value / divisor_of(line, n_perturbations) for value in study.lines[line]]
+    return [f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in at]
+
+
 def draw_gains(study: Study, found: pd.DataFrame, n_perturbations: int, path: Path) -> None:
     """One panel per line: what true contexts gain over permuted ones, by modality, with 95 % intervals."""
     is_shown = found["fusion"].isin(["none", "concatenate"]) & (found["metric"] == METRIC)
     shown = found[is_shown & (found["system"] == SYSTEMS["petri_permuted"])]
     canvas, axes = plt.subplots(1, len(study.lines), figsize=(10, 3.2), sharey=True, layout="constrained")
     for axis, line in zip(axes, study.lines, strict=True):
-        divisor = n_perturbations if line == "n_cells" else 1
-        at = np.asarray(study.lines[line]) / divisor
+        labels = labels_of(study, line, n_perturbations)
         for shift, (modality, label) in enumerate(MODALITIES.items()):
             part = shown[(shown["line"] == line) & (shown["modality"] == modality)].set_index("at")
             part = part.reindex(study.lines[line])
             # Side by side, so that intervals do not cover each other.
-            places = np.arange(len(at)) + 0.12 * (shift - 1)
+            places = np.arange(len(labels)) + 0.12 * (shift - 1)
             axis.errorbar(places, part["mean"], yerr=part["half_width"], marker="o", markersize=4, label=label)
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(at)), [f"{value:.3g}" for value in at])
+        axis.set_xticks(range(len(labels)), labels)
         axis.set_xlabel(LABELS[line])
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("edge AUC:\ntrue minus permuted contexts")
@@ -161,14 +171,13 @@ def draw(study: Study, scores: pd.DataFrame, n_perturbations: int, path: Path) -
     for column, line in enumerate(lines):
         for row, modality in enumerate(MODALITIES):
             part = shown[(shown["line"] == line) & (shown["modality"] == modality)]
-            draw_line(axes[row, column], part, n_perturbations if line == "n_cells" else 1)
+            draw_line(axes[row, column], part, divisor_of(line, n_perturbations))
             axes[row, 0].set_ylabel(f"{modality}: edge AUC")
         axes[-1, column].set_xlabel(LABELS[line])
         if line != "shared_fraction":
-            divisor = n_perturbations if line == "n_cells" else 1
-            at = [value / divisor for value in lines[line]]
+            at = [value / divisor_of(line, n_perturbations) for value in lines[line]]
             axes[-1, column].set_xscale("log")
-            axes[-1, column].set_xticks(at, [f"{value:.0f}" for value in at])
+            axes[-1, column].set_xticks(at, labels_of(study, line, n_perturbations))
             axes[-1, column].minorticks_off()
     axes[0, 0].legend(fontsize="small", frameon=False)
     canvas.savefig(path, dpi=110)

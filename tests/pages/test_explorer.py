@@ -249,6 +249,7 @@ def test_modalities_of_other_kinds_and_names_have_a_page(
             write(mdata, tmp_path, modalities=wrong)
 
 
+@pytest.mark.slow
 def test_a_missing_map_is_made_from_the_embedding_and_not_stored(
     mapped: MuData, read_page: Callable[[Path], Any], tmp_path: Path
 ) -> None:

@@ -40,9 +40,9 @@ def channel_names(adata: AnnData, n_channels: int, where: str) -> list[str]:
     ValueError
         There is not one stored name per channel, or two are the same.
     """
-    if has_no_channel_names(adata, n_channels):  # a column of var may describe genes
+    names = given_channel_names(adata, n_channels)
+    if names is None:
         return [str(i) for i in range(n_channels)]
-    names = stored_channel_names(adata) or []
     if len(names) != n_channels or len(set(names)) != n_channels:
         raise ValueError(
             f"{where}.uns[{CHANNEL_NAMES_KEY!r}] is {names}, but its crops have {n_channels} channels. Give one unique "
@@ -51,10 +51,11 @@ def channel_names(adata: AnnData, n_channels: int, where: str) -> list[str]:
     return names
 
 
-def has_no_channel_names(adata: AnnData, n_channels: int) -> bool:
-    """Whether :func:`channel_names` numbers the channels, since none are stored."""
+def given_channel_names(adata: AnnData, n_channels: int) -> list[str] | None:
+    """Stored names of the channels; ``None`` also where ``var["channels"]`` describes genes."""
     names = stored_channel_names(adata)
-    return names is None or (CHANNEL_NAMES_KEY not in adata.uns and len(names) != n_channels)
+    is_of_genes = names is not None and CHANNEL_NAMES_KEY not in adata.uns and len(names) != n_channels
+    return None if is_of_genes else names
 
 
 def find_channel(channel: str | int, names: Sequence[str], argument: str, where: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -11,6 +11,12 @@ from petri_scvi.common._storable import FORBIDDEN
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+N_LISTED = 5
+"""Names that a message lists of many."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -38,6 +44,12 @@ def check_file_name(name: str, argument: str, value: str) -> None:
             f"{argument}={value!r} would write to another folder: {name!r} is not the name of a file. Leave out '/', "
             "'\\' and null characters."
         )
+
+
+def first_names(names: Sequence[object] | NDArray[Any]) -> str:
+    """The first of many names, as a message lists them."""
+    more = ", ..." if len(names) > N_LISTED else ""
+    return f"{', '.join(map(str, names[:N_LISTED]))}{more}"
 
 
 def in_markup(name: object) -> str:

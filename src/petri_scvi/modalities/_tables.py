@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from petri_scvi._checks import check_float32
+from petri_scvi.common._names import N_LISTED, first_names
 from petri_scvi.common._warn import warn
 from petri_scvi.dataloaders import open_rows
 from petri_scvi.modalities._axes import Reservoir
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from petri_scvi.modalities._settings import EncoderSettings
     from petri_scvi.nn import ExpressionDecoder
 
-N_NAMED = 5
-"""Columns that a message names."""
 MAX_DEVIATION = 10.0
 """Standard deviations from the mean beyond which values of a feature are clipped, as is common for expression."""
 QUANTILES = ((0.25, 0.75), (0.01, 0.99))
@@ -85,7 +84,7 @@ class TableField(MatrixField):
         if (positions < 0).all():
             raise ValueError(
                 f"{self.where} has none of the {len(wanted)} columns of the model, such as {wanted[0]!r}; it has "
-                f"{list(found[:N_NAMED])}. Name its columns as model.get_var_names()[{self.modality!r}] does."
+                f"{list(found[:N_LISTED])}. Name its columns as model.get_var_names()[{self.modality!r}] does."
             )
         missing = np.asarray(wanted)[positions < 0]
         if set(missing) - masked_variables(mdata.mod[self.modality]):
@@ -268,5 +267,4 @@ def _varies(reader: RowReader) -> np.ndarray:
 
 def _some(names: Sequence[Any] | NDArray[Any]) -> str:
     """How many columns, and the names of the first ones."""
-    more = ", ..." if len(names) > N_NAMED else ""
-    return f"{len(names)} columns ({', '.join(map(str, names[:N_NAMED]))}{more})"
+    return f"{len(names)} columns ({first_names(names)})"

@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 
 from petri_scvi._constants import CHANNEL_NAMES_KEY, MASKED_KEY, UNS_KEY
-from petri_scvi.common._channels import channel_names, has_no_channel_names
+from petri_scvi.common._channels import channel_names, given_channel_names
+from petri_scvi.common._names import N_LISTED, first_names
 from petri_scvi.modalities import ExpressionModality
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from petri_scvi.modalities import Modality
-
-N_NAMED = 5
-"""Missing variables that a message names."""
 
 
 def fit_by_name(
@@ -91,11 +89,11 @@ def _check_names(
 ) -> None:
     """Require unique names, some of which are known, and all of them if the kind cannot mask."""
     missing = sorted(set(wanted) - set(names))
-    n_missing = f"{len(missing)} of the {len(wanted)} {variables} of the model, for example {missing[:N_NAMED]}"
+    n_missing = f"{len(missing)} of the {len(wanted)} {variables} of the model, for example {missing[:N_LISTED]}"
     rename = "rename them" if "obsm" in where else f"rename them: {where}.var_names = ..."
     if len(missing) == len(wanted):
         raise ValueError(
-            f"{where} lacks {n_missing}, that is all; it has {list(names[:N_NAMED])}. If they have other names, such "
+            f"{where} lacks {n_missing}, that is all; it has {list(names[:N_LISTED])}. If they have other names, such "
             f"as identifiers, {rename}."
         )
     if missing and not modality_class.masks_missing:
@@ -122,10 +120,9 @@ def _note_missing(fitted: AnnData, missing: NDArray[np.str_]) -> None:
 
 def _lacks(where: str, missing: Sequence[str] | NDArray[np.str_], wanted: Sequence[str], variables: str) -> str:
     """What is missing, in words."""
-    more = ", ..." if len(missing) > N_NAMED else ""
     return (
         f"{where} lacks {len(missing)} of the {len(wanted)} {variables} of the model, which are masked "
-        f"({', '.join(missing[:N_NAMED])}{more})"
+        f"({first_names(missing)})"
     )
 
 
@@ -136,10 +133,11 @@ def _fit_channels(adata: AnnData, name: str, n_channels: int, wanted: Sequence[s
     missing = [channel for channel in wanted if channel not in found]
     if not missing:
         return adata, []
-    if len(missing) == len(wanted) or has_no_channel_names(adata, n_channels):
+    is_named = given_channel_names(adata, n_channels) is not None
+    if len(missing) == len(wanted) or not is_named:
         raise ValueError(
             f"{where} lacks {len(missing)} of the {len(wanted)} channels of the model, {missing}; it has {found}"
-            f"{' without names' if has_no_channel_names(adata, n_channels) else ''}. Name its channels as the model "
+            f"{'' if is_named else ' without names'}. Name its channels as the model "
             f"does, {list(wanted)}, leaving out those that it does not have: "
             f"{where}.uns[{CHANNEL_NAMES_KEY!r}] = [...]. Otherwise embed the other modalities alone, without {name!r}."
         )
@@ -147,9 +145,8 @@ def _fit_channels(adata: AnnData, name: str, n_channels: int, wanted: Sequence[s
     _note_missing(fitted, np.asarray(missing))
     changes = [_lacks(where, missing, wanted, "channels")]
     if others := [channel for channel in found if channel not in wanted]:
-        more = ", ..." if len(others) > N_NAMED else ""
         changes.append(
             f"{len(others)} channels of {where} that the model does not know are not read "
-            f"({', '.join(others[:N_NAMED])}{more}); rename them if they are the missing ones"
+            f"({first_names(others)}); rename them if they are the missing ones"
         )
     return fitted, changes

@@ -30,14 +30,14 @@ class CrossModalModule(PETRIModule):
         Weight of the misalignment of the means, beside the reconstruction of each modality.
     """
 
+    without_contrastive_loss = (
+        "the model aligns the means of contexts already, with its alignment_weight; leave it out."
+    )
+
     def __init__(self, modalities: Mapping[str, Modality], alignment_weight: float) -> None:
         embed_dim = next(iter(modalities.values())).latent_shape[1]
         super().__init__(modalities, SetTransformer(list(modalities), embed_dim, 0, n_heads=1), mask_ratio=0.0)
         self.alignment_weight = alignment_weight
-
-    without_contrastive_loss = (
-        "the model aligns the means of contexts already, with its alignment_weight; leave it out."
-    )
 
     def loss(  # type: ignore[override]  # without contrastive_weight
         self,

@@ -42,6 +42,8 @@ class ContrastiveModule(PETRIModule):
         Temperature to start from; it is learned.
     """
 
+    without_contrastive_loss = "the model is contrastive already; leave it out."
+
     def __init__(
         self,
         modalities: Mapping[str, Modality],
@@ -78,8 +80,6 @@ class ContrastiveModule(PETRIModule):
     @abstractmethod
     def direction_loss(self, queries: Tensor, keys: Tensor, context: Tensor, scale: Tensor) -> Tensor:
         """Loss of finding, for each query of one modality, its match in another."""
-
-    without_contrastive_loss = "the model is contrastive already; leave it out."
 
     def loss(  # type: ignore[override]  # without contrastive_weight
         self,

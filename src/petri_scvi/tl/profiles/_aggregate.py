@@ -205,12 +205,11 @@ def guide_profiles(fold: Fold, *, warns_one_sided: bool = True) -> AnnData:
     obs = pd.DataFrame({"guide": fold.targets.index, "target_gene": fold.targets.to_numpy()}, index=fold.targets.index)
     obs.index.name = None
     obs["n_cells"] = fold.n_cells.sum(axis=1)
-    if list(fold.means) != [ALL]:
-        for name in fold.means:
-            obs[f"n_cells_{name}"] = fold.n_cells[name]
     obs = obs[has_cells].copy()
     means = {name: values[has_cells] for name, values in fold.means.items()}
     if list(means) != [ALL]:
+        for name in means:
+            obs[f"n_cells_{name}"] = fold.n_cells[name]
         obs["modalities"] = _modalities(means)
         if warns_one_sided:
             _warn_one_sided(obs, len(means))
